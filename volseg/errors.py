@@ -45,7 +45,7 @@ class MissingPackageError(VolsegError):
         )
 
 
-class Cancelled(VolsegError):
+class Cancelled(VolsegError):  # noqa: N818 - an outcome the caller asked for, not a fault
     """The caller asked to stop; nothing was written for the case at hand."""
 
 

@@ -1,0 +1,164 @@
+import csv
+import json
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from volseg.errors import Cancelled, InputError, OutputError
+from volseg.evaluation import METRICS, evaluate_files, evaluate_pairs, write_evaluation
+
+AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
+
+
+def save(path, labels, affine=AFFINE, dtype=np.uint8):
+    path.parent.mkdir(exist_ok=True)
+    nib.Nifti1Image(labels.astype(dtype), affine).to_filename(path)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three good cases: equal, shifted with a class missed, and without class 2 in both."""
+    predictions, references = tmp_path / "predictions", tmp_path / "references"
+    labels = np.zeros((10, 10, 6))
+    labels[2:5, 2:6, 1:4], labels[7:9, 7:9, 2:4] = 1, 2
+    shifted = np.roll(labels, 1, axis=0)
+    shifted[shifted == 2] = 0
+    only_1 = np.where(labels == 1, 1, 0)
+    save(predictions / "a_seg.nii.gz", labels)
+    save(references / "a.nii.gz", labels, dtype=np.float32)
+    save(predictions / "b_seg.nii.gz", shifted, dtype=np.int32)
+    save(references / "b.nii.gz", labels)
+    save(predictions / "c_seg.nii.gz", only_1)
+    save(references / "c.nii.gz", only_1)
+    return predictions, references
+
+
+def test_table_and_summary(folders):
+    seen = []
+    evaluation = evaluate_files(
+        *folders,
+        labels={"one": 1, "two": 2},
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [(row.case, row.name) for row in evaluation.rows] == [
+        (case, name) for case in "abc" for name in ("one", "two")
+    ]
+    assert not evaluation.failures
+    assert not evaluation.undeclared
+    one, two = evaluation.summary().values()
+    dice = [1, 2 / 3, 1]
+    assert one["dice"].mean == pytest.approx(np.mean(dice))
+    assert one["dice"].standard_deviation == pytest.approx(np.std(dice, ddof=1))
+    assert (one["dice"].median, one["dice"].minimum, one["dice"].maximum) == (1, 2 / 3, 1)
+    assert (one["dice"].n, one["dice"].n_empty, one["dice"].n_infinite) == (3, 0, 0)
+    assert (two["dice"].mean, two["dice"].n, two["dice"].n_empty) == (0.5, 2, 1)
+    distance = two["hausdorff95_mm"]
+    assert (distance.mean, distance.n, distance.n_empty, distance.n_infinite) == (0, 1, 1, 1)
+    assert math.isnan(distance.standard_deviation)
+    over = evaluation.mean_over_classes()
+    assert over["dice"] == pytest.approx((np.mean(dice) + 0.5) / 2)
+
+
+def test_without_labels_all_found_are_scored_and_absent_ones_counted(folders):
+    evaluation = evaluate_files(*folders)
+    assert evaluation.labels == {"1": 1, "2": 2}
+    assert evaluation.rows[-1].name == "2"
+    assert math.isnan(evaluation.rows[-1].dice)
+    named = evaluate_files(*folders, labels={"1": 1, "2": 2})
+    assert str(evaluation.summary()) == str(named.summary())
+
+
+def test_undeclared_values_are_reported(folders):
+    evaluation = evaluate_files(*folders, labels={"one": 1})
+    assert evaluation.undeclared == {"a": [2], "b": [2]}
+    assert {row.name for row in evaluation.rows} == {"one"}
+
+
+def test_one_bad_case_never_stops_the_others(folders, tmp_path):
+    predictions, references = folders
+    moved = AFFINE.copy()
+    moved[0, 3] = 5
+    save(predictions / "b_seg.nii.gz", np.zeros((10, 10, 6)), moved)
+    save(predictions / "d.nii.gz", np.full((10, 10, 6), 0.5), dtype=np.float32)
+    save(references / "d.nii.gz", np.zeros((10, 10, 6)))
+    (predictions / "e.nii.gz").write_bytes(b"not an image")
+    save(references / "e.nii.gz", np.zeros((10, 10, 6)))
+    evaluation = evaluate_files(predictions, references, labels={"one": 1})
+    assert [row.case for row in evaluation.rows] == ["a", "c"]
+    assert list(evaluation.failures) == ["b", "d", "e"]
+    assert str(predictions / "b_seg.nii.gz") in evaluation.failures["b"]
+    assert str(references / "b.nii.gz") in evaluation.failures["b"]
+    assert "same grid" in evaluation.failures["b"]
+    assert "d.nii.gz is not a label map" in evaluation.failures["d"]
+    assert "e.nii.gz" in evaluation.failures["e"]
+    table, summary = write_evaluation(evaluation, tmp_path / "result.json")
+    assert list(json.loads(summary.read_text())["failures"]) == ["b", "d", "e"]
+    assert len(table.read_text().splitlines()) == 3
+
+
+def test_all_cases_may_fail(folders, tmp_path):
+    predictions, references = folders
+    (predictions / "a_seg.nii.gz").write_bytes(b"")
+    evaluation = evaluate_pairs([("x", predictions / "a_seg.nii.gz", references / "a.nii.gz")])
+    assert evaluation.rows == []
+    assert list(evaluation.failures) == ["x"]
+    _, summary = write_evaluation(evaluation, tmp_path / "x.csv")
+    assert json.loads(summary.read_text())["mean_over_classes"]["dice"] is None
+
+
+def test_written_files_can_be_read_back(folders, tmp_path):
+    evaluation = evaluate_files(*folders, labels={"one": 1, "two": 2})
+    paths = write_evaluation(evaluation, tmp_path / "out" / "scores.csv")
+    assert paths == (tmp_path / "out" / "scores.csv", tmp_path / "out" / "scores.json")
+    with paths[0].open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [rows[3]["case"], rows[3]["name"], rows[3]["dice"]] == ["b", "two", "0.0"]
+    assert rows[3]["hausdorff95_mm"] == "inf"
+    assert rows[5]["dice"] == ""
+    summary = json.loads(paths[1].read_text())
+    distance = summary["classes"]["two"]["hausdorff95_mm"]
+    assert (distance["n_infinite"], distance["n_empty"], distance["standard_deviation"]) == (
+        1,
+        1,
+        None,
+    )
+    assert set(summary["mean_over_classes"]) == set(METRICS)
+    assert summary["cases"] == 3
+    with pytest.raises(OutputError, match=r"\.csv"):
+        write_evaluation(evaluation, tmp_path / "scores.xlsx")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "scores.csv",
+        "scores.json",
+    ]
+
+
+def test_wrong_options_stop_before_the_first_case(folders):
+    with pytest.raises(InputError, match="tolerance"):
+        evaluate_files(*folders, surface_tolerance_mm=-1)
+    with pytest.raises(InputError, match="background"):
+        evaluate_files(*folders, labels={"x": 0})
+    with pytest.raises(InputError, match="at least one"):
+        evaluate_pairs([])
+    with pytest.raises(InputError, match="more than one pair is named a"):
+        evaluate_pairs([("a", "x", "y")] * 2)
+
+
+def test_the_caller_can_stop(folders):
+    def stop(done, total):
+        raise Cancelled("stopped.")
+
+    with pytest.raises(Cancelled):
+        evaluate_files(*folders, progress=stop)
+
+
+@pytest.mark.data
+def test_real_label_maps(data_root):
+    reference = data_root / "ct_organs" / "ct_small_seg.nii.gz"
+    evaluation = evaluate_files(reference, reference, labels={"liver": 5, "urinary bladder": 21})
+    liver, bladder = evaluation.rows
+    assert (liver.dice, liver.hausdorff95_mm, liver.volume_error_ml) == (1, 0, 0)
+    assert math.isnan(bladder.dice)
+    assert 6 in evaluation.undeclared["ct_small"]

@@ -1,0 +1,100 @@
+"""From a bundle's inference configuration to objects, executing nothing it holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from volseg.bundle.allowed import require_allowed
+from volseg.bundle.folder import Bundle
+from volseg.errors import BundleError, VolsegError
+from volseg.networks import load_weights
+
+_SECTIONS = ("network_def", "preprocessing", "inferer", "postprocessing")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """What turns a volume into a label map.
+
+    Attributes:
+        network: Network with the bundle's weights, in evaluation mode.
+        preprocessing: From ``{"image": path or MetaTensor}`` to network input.
+        inferer: ``inferer(batch, network)`` gives logits.
+        postprocessing: From ``{"image", "pred"}`` to labels on the source grid under ``pred``.
+    """
+
+    network: nn.Module
+    preprocessing: Callable[[dict[str, Any]], dict[str, Any]]
+    inferer: Callable[..., Any]
+    postprocessing: Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def build_parts(bundle: Bundle, *, trust_code: bool = False) -> BundleParts:
+    """Build the network and the transforms that ``configs/inference.yaml`` describes.
+
+    Args:
+        bundle: The bundle.
+        trust_code: Also evaluate ``$`` expressions and call any ``_target_``: the bundle can
+            then run whatever its author wrote.
+
+    Raises:
+        BundleError: A section is missing or wrong, holds code that was not allowed, or the
+            weights do not fit.
+    """
+    path = bundle.config("inference")
+    try:
+        config = ConfigParser.load_config_file(path)
+    except Exception as error:
+        raise BundleError(f"{path} cannot be parsed ({error}).") from error
+    missing = [name for name in _SECTIONS if name not in config]
+    if missing:
+        raise BundleError(f"{path} lacks the section {missing[0]!r}: expected {_SECTIONS}.")
+    if trust_code:
+        _log.warning("executing the code in %s, as allowed by trust_code", path)
+        parser = ConfigParser(config)
+        parser["bundle_root"] = str(bundle.folder)
+    else:
+        parser = ConfigParser(_checked_sections(config, str(path)))
+    built = {}
+    for name in _SECTIONS:
+        try:
+            built[name] = parser.get_parsed_content(name)
+        except Exception as error:
+            raise BundleError(f"{path}: {name} cannot be built: {_root_cause(error)}") from error
+    network = load_weights(built["network_def"], bundle.weights).eval()
+    return BundleParts(
+        network=network,
+        preprocessing=built["preprocessing"],
+        inferer=built["inferer"],
+        postprocessing=built["postprocessing"],
+    )
+
+
+def _checked_sections(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return only the sections that are needed, each checked, with all that they refer to."""
+    checked: dict[str, Any] = {}
+    waiting = list(_SECTIONS)
+    while waiting:
+        name = waiting.pop()
+        if name in checked:
+            continue
+        if name not in config:
+            raise BundleError(f"{path} refers to a section {name!r} that it does not have.")
+        checked[name] = config[name]
+        waiting.extend(require_allowed(config[name], f"{path}::{name}"))
+    return checked
+
+
+def _root_cause(error: BaseException) -> str:
+    """The first of a chain of exceptions says what is wrong; MONAI wraps it several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) if isinstance(error, VolsegError) else f"{type(error).__name__}: {error}"

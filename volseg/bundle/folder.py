@@ -1,0 +1,127 @@
+"""Where bundles lie and what their metadata says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from volseg.errors import BundleError, UnknownNameError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def _shipped_folder() -> Path:
+    """Inside an installed wheel, or beside the package in a checkout."""
+    installed = _PACKAGE / "shipped_bundles"
+    return installed if installed.is_dir() else _PACKAGE.parent / "bundles"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle folder with readable metadata."""
+
+    folder: Path
+    metadata: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the folder."""
+        return self.folder.name
+
+    @property
+    def weights(self) -> Path:
+        """Where the weights are, whether or not they are there."""
+        return self.folder / "models" / "model.pt"
+
+    def config(self, name: str) -> Path:
+        """Return the configuration ``name`` (without suffix): YAML if there, else JSON.
+
+        Raises:
+            BundleError: There is no such configuration.
+        """
+        for suffix in (".yaml", ".yml", ".json"):
+            path = self.folder / "configs" / f"{name}{suffix}"
+            if path.is_file():
+                return path
+        raise BundleError(
+            f"the bundle {self.folder} has no configs/{name}.yaml: it cannot be used for this."
+        )
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """Label values of the classes, background left out, as the metadata declares them."""
+        try:
+            channels = self.metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+            return {str(name): int(value) for value, name in channels.items() if int(value) > 0}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                f"the metadata of {self.folder} does not name its classes: expected "
+                "network_data_format / outputs / pred / channel_def, such as "
+                '{"0": "background", "1": "liver"}.'
+            ) from error
+
+    @property
+    def in_channels(self) -> int:
+        """Number of image channels the network takes."""
+        try:
+            return int(self.metadata["network_data_format"]["inputs"]["image"]["num_channels"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"the metadata of {self.folder} does not say how many channels an image has: "
+                "expected network_data_format / inputs / image / num_channels."
+            ) from error
+
+
+def shipped_bundles() -> dict[str, Path]:
+    """Return the bundles that come with volseg, by name."""
+    folder = _shipped_folder()
+    if not folder.is_dir():
+        return {}
+    return {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if (path / "configs" / "metadata.json").is_file()
+    }
+
+
+def find_bundle(bundle: str | Path) -> Path:
+    """Return the folder of a bundle given by name or by folder.
+
+    A name is one of `shipped_bundles`; anything that is a folder on the disk is taken as it is.
+
+    Raises:
+        UnknownNameError: Neither; the message lists the nearest names.
+        BundleError: The folder is not a bundle.
+    """
+    shipped = shipped_bundles()
+    if str(bundle) in shipped:
+        return shipped[str(bundle)]
+    folder = Path(bundle)
+    if not folder.is_dir():
+        if len(folder.parts) > 1:
+            raise BundleError(f"there is no bundle folder {folder}.")
+        raise UnknownNameError("bundle", str(bundle), shipped)
+    if not (folder / "configs" / "metadata.json").is_file():
+        raise BundleError(f"the folder {folder} is not a bundle: it has no configs/metadata.json.")
+    return folder.resolve()
+
+
+def open_bundle(bundle: str | Path) -> Bundle:
+    """Return a bundle given by name or folder, its metadata read.
+
+    Raises:
+        UnknownNameError: No bundle has this name.
+        BundleError: The folder is not a bundle or its metadata is not JSON.
+    """
+    folder = find_bundle(bundle)
+    path = folder / "configs" / "metadata.json"
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} is not JSON ({error}).") from error
+    if not isinstance(metadata, dict):
+        raise BundleError(f"{path} holds a {type(metadata).__name__}, expected an object.")
+    return Bundle(folder=folder, metadata=metadata)

@@ -1,0 +1,139 @@
+"""Whether a bundle is complete, safe, and does what its metadata says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.bundle.properties import InferProperties, TrainProperties
+
+from volseg.bundle.building import build_parts
+from volseg.bundle.folder import Bundle, open_bundle
+from volseg.errors import MissingPackageError, VolsegError
+
+SCHEMA = Path(__file__).with_name("metadata_schema.json")
+
+_FILES = (
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/inference.yaml",
+    "configs/logging.conf",
+    "docs/README.md",
+    "models/model.pt",
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding about a bundle."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def verify_bundle(bundle: str | Path) -> list[Check]:
+    """Check a bundle without executing any code it holds.
+
+    Files, metadata against the schema, the property tables of MONAI's workflows (by their
+    identifiers), safe building, weights that fit, and the output of the network against the
+    channels the metadata declares.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder.
+
+    Raises:
+        InputError: There is no such bundle, or its metadata cannot be read at all.
+        MissingPackageError: jsonschema is not installed.
+    """
+    opened = open_bundle(bundle)
+    checks: list[tuple[str, Callable[[Bundle], str]]] = [
+        ("files", _files),
+        ("metadata schema", _schema),
+        ("version in changelog", _changelog),
+        ("inference properties", lambda b: _properties(b, "inference", InferProperties)),
+        ("training properties", lambda b: _properties(b, "train", TrainProperties)),
+        ("safe building and weights", _building),
+        ("network output", _network_output),
+    ]
+    return list(_run(opened, checks))
+
+
+def _run(bundle: Bundle, checks: list[tuple[str, Callable[[Bundle], str]]]) -> Iterator[Check]:
+    for name, check in checks:
+        try:
+            yield Check(name, True, check(bundle))
+        except MissingPackageError:
+            raise
+        except VolsegError as error:
+            yield Check(name, False, str(error))
+        except _Failed as error:
+            yield Check(name, False, str(error))
+
+
+class _Failed(Exception):  # noqa: N818 - the outcome of a check, never seen outside
+    pass
+
+
+def _files(bundle: Bundle) -> str:
+    missing = [name for name in _FILES if not (bundle.folder / name).is_file()]
+    if missing:
+        raise _Failed(f"missing: {', '.join(missing)}")
+    return f"all {len(_FILES)} there"
+
+
+def _schema(bundle: Bundle) -> str:
+    try:
+        import jsonschema  # noqa: PLC0415 - optional
+    except ImportError as error:
+        raise MissingPackageError("verifying metadata", "jsonschema", "bundle") from error
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    errors = sorted(
+        jsonschema.Draft202012Validator(schema).iter_errors(bundle.metadata),
+        key=lambda error: list(map(str, error.absolute_path)),
+    )
+    if errors:
+        where = " / ".join(map(str, errors[0].absolute_path)) or "top level"
+        raise _Failed(f"{len(errors)} deviations; first at {where}: {errors[0].message}")
+    return "valid"
+
+
+def _changelog(bundle: Bundle) -> str:
+    version = bundle.metadata.get("version")
+    if version not in bundle.metadata.get("changelog", {}):
+        raise _Failed(f"version {version!r} is not in the changelog")
+    return str(version)
+
+
+def _properties(bundle: Bundle, config: str, table: dict[str, dict[str, Any]]) -> str:
+    parser = ConfigParser(ConfigParser.load_config_file(bundle.config(config)))
+    required = [entry["id"] for entry in table.values() if entry["required"]]
+    missing = [identifier for identifier in required if identifier not in parser]
+    if missing:
+        raise _Failed(f"configs/{config} lacks {', '.join(missing)}")
+    return f"all {len(required)} required identifiers"
+
+
+def _building(bundle: Bundle) -> str:
+    network = build_parts(bundle).network
+    return f"{sum(p.numel() for p in network.parameters()):,} parameters"
+
+
+def _network_output(bundle: Bundle) -> str:
+    image = bundle.metadata["network_data_format"]["inputs"]["image"]
+    classes = len(bundle.metadata["network_data_format"]["outputs"]["pred"]["channel_def"])
+    sides = [side if isinstance(side, int) else 64 for side in image["spatial_shape"]]
+    with torch.inference_mode():
+        logits = build_parts(bundle).network(torch.zeros(1, image["num_channels"], *sides))
+    if tuple(logits.shape) != (1, classes, *sides):
+        raise _Failed(
+            f"the network gives {tuple(logits.shape)}, the metadata declare {(1, classes, *sides)}"
+        )
+    if not torch.isfinite(logits).all():
+        raise _Failed("the network gives values that are not finite")
+    return f"{classes} channels for an input of {' x '.join(map(str, sides))}"

@@ -1,0 +1,90 @@
+"""The command line: its commands, and how errors become one sentence and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import volseg
+from volseg.cli import bundle, demo, evaluate, inspect, networks, segment, train
+from volseg.cli.console import errors
+from volseg.errors import VolsegError
+
+app = typer.Typer(
+    name="volseg",
+    help="Medical image segmentation in 2D and 3D. Research software, not a medical device.",
+    epilog="Exit codes: 0 all fine, 1 some case failed, 2 wrong usage or unusable input.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("segment")(segment.segment)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("inspect")(inspect.inspect)
+app.command("networks")(networks.networks)
+app.add_typer(bundle.app, name="bundle")
+app.command("demo")(demo.demo)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"volseg {volseg.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[  # noqa: ARG001 - handled by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001 - handled in main(), so that it works after a command too
+        bool, typer.Option("--debug", help="Show tracebacks and details; works anywhere.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always ends in `SystemExit`.
+
+    Args:
+        arguments: Words after the program's name; those of the process by default.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    _configure_logging(debug)
+    try:
+        app(args=words, prog_name="volseg")
+    except VolsegError as error:
+        if debug:
+            raise
+        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as interrupt:
+        errors.print("interrupted; nothing half-written was left behind.")
+        raise SystemExit(130) from interrupt
+
+
+def _configure_logging(debug: bool) -> None:
+    from rich.logging import RichHandler
+
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=errors, show_time=False, show_path=debug, markup=False)],
+        force=True,
+    )
+    logging.getLogger("volseg").setLevel(logging.DEBUG if debug else logging.WARNING)
+    if not debug:
+        logging.getLogger("monai").setLevel(logging.ERROR)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

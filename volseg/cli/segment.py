@@ -1,0 +1,131 @@
+"""``volseg segment``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.errors import InputError, VolsegError
+
+if TYPE_CHECKING:
+    from volseg.segmenter import Segmenter
+
+
+def segment(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Images, folders of images, or DICOM folders."),
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the label maps.")],
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or a bundle folder.")
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Also write OUT/<case>_preview.png.")
+    ] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave cases whose label map is there.")
+    ] = False,
+    trust_code: Annotated[
+        bool,
+        typer.Option("--trust-code", help="Execute code in the bundle's configuration."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
+
+    Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
+    """
+    cases = _cases(inputs)
+    from volseg.segmenter import Segmenter
+
+    segmenter = Segmenter(bundle, device=device, trust_code=trust_code)
+    rows: list[dict[str, Any]] = []
+    with progress_bar() as bar:
+        overall = bar.add_task("cases", total=len(cases))
+        for case, path in cases.items():
+            row = _segment_case(segmenter, case, path, out, preview, skip_existing, bar)
+            rows.append(row)
+            if row["status"] == "failed":
+                errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
+            elif not as_json:
+                output.print(f"{case}: {row['output']}", soft_wrap=True, markup=False)
+            bar.advance(overall)
+    if as_json:
+        print_json(rows)
+    failed = [row for row in rows if row["status"] == "failed"]
+    if failed:
+        unusable = len(failed) == len(rows) and all(row["unusable_input"] for row in failed)
+        raise typer.Exit(2 if unusable else 1)
+
+
+def _cases(inputs: list[str]) -> dict[str, Path]:
+    """Name every case; a folder stands for the images in it, or is one DICOM series."""
+    from volseg.data import list_images
+    from volseg.data.datalist import IMAGE_SUFFIXES, case_name
+
+    found: dict[str, Path] = {}
+    for text in inputs:
+        path = Path(text)
+        if not path.exists():
+            raise InputError(f"there is no file or folder {path}.")
+        images = [path]
+        if path.is_dir():
+            entries = list(path.iterdir())
+            if not entries:
+                raise InputError(f"the folder {path} is empty: give a folder of images.")
+            if any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries):
+                images = [Path(item["image"]) for item in list_images(path)]
+        for image in images:
+            case = case_name(image.resolve() if image.is_dir() else image)
+            if case in found:
+                raise InputError(
+                    f"{found[case]} and {image} would both be written as {case}_seg: "
+                    "segment them into different folders."
+                )
+            found[case] = image
+    return found
+
+
+def _segment_case(
+    segmenter: Segmenter,
+    case: str,
+    path: Path,
+    out: Path,
+    preview: bool,
+    skip_existing: bool,
+    bar: Any,
+) -> dict[str, Any]:
+    from volseg.io import read_image, write_segmentation
+
+    row: dict[str, Any] = {"case": case, "input": str(path)}
+    tiles = bar.add_task(case, total=None)
+    started = time.perf_counter()
+    try:
+        image = None
+        # A 3D volume of any format becomes NIfTI; a 2D image stays an image.
+        flat = path.suffix.lower() in {".png", ".tif", ".tiff"}
+        target = out / f"{case}_seg{'.png' if flat else '.nii.gz'}"
+        if skip_existing and target.is_file():
+            return row | {"status": "skipped", "output": str(target)}
+        image = read_image(path)
+        labels = segmenter.segment(
+            image, progress=lambda done, total: bar.update(tiles, completed=done, total=total)
+        )
+        write_segmentation(labels, target, like=image)
+        if preview:
+            from volseg.report import write_preview
+
+            write_preview(image, labels, out / f"{case}_preview.png", names=segmenter.labels)
+    except VolsegError as error:
+        unusable = isinstance(error, InputError)
+        return row | {"status": "failed", "error": str(error), "unusable_input": unusable}
+    finally:
+        bar.remove_task(tiles)
+    seconds = round(time.perf_counter() - started, 3)
+    return row | {"status": "done", "output": str(target), "seconds": seconds}

@@ -1,0 +1,64 @@
+"""``volseg train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volseg.cli.console import errors, output, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from volseg.training import TrainingState
+
+
+def train(
+    bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or a bundle folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set the bundle lists.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the trained bundle.")],
+    fold: Annotated[int, typer.Option(help="Fold held out for validation.", min=0)] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Instead of the bundle's own number.", min=1)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Train a bundle; OUT becomes a trained copy of it. Run again to go on after a stop.
+
+    Executes the Python expressions in the bundle's configs/train.yaml: train only bundles whose
+    author you trust.
+    """
+    from volseg.training import measure_bundle, record_measurement, train_bundle
+
+    with progress_bar() as bar:
+        steps = bar.add_task("training", total=None)
+
+        def show(state: TrainingState) -> None:
+            dice = "" if state.key_metric is None else f", held-out {state.key_metric:.4f}"
+            bar.update(
+                steps,
+                description=f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{dice}",
+                completed=(state.epoch - 1) * state.steps + state.step,
+                total=state.epochs * state.steps,
+            )
+
+        trained = train_bundle(
+            bundle, data, out, fold=fold, epochs=epochs, device=device, progress=show
+        )
+        measuring = bar.add_task("measuring the held-out cases", total=None)
+        evaluation = measure_bundle(
+            trained.folder,
+            data,
+            fold=fold,
+            device=device or "auto",
+            progress=lambda done, total: bar.update(measuring, completed=done, total=total),
+        )
+    trained = record_measurement(trained.folder, data, evaluation, fold=fold)
+    metrics = trained.metadata["eval_metrics"]
+    if as_json:
+        print_json({"bundle": str(trained.folder), "metrics": metrics})
+        return
+    for name, value in metrics.items():
+        output.print(f"{name}: {value}")
+    errors.print(f"use it with: volseg segment INPUT -o OUT --bundle {trained.folder}")

@@ -1,0 +1,23 @@
+"""Data: lists of cases, folds, fingerprints of data sets, phantoms."""
+
+from volseg.data.datalist import (
+    Case,
+    fold_cases,
+    list_images,
+    paired_cases,
+    read_datalist,
+    write_datalist,
+)
+from volseg.data.fingerprint import hash_files
+from volseg.data.folds import grouped_folds
+
+__all__ = [
+    "Case",
+    "fold_cases",
+    "grouped_folds",
+    "hash_files",
+    "list_images",
+    "paired_cases",
+    "read_datalist",
+    "write_datalist",
+]

@@ -1,0 +1,155 @@
+"""Implicit shapes and smooth random fields, the clay that phantoms are made of.
+
+A shape is an array of roughly signed distances in millimetres, negative inside, so a union is a
+minimum and an intersection a maximum. Everything is float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+Volume = NDArray[np.float32]
+Points = tuple[Volume, Volume, Volume]
+Vector = tuple[float, float, float]
+
+#: The mean square of a cubic B-spline series with unit random coefficients, along one axis.
+_SPLINE_POWER = 151 / 315
+
+
+def smooth_noise(
+    generator: np.random.Generator,
+    axes: Sequence[Volume],
+    *,
+    extent: Vector,
+    control: float,
+) -> Volume:
+    """Return a smooth random field of about unit variance on a grid, shape ``(x, y, z)``.
+
+    A cubic B-spline with random coefficients: a product of three small matrices, hence fast, and
+    the same field whatever part of it is asked for and however finely.
+
+    Args:
+        generator: Source of the coefficients.
+        axes: Positions along x, y and z, in mm; they may go outside ``extent`` a little.
+        extent: Size of the box centred on the origin for which coefficients are drawn, in mm.
+        control: Distance between control points, in mm: the size of the field's features.
+    """
+    matrices = [
+        _spline_matrix(axis, size, control) for axis, size in zip(axes, extent, strict=True)
+    ]
+    count = tuple(matrix.shape[1] for matrix in matrices)
+    field: Volume = generator.standard_normal(count, dtype=np.float32)
+    for matrix in matrices:
+        # Each product moves the axis it expands to the end, so three bring them back in order.
+        field = np.tensordot(field, matrix, axes=(0, 1))
+    field /= np.float32(_SPLINE_POWER**1.5)
+    return field
+
+
+def _spline_matrix(positions: Volume, extent: float, control: float) -> Volume:
+    """Return the weight of each control point (columns) at each position (rows)."""
+    count = int(np.ceil(extent / control)) + 3
+    places = np.clip(positions / control + (count - 1) / 2, 1, count - 2)
+    distance = np.abs(places[:, None] - np.arange(count))
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
+
+
+def ellipsoid(points: Points, centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)) -> Volume:
+    """Return a rotated ellipsoid.
+
+    Args:
+        points: Positions x, y and z, in mm.
+        centre: Its centre, in mm.
+        radii: Its semi-axes, in mm.
+        tilt: Rotation about x, then y, then z, in radians.
+    """
+    rotation = Rotation.from_euler("xyz", tilt).as_matrix()
+    shifted = [axis - float(middle) for axis, middle in zip(points, centre, strict=True)]
+    reach = np.zeros((), dtype=np.float32)
+    slope = np.zeros((), dtype=np.float32)
+    for column, radius in zip(rotation.T.tolist(), radii, strict=True):
+        along = (
+            sum(part * weight for part, weight in zip(shifted, column, strict=True) if weight)
+            / radius
+        )
+        square = along * along
+        reach = reach + square
+        slope = slope + square / (radius * radius)
+    # The first-order distance |f| / |grad f| of f = reach - 1, bounded at the centre.
+    reach = np.maximum(np.sqrt(reach), np.float32(0.01))
+    slope = np.maximum(np.sqrt(slope), np.float32(0.01 / max(radii)))
+    return np.asarray(reach * (reach - 1) / slope)
+
+
+def column(points: Points, centre: tuple[float, float], radii: tuple[float, float]) -> Volume:
+    """Return an endless column along z whose section is between an ellipse and a rectangle.
+
+    The section is a squircle (Fernández-Guasti 1992): like a superellipse, but no powers.
+    """
+    x = np.square((points[0] - centre[0]) / radii[0])
+    y = np.square((points[1] - centre[1]) / radii[1])
+    size = float(np.sqrt(radii[0] * radii[1]))
+    return np.asarray((np.sqrt(np.maximum(x + y - 0.35 * x * y, 0)) - 1) * size)
+
+
+def tube(points: Points, start: Vector, end: Vector, radii: tuple[float, float]) -> Volume:
+    """Return a round tube from ``start`` to ``end``, its radius going over from one to the other.
+
+    Args:
+        points: Positions x, y and z, in mm.
+        start: Centre of one end, in mm.
+        end: Centre of the other end, in mm.
+        radii: Radius at the start and at the end, in mm.
+    """
+    direction = [b - a for a, b in zip(start, end, strict=True)]
+    length = sum(part * part for part in direction)
+    x, y, z = (axis - float(origin) for axis, origin in zip(points, start, strict=True))
+    along = np.clip((x * direction[0] + y * direction[1] + z * direction[2]) / length, 0, 1)
+    distance = np.sqrt(
+        np.square(x - along * direction[0])
+        + np.square(y - along * direction[1])
+        + np.square(z - along * direction[2])
+    )
+    return np.asarray(distance - radii[0] - along * (radii[1] - radii[0]))
+
+
+def union(first: Volume, second: Volume, blend: float) -> Volume:
+    """Return the union of two shapes, rounded over ``blend`` mm where they meet."""
+    near = np.maximum(blend - np.abs(first - second), 0)
+    return np.asarray(np.minimum(first, second) - near * near / (4 * blend))
+
+
+def intersection(first: Volume, second: Volume, blend: float) -> Volume:
+    """Return the intersection of two shapes, rounded over ``blend`` mm where they meet."""
+    near = np.maximum(blend - np.abs(first - second), 0)
+    return np.asarray(np.maximum(first, second) + near * near / (4 * blend))
+
+
+def coverage(shape: Volume, step: float) -> Volume:
+    """Return the part of each voxel that lies inside a shape, from 0 to 1.
+
+    The surface is taken as flat within a voxel and the part as linear between the voxel's
+    nearest and farthest corner; exact for surfaces along the grid.
+
+    Args:
+        shape: Signed distances at the voxel centres.
+        step: Sum of the voxel's three edges, in mm; voxels farther than that from the surface
+            are wholly inside or outside.
+    """
+    inside = (shape < 0).astype(np.float32)
+    band = np.nonzero(np.abs(shape) < step)
+    span = np.full(band[0].shape, 1e-6, dtype=np.float32)
+    for axis, size in enumerate(shape.shape):
+        after, before = list(band), list(band)
+        after[axis] = np.minimum(band[axis] + 1, size - 1)
+        before[axis] = np.maximum(band[axis] - 1, 0)
+        rise = np.abs(shape[tuple(after)] - shape[tuple(before)])
+        span += rise / np.maximum(after[axis] - before[axis], 1)
+    inside[band] = np.clip(0.5 - shape[band] / span, 0, 1)
+    return inside

@@ -1,0 +1,114 @@
+"""Which prediction belongs to which reference, by the name of the case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from volseg.errors import InputError
+from volseg.io.formats import SUFFIXES
+
+# What programs append to the name of a case to say that a file is a segmentation of it.
+_SEGMENTATION = re.compile(
+    r"(?<=.)[._-](seg|segmentation|label|labels|mask|pred|prediction|gt|reference)$", re.IGNORECASE
+)
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
+
+
+class CasePair(NamedTuple):
+    """A prediction, its reference, and the name both are reported under."""
+
+    case: str
+    prediction: Path
+    reference: Path
+
+
+def case_name(path: str | Path) -> str:
+    """Return the name of the case a file belongs to: `a/liver_01_seg.nii.gz` gives `liver_01`.
+
+    The suffix of the image format and one ending such as `_seg`, `_label`, `_mask`, `_pred` or
+    `.seg` (3D Slicer) are taken off.
+    """
+    name = Path(path).name
+    suffix = next((s for s in _LONGEST_FIRST if name.lower().endswith(s)), "")
+    stem = name[: len(name) - len(suffix)] or name
+    return _SEGMENTATION.sub("", stem)
+
+
+def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair]:
+    """Return the pairs of two files, or of two folders by the name of the case.
+
+    In folders every image file takes part, `<case>.nii.gz` and `<case>_seg.nii.gz` alike; files of
+    other kinds, hidden files and subfolders are passed over. No file is dropped silently.
+
+    Args:
+        predictions: A file or a folder.
+        references: A file if `predictions` is one, else a folder.
+
+    Raises:
+        InputError: A path is missing, a file has no partner, or two files of a folder belong to
+            the same case; the message names them all.
+    """
+    predictions, references = Path(predictions), Path(references)
+    for path in (predictions, references):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give a file or folder of label maps.")
+    if predictions.is_dir() != references.is_dir():
+        raise InputError(
+            f"{predictions} and {references} are a file and a folder; expected two files or two "
+            "folders."
+        )
+    if not predictions.is_dir():
+        return [CasePair(case_name(predictions), predictions, references)]
+    first, second = _cases(predictions), _cases(references)
+    unmatched = [
+        f"without a {partner}: {', '.join(str(path) for path in lone)}"
+        for partner, lone in (
+            ("reference", [path for case, path in first.items() if case not in second]),
+            ("prediction", [path for case, path in second.items() if case not in first]),
+        )
+        if lone
+    ]
+    if unmatched:
+        raise InputError(
+            f"not every file has a partner in the other folder ({'; '.join(unmatched)}); names "
+            "must agree but for an ending such as _seg: rename or move these files."
+        )
+    return [CasePair(case, first[case], second[case]) for case in sorted(first)]
+
+
+def check_pairs(pairs: Iterable[CasePair | tuple[str, str | Path, str | Path]]) -> list[CasePair]:
+    """Return pairs given by hand as `CasePair`s.
+
+    Raises:
+        InputError: There are none, or two have the same case name.
+    """
+    checked = [CasePair(case, Path(first), Path(second)) for case, first, second in pairs]
+    if not checked:
+        raise InputError("there is no pair of files to evaluate; expected at least one.")
+    names = [pair.case for pair in checked]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"more than one pair is named {', '.join(twice)}; give each its own name.")
+    return checked
+
+
+def _cases(folder: Path) -> dict[str, Path]:
+    cases: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        # An .img file is the second half of the .hdr file of the same name.
+        known = path.name.lower().endswith(tuple(SUFFIXES)) and path.suffix.lower() != ".img"
+        if not known or path.name.startswith(".") or not path.is_file():
+            continue
+        case = case_name(path)
+        if case in cases:
+            raise InputError(
+                f"{cases[case]} and {path} both belong to the case {case!r}; leave one of them in "
+                "the folder, or give the pairs of files yourself."
+            )
+        cases[case] = path
+    if not cases:
+        raise InputError(f"{folder} holds no image file; expected label maps such as .nii.gz.")
+    return cases

@@ -1,0 +1,24 @@
+"""Affines, orientation, grids and slice stacks: numbers only, no files and no networks."""
+
+from volseg.geometry.affine import Affine
+from volseg.geometry.grid import Grid, index_mapping, require_same_grid
+from volseg.geometry.orientation import (
+    Reorientation,
+    direction_of,
+    parse_orientation,
+    reorientation,
+)
+from volseg.geometry.slice_stack import SliceStack, stack_slices
+
+__all__ = [
+    "Affine",
+    "Grid",
+    "Reorientation",
+    "SliceStack",
+    "direction_of",
+    "index_mapping",
+    "parse_orientation",
+    "reorientation",
+    "require_same_grid",
+    "stack_slices",
+]

@@ -1,0 +1,71 @@
+"""Writing a file so that it either appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from volseg.errors import OutputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the place of `path` when the block succeeds.
+
+    The temporary file lies in the same folder and has the same suffix, so that libraries choose
+    the right format and the rename never crosses a file system. Missing folders are created. On
+    any failure the temporary file is removed and an existing target is left as it was.
+
+    Args:
+        path: the file to write; a symbolic link is followed.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OutputError: if the folder cannot be made, the target is not a plain file, writing fails
+            (disk full, permission), or the block wrote nothing.
+    """
+    target = Path(os.path.realpath(path))
+    _require_replaceable(target)
+    temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        if not temporary.is_file():
+            raise OutputError(f"cannot write {target}: the writer gave no file.")
+        _flush_to_disk(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(
+            f"cannot write {target}: {reason}; free space or choose another place, nothing was "
+            "left there."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _require_replaceable(target: Path) -> None:
+    # Renaming over a device such as /dev/null would replace the device itself.
+    if target.exists() and not target.is_file():
+        kind = "folder" if target.is_dir() else "device or pipe"
+        raise OutputError(f"cannot write {target}: it is a {kind}; give the name of a file.")
+
+
+def _whole_suffix(target: Path) -> str:
+    suffixes = target.suffixes
+    return "".join(suffixes[-2:]) if target.suffix.lower() == ".gz" else target.suffix
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force a file to the disk, so that a power cut cannot leave an empty one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

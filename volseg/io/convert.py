@@ -1,0 +1,104 @@
+"""Images that are already in memory, in the form volseg works with."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk  # noqa: N813 - the name it goes by in the field
+import torch
+from monai.data import MetaTensor
+
+from volseg.errors import GeometryError, InputError, ShapeError
+from volseg.geometry import Affine
+from volseg.io.itk import from_itk
+from volseg.io.meta_tensor import affine_of, meta_tensor
+from volseg.io.read import read_image
+from volseg.io.stored_image import exact_values
+
+_MOST_LAST_CHANNELS = 4
+_FEWEST_VOXELS_ACROSS = 32
+
+
+def as_image(value: Any, affine: npt.ArrayLike | Affine | None = None) -> MetaTensor:
+    """Return an image as a MetaTensor (channels, x, y, z) or (channels, x, y) with its affine.
+
+    Args:
+        value: a path, a channel-first MetaTensor, a SimpleITK image, or an array or tensor with
+            only the spatial axes of `affine` or with a channel axis before them.
+        affine: RAS+ affine in mm; required for arrays, not allowed for values that carry their own.
+
+    Raises:
+        InputError: if the value is of another kind or a path cannot be read.
+        ShapeError: if the axes of an array cannot be told apart.
+        GeometryError: if an array comes without an affine, or another value with a second one.
+    """
+    if isinstance(value, (str, os.PathLike, MetaTensor, sitk.Image)):
+        if affine is not None:
+            raise GeometryError(
+                f"a {type(value).__name__} carries its own geometry; leave the affine out, or give "
+                "the bare array with it."
+            )
+        return _with_own_geometry(value)
+    if not isinstance(value, (np.ndarray, torch.Tensor)):
+        raise InputError(
+            f"cannot take {type(value).__name__} as an image; expected a path, a MetaTensor, a "
+            "SimpleITK image, or an array with its affine."
+        )
+    if affine is None:
+        raise GeometryError(
+            f"an array of shape {tuple(value.shape)} does not say where its voxels lie; give its "
+            "RAS+ affine in mm as well."
+        )
+    placed = affine if isinstance(affine, Affine) else Affine(affine)
+    return meta_tensor(_channels_first(_torch_values(value), placed), placed)
+
+
+def _with_own_geometry(value: Any) -> MetaTensor:
+    if isinstance(value, MetaTensor):
+        return _checked_meta_tensor(value)
+    if isinstance(value, sitk.Image):
+        values, affine = from_itk(value, "the SimpleITK image")
+        return meta_tensor(values, affine)
+    return read_image(value)
+
+
+def _checked_meta_tensor(image: Any) -> MetaTensor:
+    if image.ndim == 3 and image.affine.shape[-1] == 4:
+        raise ShapeError(
+            f"a MetaTensor of shape {tuple(image.shape)} on a 4 x 4 affine may be (x, y, z) or "
+            "(channels, x, y); add the channel axis, or give a 3 x 3 affine if it is 2D."
+        )
+    further = {name: value for name, value in image.meta.items() if isinstance(value, (int, str))}
+    source = str(further.pop("filename_or_obj", ""))
+    further.pop("space", None)
+    return meta_tensor(_torch_values(image.as_tensor()), affine_of(image), source, further)
+
+
+def _torch_values(values: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:
+    if isinstance(values, torch.Tensor):
+        if values.is_complex():
+            raise InputError(
+                "an image of complex numbers has no single brightness; give its magnitude."
+            )
+        return values.detach()
+    return torch.from_numpy(np.ascontiguousarray(exact_values(values, "the array")))
+
+
+def _channels_first(values: torch.Tensor, affine: Affine) -> torch.Tensor:
+    dims = affine.spatial_dims
+    if values.ndim == dims:
+        return values[None]
+    if values.ndim != dims + 1:
+        raise ShapeError(
+            f"an array on an affine of {dims} axes must have these axes, alone or after a channel "
+            f"axis, got shape {tuple(values.shape)}."
+        )
+    if values.shape[0] > _FEWEST_VOXELS_ACROSS and 1 < values.shape[-1] <= _MOST_LAST_CHANNELS:
+        raise ShapeError(
+            f"an array of shape {tuple(values.shape)} seems to have its channels last; move them "
+            "first, as in (channels, x, y, z)."
+        )
+    return values

@@ -1,0 +1,145 @@
+"""Reading and writing as MONAI dictionary transforms, for bundles.
+
+All options are plain values, so that they can be written in a YAML file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple_rep
+
+from volseg.errors import InputError, OutputError
+from volseg.io.convert import as_image
+from volseg.io.formats import SUFFIXES
+from volseg.io.label_map import original_grid_of
+from volseg.io.meta_tensor import meta_tensor
+from volseg.io.read import read_image
+from volseg.io.write import write_segmentation
+
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
+
+
+class ReadImaged(MapTransform):
+    """Read the images whose paths a dictionary holds: `volseg.io.read_image`.
+
+    An image that is already in memory is checked and passed on, so that one preprocessing serves
+    files and arrays.
+
+    Args:
+        keys: entries with a path, or a channel-first MetaTensor or SimpleITK image.
+        dtype: name of a torch type such as "float32" to convert to, one or one a key; stored
+            values are kept exactly without it.
+        orientation: axis codes the caller vouches for; used only for files that state none.
+        allow_missing_keys: skip a key that the dictionary lacks.
+
+    Raises:
+        InputError: if `dtype` is not the name of a torch type.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        dtype: str | None = None,
+        orientation: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        names = ensure_tuple_rep(dtype, len(self.keys))
+        self.types = tuple(None if name is None else _torch_type(name) for name in names)
+        self.orientation = orientation
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with images (channels, x, y, z) for the keys."""
+        result = dict(data)
+        for key, dtype in self.key_iterator(result, self.types):
+            value = result[key]
+            if isinstance(value, (str, os.PathLike)):
+                image = read_image(value, orientation=self.orientation)
+            else:
+                image = as_image(value)
+            result[key] = image if dtype is None else image.to(dtype)
+        return result
+
+
+class WriteSegmentationd(MapTransform):
+    """Write label maps on the grid of the files their images were read from.
+
+    The file is named after its image: `a/liver_01.nii.gz` gives `liver_01_seg.nii.gz`.
+
+    Args:
+        keys: label maps (1, x, y, z), already back on the grid of the file.
+        like: entry of the image; it may have been transformed since it was read.
+        folder: where to write; made if missing.
+        postfix: added to the name of the image.
+        suffix: format; `.nii.gz` for volumes and `.png` for pictures without it.
+        allow_missing_keys: skip a key that the dictionary lacks.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        like: str,
+        folder: str | os.PathLike[str],
+        postfix: str = "_seg",
+        suffix: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.like = like
+        self.folder = Path(folder)
+        self.postfix = postfix
+        self.suffix = suffix
+        self._source_of_target: dict[Path, str] = {}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary; the label maps are on the disk.
+
+        Raises:
+            OutputError: if writing fails, or two images would share one file.
+        """
+        result = dict(data)
+        image = result[self.like]
+        source = str(image.meta.get("filename_or_obj", "")) or "image"
+        grid = original_grid_of(image)
+        codes = {
+            name: int(image.meta[name])
+            for name in ("sform_code", "qform_code")
+            if name in image.meta
+        }
+        # Only its grid counts; one expanded element stands for all voxels.
+        like = meta_tensor(torch.zeros(1).expand(1, *grid.shape), grid.affine, source, codes)
+        for key in self.key_iterator(result):
+            postfix = self.postfix if len(self.keys) == 1 else f"_{key}{self.postfix}"
+            suffix = self.suffix or (".nii.gz" if len(grid.shape) == 3 else ".png")
+            target = self.folder / f"{_case_name(source)}{postfix}{suffix}"
+            if self._source_of_target.setdefault(target, source) != source:
+                raise OutputError(
+                    f"cannot write {target}: the images {self._source_of_target[target]} and "
+                    f"{source} have one name; write them to different folders."
+                )
+            write_segmentation(result[key], target, like=like)
+        return result
+
+
+def _case_name(source: str) -> str:
+    name = Path(source).name
+    found = next((end for end in _LONGEST_FIRST if name.lower().endswith(end)), "")
+    return name[: len(name) - len(found)]
+
+
+def _torch_type(name: str) -> torch.dtype:
+    found = getattr(torch, name.removeprefix("torch."), None)
+    if not isinstance(found, torch.dtype):
+        raise InputError(
+            f"the dtype {name!r} is not a type of torch; expected a name such as float32."
+        )
+    return found

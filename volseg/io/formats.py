@@ -1,0 +1,89 @@
+"""Which image format a path holds, from its name."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+
+from volseg.errors import InputError
+
+
+class ImageFormat(Enum):
+    """The formats volseg reads."""
+
+    NIFTI = "NIfTI"
+    NIFTI_PAIR = "NIfTI pair"
+    NRRD = "NRRD"
+    METAIMAGE = "MetaImage"
+    PNG = "PNG"
+    TIFF = "TIFF"
+    JPEG = "JPEG"
+    DICOM = "DICOM series"
+
+
+SUFFIXES: dict[str, ImageFormat] = {
+    ".nii": ImageFormat.NIFTI,
+    ".nii.gz": ImageFormat.NIFTI,
+    ".hdr": ImageFormat.NIFTI_PAIR,
+    ".img": ImageFormat.NIFTI_PAIR,
+    ".nrrd": ImageFormat.NRRD,
+    ".nhdr": ImageFormat.NRRD,
+    ".mha": ImageFormat.METAIMAGE,
+    ".mhd": ImageFormat.METAIMAGE,
+    ".png": ImageFormat.PNG,
+    ".tif": ImageFormat.TIFF,
+    ".tiff": ImageFormat.TIFF,
+    ".jpg": ImageFormat.JPEG,
+    ".jpeg": ImageFormat.JPEG,
+}
+
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+def format_of_name(path: str | os.PathLike[str]) -> ImageFormat | None:
+    """Return the format that a file name stands for, or None if its suffix is unknown."""
+    name = Path(path).name.lower()
+    return next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+
+
+def format_of_input(path: str | os.PathLike[str]) -> ImageFormat:
+    """Return the format of an existing file or folder.
+
+    Raises:
+        InputError: if nothing is there, the file is empty, the suffix is unknown or the file is a
+            single DICOM slice.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise InputError(f"cannot read {source}: there is no such file or folder.")
+    if source.is_dir():
+        return ImageFormat.DICOM
+    if not source.is_file():
+        raise InputError(f"cannot read {source}: it is neither a file nor a folder.")
+    try:
+        with source.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise InputError(f"cannot read {source}: {error.strerror}.") from error
+    if not start:
+        raise InputError(f"cannot read {source}: the file is empty; copy or export it again.")
+    kind = format_of_name(source)
+    if kind is None or start[128:132] == b"DICM":
+        if start[128:132] == b"DICM" or source.name.lower().endswith(_DICOM_SUFFIXES):
+            raise InputError(
+                f"cannot read {source}: a single DICOM file does not say where its neighbours lie; "
+                "give the folder that holds the whole series."
+            )
+        raise InputError(
+            f"cannot read {source}: the suffix {''.join(source.suffixes[-2:])!r} is not known; "
+            f"expected one of {', '.join(SUFFIXES)} or a folder with a DICOM series."
+        )
+    return kind
+
+
+def image_name(path: str | os.PathLike[str]) -> str:
+    """Return a file name without its image suffix: `a/b.nii.gz` gives `b`."""
+    name = Path(path).name
+    suffix = next((s for s in sorted(SUFFIXES, key=len)[::-1] if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)] or name

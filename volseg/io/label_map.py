@@ -1,0 +1,95 @@
+"""Label maps on the grid of the image they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.data import MetaTensor
+
+from volseg.errors import GeometryError, InputError, ShapeError
+from volseg.geometry import Affine, Grid, require_same_grid
+from volseg.io.meta_tensor import grid_of, meta_tensor
+
+_MOST_LABELS = 65535
+
+
+def on_source_grid(labels: Any, source: Any) -> MetaTensor:
+    """Return a label map (1, x, y, z) of uint8 or uint16 on exactly the affine of its source.
+
+    Args:
+        labels: array or tensor (x, y, z) or (1, x, y, z) of non-negative whole numbers; a
+            MetaTensor must carry the affine of its source.
+        source: channel-first MetaTensor the labels belong to.
+
+    Raises:
+        ShapeError: if the spatial shapes differ.
+        GeometryError: if the labels carry another affine.
+        InputError: if the values are not labels.
+    """
+    grid = grid_of(source)
+    values = label_values(labels, grid)
+    name = str(source.meta.get("filename_or_obj", ""))
+    codes = {
+        key: int(source.meta[key]) for key in ("sform_code", "qform_code") if key in source.meta
+    }
+    return meta_tensor(values[np.newaxis], grid.affine, name, codes)
+
+
+def original_grid_of(image: Any) -> Grid:
+    """Return the grid of the file an image came from, also after transforms moved the image.
+
+    Raises:
+        GeometryError: if the image was not read by volseg and lacks the entries.
+    """
+    shape, affine = image.meta.get("spatial_shape"), image.meta.get("original_affine")
+    if shape is None or affine is None:
+        raise GeometryError(
+            "the image does not carry the grid of its file (meta 'spatial_shape' and "
+            "'original_affine'); read it with volseg.io."
+        )
+    sizes = tuple(int(size) for size in np.asarray(shape).ravel())
+    return Grid(sizes, Affine(np.asarray(affine)))
+
+
+def label_values(labels: Any, grid: Grid) -> npt.NDArray[Any]:
+    """Return labels as a uint8 (past 255: uint16) array of the grid's spatial shape, checked."""
+    if isinstance(labels, torch.Tensor):
+        array = torch.as_tensor(labels).detach().cpu()
+        values = (array.as_tensor() if isinstance(array, MetaTensor) else array).numpy()
+    else:
+        values = np.asarray(labels)
+    if values.ndim == len(grid.shape) + 1 and values.shape[0] == 1:
+        values = values[0]
+    if values.shape != grid.shape:
+        raise ShapeError(
+            f"a label map must have the spatial shape of its image, {grid.shape}, got "
+            f"{tuple(values.shape)}; bring it back to the grid of the image first."
+        )
+    if isinstance(labels, MetaTensor):
+        channel_first = labels if labels.ndim == len(grid.shape) + 1 else labels[None]
+        require_same_grid(grid_of(channel_first), grid, what="a label map and its image")
+    return _as_labels(values)
+
+
+def _as_labels(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8)
+    if values.dtype.kind not in "uif":
+        raise InputError(f"labels must be whole numbers, got values of type {values.dtype}.")
+    lowest, highest = values.min(), values.max()
+    whole = values.dtype.kind in "ui" or (
+        bool(np.isfinite([lowest, highest]).all()) and np.array_equal(values, np.floor(values))
+    )
+    if not whole:
+        raise InputError(
+            f"labels must be whole numbers, got fractions or non-finite values between {lowest} "
+            f"and {highest}; take the most likely class of each voxel first."
+        )
+    if lowest < 0 or highest > _MOST_LABELS:
+        raise InputError(
+            f"labels must lie between 0 and {_MOST_LABELS}, got {lowest} to {highest}."
+        )
+    return values.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)

@@ -1,0 +1,50 @@
+"""Metrics of a segmentation against a reference: plain functions on masks and label maps.
+
+What holds when a class is empty in one of the maps, or in both:
+
+| metric                     | in neither | in the prediction only | in the reference only |
+|----------------------------|------------|------------------------|-----------------------|
+| dice, iou, surface_dice    | NaN        | 0                      | 0                     |
+| hausdorff95,               | NaN        | infinite               | infinite              |
+| average_surface_distance   |            |                        |                       |
+| volume_error (millilitres) | NaN        | the predicted volume   | minus the reference   |
+| volume_error (relative)    | NaN        | infinite               | -1                    |
+
+NaN says "not applicable": a case without the structure, correctly left without it, tells nothing
+about how well the structure is outlined. Counting it as a Dice of 1 would lift the mean of a rare
+class by its rarity; such cases are left out of means and counted beside them.
+"""
+
+from __future__ import annotations
+
+from volseg.metrics.masks import class_boxes
+from volseg.metrics.overlap import (
+    Overlap,
+    VolumeError,
+    count_overlaps,
+    dice,
+    iou,
+    volume_error,
+)
+from volseg.metrics.surface import (
+    SurfaceDistances,
+    average_surface_distance,
+    hausdorff95,
+    surface_dice,
+    surface_distances,
+)
+
+__all__ = [
+    "Overlap",
+    "SurfaceDistances",
+    "VolumeError",
+    "average_surface_distance",
+    "class_boxes",
+    "count_overlaps",
+    "dice",
+    "hausdorff95",
+    "iou",
+    "surface_dice",
+    "surface_distances",
+    "volume_error",
+]

@@ -1,0 +1,22 @@
+"""Networks: plain torch modules behind one contract and one registry.
+
+Every network returns logits ``(batch, out_channels, ...)`` on the grid of its input; with deep
+supervision it returns a list in training (full resolution first) and one tensor in evaluation.
+"""
+
+from volseg.networks.contract import NetworkSpec, require_divisible_sides
+from volseg.networks.registry import build_network, list_networks, network_spec
+from volseg.networks.unet import UNet
+from volseg.networks.weights import load_weights, read_weights, save_weights
+
+__all__ = [
+    "NetworkSpec",
+    "UNet",
+    "build_network",
+    "list_networks",
+    "load_weights",
+    "network_spec",
+    "read_weights",
+    "require_divisible_sides",
+    "save_weights",
+]

@@ -1,0 +1,56 @@
+"""What every network promises, and the check of input sizes they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from volseg.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One entry of the registry.
+
+    Attributes:
+        name: Registry name.
+        build: Constructor taking ``spatial_dims``, ``in_channels``, ``out_channels`` and options.
+        title: One line for tables.
+        paper: Where the architecture comes from.
+        presets: Named option sets; ``"reference"`` is the published configuration.
+        reference_parameters: Published or measured parameter count of the reference preset.
+        reference_input: Keyword arguments (dims and channels) that count holds for.
+        exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+    title: str
+    paper: str
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reference_parameters: int | None = None
+    reference_input: Mapping[str, int] = field(default_factory=dict)
+    exportable: bool = True
+
+
+def require_divisible_sides(network: str, sides: Sequence[int], divisor: int) -> None:
+    """Refuse spatial sizes that the poolings of a network would not divide evenly.
+
+    Args:
+        network: Registry name, for the message.
+        sides: Spatial size in voxels.
+        divisor: Total stride of the network.
+
+    Raises:
+        ShapeError: A side is not a positive multiple of ``divisor``; names the size to pad to.
+    """
+    if all(side > 0 and side % divisor == 0 for side in sides):
+        return
+    padded = [max(1, -(-side // divisor)) * divisor for side in sides]
+    raise ShapeError(
+        f"{network} needs spatial sides that are multiples of {divisor}, got "
+        f"{' x '.join(map(str, sides))}: pad the input to {' x '.join(map(str, padded))}."
+    )

@@ -1,0 +1,66 @@
+"""Weights to and from files, without executing anything a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from volseg.atomic import replacing
+from volseg.errors import BundleError
+
+
+def save_weights(network: nn.Module, path: str | Path) -> None:
+    """Write the plain state dictionary of ``network``; an interrupted write leaves nothing.
+
+    Raises:
+        OutputError: The file could not be written.
+    """
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return the state dictionary in ``path``, loaded with ``weights_only=True``.
+
+    Raises:
+        BundleError: The file is missing, damaged, or holds anything but named tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"there are no weights at {path}: train the bundle or copy them there.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen unrelated types here
+        raise BundleError(
+            f"{path} is not a plain state dictionary of tensors that can be loaded safely "
+            f"({type(error).__name__}); it may be damaged or hold pickled code."
+        ) from error
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise BundleError(f"{path} holds a {type(state).__name__}, expected names and tensors.")
+    return dict(state)
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load the weights in ``path`` into ``network`` and return it.
+
+    Raises:
+        BundleError: The file cannot be read or belongs to another network.
+    """
+    state = read_weights(path)
+    own = network.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unexpected = sorted(state.keys() - own.keys())
+    resized = sorted(n for n in own.keys() & state.keys() if own[n].shape != state[n].shape)
+    for what, names in (("lacks", missing), ("has unknown", unexpected), ("resizes", resized)):
+        if names:
+            raise BundleError(
+                f"the weights in {path} do not belong to this {type(network).__name__}: the file "
+                f"{what} {len(names)} of {len(own)} tensors (first: {names[0]!r}); build the "
+                "network with the options it was trained with."
+            )
+    network.load_state_dict(state)
+    return network

@@ -1,0 +1,101 @@
+"""What a trained bundle reaches on cases it was not trained on, written into its metadata."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+
+import volseg
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, open_bundle
+from volseg.data import fold_cases, hash_files, read_datalist
+from volseg.evaluation import Evaluation, evaluate_case
+from volseg.geometry import Affine
+from volseg.io import read_image
+from volseg.segmenter import Segmenter
+
+
+def measure_bundle(
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    fold: int = 0,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Segment the held-out cases as a user would and compare with their labels as they are.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
+        data: The folder the paths in the datalist are relative to.
+        fold: The held-out fold.
+        device: As for `Segmenter`.
+        progress: Called as ``progress(done, total)`` with cases.
+
+    Raises:
+        InputError: The bundle or the data are unusable.
+    """
+    segmenter = Segmenter(bundle, device=device)
+    datalist = segmenter.bundle.folder / "configs" / "datalist.json"
+    cases = fold_cases(datalist, data, fold=fold, held_out=True)
+    rows = []
+    for done, case in enumerate(cases, start=1):
+        reference = read_image(case["label"])
+        prediction = segmenter.segment(case["image"])
+        rows += evaluate_case(
+            prediction.numpy()[0],
+            np.rint(reference.numpy()[0]).astype(np.uint8),
+            labels=segmenter.labels,
+            spacing=Affine(np.asarray(reference.affine)).spacing,
+            case=case["case"],
+        )
+        if progress is not None:
+            progress(done, len(cases))
+    return Evaluation(rows=rows, labels=segmenter.labels, surface_tolerance_mm=1.0)
+
+
+def record_measurement(
+    bundle: str | Path, data: str | Path, evaluation: Evaluation, *, fold: int = 0
+) -> Bundle:
+    """Write measured figures and how the weights came about into a bundle's metadata.
+
+    Reads epochs and seconds from ``runs/fold<k>/checkpoint.pt`` where the run is still there, the
+    seed from the configuration, and hashes the data as it is now.
+
+    Raises:
+        OutputError: The metadata could not be written.
+    """
+    opened = open_bundle(bundle)
+    datalist = read_datalist(opened.folder / "configs" / "datalist.json")
+    files = [Path(data) / name for case in datalist for name in (case.image, case.label)]
+    training: dict[str, Any] = {
+        "fold": fold,
+        "training_cases": sum(case.fold != fold for case in datalist),
+        "validation_cases": len({row.case for row in evaluation.rows}),
+        "seed": ConfigParser.load_config_file(opened.config("train")).get("seed"),
+        "data_sha256": hash_files(files),
+        "measured_by": f"volseg {volseg.__version__}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}, {platform.machine()}",
+    }
+    checkpoint = opened.folder / "runs" / f"fold{fold}" / "checkpoint.pt"
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        training["epochs"] = state["epoch"]
+        training["seconds"] = round(state["seconds"])
+    metadata = dict(opened.metadata)
+    metadata["training"] = training
+    metadata["eval_metrics"] = {
+        f"{metric}_{name}": round(statistics[metric].mean, 4)
+        for name, statistics in evaluation.summary().items()
+        for metric in ("dice", "surface_dice", "hausdorff95_mm")
+    }
+    with replacing(opened.folder / "configs" / "metadata.json") as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    return open_bundle(opened.folder)

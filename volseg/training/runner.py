@@ -1,0 +1,152 @@
+"""Train a bundle: a copy of it is trained in place, so that the result is a bundle again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.bundle import ConfigWorkflow
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, open_bundle
+from volseg.errors import InputError, OutputError, VolsegError
+from volseg.training.checkpoint import CheckpointEveryEpoch
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run is; given to the progress callable after every step and epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    key_metric: float | None
+
+
+def train_bundle(
+    bundle: str | Path,
+    data: str | Path,
+    output: str | Path,
+    *,
+    fold: int = 0,
+    epochs: int | None = None,
+    device: str | None = None,
+    progress: Callable[[TrainingState], None] | None = None,
+) -> Bundle:
+    """Train a bundle on a folder of data and return the trained bundle.
+
+    ``output`` becomes a copy of the bundle with ``runs/fold<k>/checkpoint.pt`` (every epoch) and,
+    at the end, new weights in ``models/model.pt``. Called again after an interruption, it goes on
+    from the checkpoint. The Python expressions in the bundle's ``configs/train.yaml`` are
+    executed, as by ``python -m monai.bundle run``: train only bundles whose author you trust.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder.
+        data: The folder the paths in the bundle's datalist are relative to.
+        output: Folder for the trained bundle.
+        fold: Fold held out for validation.
+        epochs: Instead of the bundle's own number.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; the bundle's own choice by default.
+        progress: Called after every training step and every validation.
+
+    Raises:
+        InputError: The bundle or the data are unusable.
+        OutputError: ``output`` cannot be written.
+    """
+    source = open_bundle(bundle)
+    data = Path(data)
+    if not data.is_dir():
+        raise InputError(f"there is no data folder {data}.")
+    target = _copied(source, Path(output))
+    run_folder = target.folder / "runs" / f"fold{fold}"
+    overrides: dict[str, Any] = {
+        "bundle_root": str(target.folder),
+        "dataset_dir": str(data.resolve()),
+        "output_dir": str(run_folder),
+        "fold": fold,
+    }
+    if epochs is not None:
+        overrides["epochs"] = epochs
+    if device is not None:
+        overrides["device"] = torch.device(device)
+    workflow = ConfigWorkflow(
+        config_file=str(target.config("train")),
+        logging_file=False,
+        workflow_type="train",
+        **overrides,
+    )
+    try:
+        workflow.initialize()
+        if progress is not None:
+            _report(workflow, progress)
+        workflow.run()
+        workflow.finalize()
+    except RuntimeError as error:
+        # The configuration parser wraps what an expression raised; the first cause is ours.
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, VolsegError):
+            cause = cause.__cause__
+        if isinstance(cause, VolsegError):
+            raise cause from error
+        raise
+    with replacing(target.weights) as temporary:
+        shutil.copyfile(run_folder / CheckpointEveryEpoch.WEIGHTS, temporary)
+    return open_bundle(target.folder)
+
+
+def _copied(bundle: Bundle, output: Path) -> Bundle:
+    """Copy what describes a bundle, not its weights and runs; an existing copy is gone on with."""
+    if output.resolve() == bundle.folder:
+        raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
+    if output.exists() and not (output / "configs" / "metadata.json").is_file():
+        if not output.is_dir() or any(output.iterdir()):
+            raise OutputError(f"{output} exists and is not a bundle: choose another folder.")
+    try:
+        shutil.copytree(
+            bundle.folder,
+            output,
+            ignore=shutil.ignore_patterns("runs", "models", "predictions", "evaluation"),
+            dirs_exist_ok=True,
+        )
+    except (OSError, shutil.Error) as error:
+        raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
+    return open_bundle(output.resolve())
+
+
+def _report(workflow: ConfigWorkflow, progress: Callable[[TrainingState], None]) -> None:
+    """Attach ``progress`` to the trainer and, where there is one, the evaluator."""
+    trainer: Engine = workflow.parser.get_parsed_content("train::trainer")
+    best: list[float] = []
+
+    def tell() -> None:
+        output = trainer.state.output
+        first = output[0] if isinstance(output, list) else output
+        loss = float(first["loss"]) if isinstance(first, dict) and "loss" in first else 0.0
+        steps = trainer.state.epoch_length or 0
+        progress(
+            TrainingState(
+                epoch=trainer.state.epoch,
+                epochs=trainer.state.max_epochs or 0,
+                step=trainer.state.iteration - (trainer.state.epoch - 1) * steps,
+                steps=steps,
+                loss=loss,
+                key_metric=best[-1] if best else None,
+            )
+        )
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, tell)
+    if "validate::evaluator" in workflow.parser:
+        evaluator: Engine = workflow.parser.get_parsed_content("validate::evaluator")
+
+        def validated() -> None:
+            best.append(float(next(iter(evaluator.state.metrics.values()))))
+            tell()
+
+        evaluator.add_event_handler(Events.COMPLETED, validated)
