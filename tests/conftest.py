@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,62 @@ def data_root(request: pytest.FixtureRequest) -> Path:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture
+def tiny_bundle(tmp_path: Path) -> Path:
+    """A bundle that trains in seconds: the shipped one with a network of three small levels.
+
+    Its weights are random; ``data/`` beside it holds six crops of 20 x 24 x 16 voxels (bright
+    balls in noise, labels 1 and 2) and ``configs/datalist.json`` lists them in three folds.
+    """
+    import numpy as np
+    import torch
+    import yaml
+
+    from volseg.data import Case, write_datalist
+    from volseg.io import as_image, write_image, write_segmentation
+    from volseg.networks import build_network, save_weights
+
+    folder = tmp_path / "tiny_bundle"
+    shutil.copytree(
+        REPOSITORY / "bundles" / "hippocampus_unet",
+        folder,
+        ignore=shutil.ignore_patterns("models", "runs"),
+    )
+    small = {"channels": [4, 8, 8]}
+    for name, changes in {
+        "inference": {"inferer": {"tile": [16, 16, 16]}},
+        "train": {"patch": [16, 16, 16], "epochs": 2, "workers": 0},
+    }.items():
+        path = folder / "configs" / f"{name}.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config["network_def"] |= small
+        for key, value in changes.items():
+            config[key] = config[key] | value if isinstance(value, dict) else value
+        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    torch.manual_seed(0)
+    options = {"norm": "instance", "activation": "leakyrelu", "deep_supervision": True}
+    network = build_network(
+        "unet", spatial_dims=3, in_channels=1, out_channels=3, **small, **options
+    )
+    save_weights(network, folder / "models" / "model.pt")
+
+    random = np.random.default_rng(0)
+    data = tmp_path / "data"
+    cases = []
+    x, y, z = np.meshgrid(*(np.arange(side) for side in (20, 24, 16)), indexing="ij")
+    for index in range(6):
+        case = f"ball{index}"
+        labels = np.zeros(x.shape, np.uint8)
+        for value, centre in ((1, 7), (2, 16)):
+            shift = random.uniform(-1.5, 1.5, 3)
+            distance = (x - 10 - shift[0]) ** 2 + (y - centre - shift[1]) ** 2
+            labels[distance + (z - 8 - shift[2]) ** 2 < 16] = value
+        values = labels * 50 + random.normal(100, 10, x.shape)
+        image = as_image(values.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
+        write_image(image, data / "images" / f"{case}.nii.gz")
+        write_segmentation(labels, data / "labels" / f"{case}.nii.gz", like=image)
+        cases.append(Case(case, f"images/{case}.nii.gz", f"labels/{case}.nii.gz", case, index % 3))
+    write_datalist(cases, folder / "configs" / "datalist.json", about={"name": "balls"})
+    return folder

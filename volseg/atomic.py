@@ -1,52 +1,71 @@
-"""Files that are either whole or not there."""
+"""Writing a file so that it either appears whole or not at all."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from volseg.errors import OutputError
 
 
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block ends well.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give the path of a temporary file that takes the place of `path` when the block succeeds.
 
-    The temporary name keeps all suffixes of ``path``, because image libraries choose the format
-    by them. If the block raises, or the process is killed, a file that was at ``path`` before is
-    untouched; on an exception the temporary file is removed too.
+    The temporary file lies in the same folder and has the same suffix, so that libraries choose
+    the right format and the rename never crosses a file system. Missing folders are created. On
+    any failure the temporary file is removed and an existing target is left as it was.
 
     Args:
-        path: Target; missing parent folders are created.
+        path: the file to write; a symbolic link is followed.
+
+    Yields:
+        The path to write to.
 
     Raises:
-        OutputError: The operating system refused to write (disk full, no permission, ...).
+        OutputError: if the folder cannot be made, the target is not a plain file, writing fails
+            (disk full, permission), or the block wrote nothing.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
+    target = Path(os.path.realpath(path))
+    _require_replaceable(target)
+    temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        if not temporary.is_file():
+            raise OutputError(f"cannot write {target}: the writer gave no file.")
+        _flush_to_disk(temporary)
+        temporary.replace(target)
     except OSError as error:
-        raise OutputError(_sentence(path, error)) from error
+        reason = error.strerror or str(error) or type(error).__name__
+        raise OutputError(
+            f"cannot write {target}: {reason}; free space or choose another place, nothing was "
+            "left there."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def _sentence(path: Path, error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
-    advice = {
-        errno.ENOSPC: "free some space or choose another folder",
-        errno.EACCES: "choose a folder you may write to",
-        errno.EROFS: "choose a folder on a writable disk",
-        errno.ENOTDIR: "part of the path is a file; choose another folder",
-        errno.EEXIST: "part of the path is a file; choose another folder",
-    }.get(error.errno or 0, "check the path and the disk")
-    return f"{path} could not be written ({reason}); nothing was left behind: {advice}."
+def _require_replaceable(target: Path) -> None:
+    # Renaming over a device such as /dev/null would replace the device itself.
+    if target.exists() and not target.is_file():
+        kind = "folder" if target.is_dir() else "device or pipe"
+        raise OutputError(f"cannot write {target}: it is a {kind}; give the name of a file.")
+
+
+def _whole_suffix(target: Path) -> str:
+    suffixes = target.suffixes
+    return "".join(suffixes[-2:]) if target.suffix.lower() == ".gz" else target.suffix
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Force a file to the disk, so that a power cut cannot leave an empty one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

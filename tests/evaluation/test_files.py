@@ -109,6 +109,18 @@ def test_all_cases_may_fail(folders, tmp_path):
     assert json.loads(summary.read_text())["mean_over_classes"]["dice"] is None
 
 
+def test_maps_without_any_label_give_no_row(tmp_path):
+    save(tmp_path / "a.nii.gz", np.zeros((4, 4, 4)))
+    evaluation = evaluate_files(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz")
+    assert (evaluation.rows, evaluation.labels, evaluation.failures) == ([], {}, {})
+
+
+def test_a_mask_a_channel_is_not_a_label_map(tmp_path):
+    save(tmp_path / "a.nii.gz", np.zeros((4, 4, 4, 3)))
+    evaluation = evaluate_files(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz")
+    assert "a.nii.gz" in evaluation.failures["a"]
+
+
 def test_written_files_can_be_read_back(folders, tmp_path):
     evaluation = evaluate_files(*folders, labels={"one": 1, "two": 2})
     paths = write_evaluation(evaluation, tmp_path / "out" / "scores.csv")

@@ -1,1 +1,1 @@
-"""The ``volseg`` command. Importing it loads neither torch nor MONAI; commands load what they use."""
+"""The ``volseg`` command: importing it loads neither torch nor MONAI, each command what it uses."""

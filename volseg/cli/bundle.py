@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ def list_bundles(
 
     from volseg.bundle import open_bundle, shipped_bundles
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, folder in shipped_bundles().items():
         bundle = open_bundle(folder)
         rows.append(

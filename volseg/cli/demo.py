@@ -15,9 +15,7 @@ def demo(
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
         "demo"
     ),
-    seed: Annotated[
-        int, typer.Option(help="Another seed is another anatomy.", min=0, max=999)
-    ] = 1,
+    seed: Annotated[int, typer.Option(help="Another seed is another anatomy.", min=0, max=999)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

@@ -38,10 +38,10 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    debug: Annotated[  # noqa: ARG001 - handled in main(), so that it works after a command too
+    debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and details; works anywhere.")
     ] = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ def networks(
 
     from volseg.networks import build_network, list_networks, network_spec
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in list_networks():
         spec = network_spec(name)
         with torch.device("meta"):

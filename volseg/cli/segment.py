@@ -53,7 +53,7 @@ def segment(
             rows.append(row)
             if row["status"] == "failed":
                 errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
-            elif not as_json:
+            elif row["status"] == "done" and not as_json:
                 output.print(f"{case}: {row['output']}", soft_wrap=True, markup=False)
             bar.advance(overall)
     if as_json:
@@ -67,7 +67,7 @@ def segment(
 def _cases(inputs: list[str]) -> dict[str, Path]:
     """Name every case; a folder stands for the images in it, or is one DICOM series."""
     from volseg.data import list_images
-    from volseg.data.datalist import IMAGE_SUFFIXES, case_name
+    from volseg.io import SUFFIXES, image_name
 
     found: dict[str, Path] = {}
     for text in inputs:
@@ -79,10 +79,10 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
             entries = list(path.iterdir())
             if not entries:
                 raise InputError(f"the folder {path} is empty: give a folder of images.")
-            if any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries):
+            if any(entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries):
                 images = [Path(item["image"]) for item in list_images(path)]
         for image in images:
-            case = case_name(image.resolve() if image.is_dir() else image)
+            case = image_name(image.resolve())
             if case in found:
                 raise InputError(
                     f"{found[case]} and {image} would both be written as {case}_seg: "
@@ -101,19 +101,17 @@ def _segment_case(
     skip_existing: bool,
     bar: Any,
 ) -> dict[str, Any]:
-    from volseg.io import read_image, write_segmentation
+    from volseg.io import read_image, segmentation_suffix, write_segmentation
 
     row: dict[str, Any] = {"case": case, "input": str(path)}
     tiles = bar.add_task(case, total=None)
     started = time.perf_counter()
     try:
-        image = None
-        # A 3D volume of any format becomes NIfTI; a 2D image stays an image.
-        flat = path.suffix.lower() in {".png", ".tif", ".tiff"}
-        target = out / f"{case}_seg{'.png' if flat else '.nii.gz'}"
-        if skip_existing and target.is_file():
-            return row | {"status": "skipped", "output": str(target)}
+        done = [out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
+        if skip_existing and any(target.is_file() for target in done):
+            return row | {"status": "skipped"}
         image = read_image(path)
+        target = out / f"{case}_seg{segmentation_suffix(image.ndim - 1)}"
         labels = segmenter.segment(
             image, progress=lambda done, total: bar.update(tiles, completed=done, total=total)
         )
@@ -121,7 +119,8 @@ def _segment_case(
         if preview:
             from volseg.report import write_preview
 
-            write_preview(image, labels, out / f"{case}_preview.png", names=segmenter.labels)
+            names = {value: name for name, value in segmenter.labels.items()}
+            write_preview(image, labels, out / f"{case}_preview.png", names=names)
     except VolsegError as error:
         unusable = isinstance(error, InputError)
         return row | {"status": "failed", "error": str(error), "unusable_input": unusable}

@@ -10,13 +10,16 @@ from volseg.data.datalist import (
 )
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
+from volseg.data.phantom import Phantom, make_phantom
 
 __all__ = [
     "Case",
+    "Phantom",
     "fold_cases",
     "grouped_folds",
     "hash_files",
     "list_images",
+    "make_phantom",
     "paired_cases",
     "read_datalist",
     "write_datalist",

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from volseg.atomic import replacing
 from volseg.errors import InputError
+from volseg.io import SUFFIXES, image_name
 
-#: Suffixes of single-file images, longest first so that ``.nii.gz`` is not taken for ``.gz``.
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".hdr", ".png", ".tif", ".tiff")
+# The second file of a NIfTI pair is found through its .hdr.
+_IMAGES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,6 @@ class Case:
     label: str
     patient: str
     fold: int
-
-
-def case_name(path: str | Path) -> str:
-    """Return the file name without its image suffix: ``a/b.nii.gz`` gives ``b``."""
-    name = Path(path).name
-    for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
 
 
 def list_images(folder: str | Path) -> list[dict[str, str]]:
@@ -48,14 +40,13 @@ def list_images(folder: str | Path) -> list[dict[str, str]]:
     paths = [
         path
         for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+        if path.name.lower().endswith(_IMAGES) and not path.name.startswith(".")
     ]
     if not paths:
         raise InputError(
-            f"the folder {folder} holds no image: expected files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)}."
+            f"the folder {folder} holds no image: expected files ending in {', '.join(_IMAGES)}."
         )
-    return [{"image": str(path), "case": case_name(path)} for path in paths]
+    return [{"image": str(path), "case": image_name(path)} for path in paths]
 
 
 def paired_cases(images: str | Path, labels: str | Path) -> dict[str, tuple[Path, Path]]:

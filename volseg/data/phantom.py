@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.data.phantom_anatomy import FIELD, NAMES, Canvas, halved, paint_abdomen
+from volseg.data.phantom_anatomy import NAMES, paint_abdomen
+from volseg.data.phantom_canvas import FIELD, Canvas, halved
 from volseg.data.phantom_shapes import smooth_noise
 from volseg.errors import InputError
 
@@ -28,14 +29,13 @@ TISSUES = {
     "kidney": (0.85, 1.40),
     "muscle": (0.60, 0.85),
     "fat": (1.65, 2.20),
-    "inner fat": (1.45, 1.95),
     "marrow": (0.95, 1.40),
     "cortical bone": (0.15, 0.30),
     "disc": (0.50, 0.90),
     "cord": (0.80, 1.00),
     "fluid": (0.30, 0.55),
     "bile": (0.35, 1.70),
-    "vessel": (0.45, 1.80),
+    "vessel": (0.40, 1.30),
     "heart": (0.70, 1.20),
     "lung": (0.06, 0.14),
     "stomach": (0.50, 1.30),
@@ -90,7 +90,7 @@ def make_phantom(
     size, edges = _checked(seed, shape, spacing, noise, bias)
     # One stream a purpose: a change to the painting leaves the noise of a seed as it was.
     anatomy, contrast, shading, thermal, place = np.random.default_rng(seed).spawn(5)
-    canvas = Canvas(anatomy, size)
+    canvas = Canvas(anatomy, size, classes=len(NAMES))
     paint_abdomen(canvas, _draw_tissues(contrast))
 
     canvas.shares[0] = 1 - canvas.shares[1:].sum(axis=0)
@@ -137,11 +137,12 @@ def _draw_tissues(generator: np.random.Generator) -> dict[str, float]:
     """Return the mean intensity of each tissue of one phantom."""
     tissue = {name: SOFT_TISSUE * generator.uniform(*span) for name, span in TISSUES.items()}
     tissue["medulla"] = tissue["kidney"] * generator.uniform(0.72, 0.92)
+    tissue["inner fat"] = tissue["fat"] * generator.uniform(0.85, 0.98)
     # Lesions and vessels are seen against the liver, so they are drawn relative to it.
     dark = generator.random() < 0.65
     contrast = generator.uniform(0.50, 0.75) if dark else generator.uniform(1.28, 1.55)
     tissue["lesion"] = tissue["liver"] * contrast
-    tissue["liver vessel"] = tissue["liver"] * generator.choice((0.82, 1.16)).item()
+    tissue["liver vessel"] = tissue["liver"] * generator.choice((0.72, 1.28)).item()
     return tissue
 
 
@@ -151,7 +152,8 @@ def _rician(
     """Return the magnitude of an image with Gaussian noise in both quadrature channels."""
     real = image + sigma * generator.standard_normal(image.shape, dtype=np.float32)
     imaginary = sigma * generator.standard_normal(image.shape, dtype=np.float32)
-    return np.hypot(real, imaginary)
+    magnitude: NDArray[np.float32] = np.hypot(real, imaginary)
+    return magnitude
 
 
 def _affine(

@@ -9,102 +9,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from volseg.data.phantom_canvas import Box, Canvas, part_of
 from volseg.data.phantom_shapes import (
     Points,
     Vector,
     Volume,
     column,
-    coverage,
     ellipsoid,
     intersection,
-    smooth_noise,
+    largest_piece,
     tube,
     union,
 )
 
-#: Size in mm of the box that the adult trunk fills, along x, y and z.
-FIELD: Vector = (350.0, 270.0, 280.0)
-
 #: Classes of the label map; everything else is background, 0.
 NAMES = {"background": 0, "liver": 1, "spleen": 2, "kidneys": 3, "lesions": 4}
-
-Box = tuple[slice, slice, slice]
-
-
-class Canvas:
-    """A grid of twice the resolution that tissues are painted on, front to back.
-
-    What is painted first keeps its place; what comes later gets only what is still free.
-    """
-
-    def __init__(self, generator: np.random.Generator, shape: tuple[int, int, int]) -> None:
-        self.generator = generator
-        fine = tuple(2 * size for size in shape)
-        build = generator.uniform(0.93, 1.02, 3).tolist()
-        self.axes = [
-            (((np.arange(size) + 0.5) / size - 0.5) * extent / scale).astype(np.float32)
-            for size, extent, scale in zip(fine, FIELD, build, strict=True)
-        ]
-        self.step = sum(float(axis[1] - axis[0]) for axis in self.axes)
-        grid = np.meshgrid(*self.axes, indexing="ij", sparse=True)
-        # One smooth warp for the whole body makes neighbours differ from seed to seed together.
-        self.points: Points = tuple(  # type: ignore[assignment]
-            axis + 4.5 * self.noise(75) for axis in grid
-        )
-        self.free = np.ones(fine, dtype=np.float32)
-        self.signal = np.zeros(fine, dtype=np.float32)
-        self.nearest = np.full(fine, 99, dtype=np.float32)
-        self.grain = 0.035 * self.noise(6.5) + 0.03 * self.noise(22)
-        self.shares = np.zeros((len(NAMES), *shape), dtype=np.float32)
-
-    def noise(self, control: float, box: Box | None = None) -> Volume:
-        """Return a smooth random field with features of ``control`` mm on the grid or a box."""
-        axes = self.axes if box is None else [a[b] for a, b in zip(self.axes, box, strict=True)]
-        return smooth_noise(self.generator, axes, extent=FIELD, control=control)
-
-    def around(self, centre: Vector, reach: Vector) -> tuple[Box, Points]:
-        """Return the part of the grid within ``reach`` mm of a point, and its positions.
-
-        The box starts and ends between voxels of the image, not within one.
-        """
-        slices = []
-        for axis, middle, half in zip(self.axes, centre, reach, strict=True):
-            first, last = np.searchsorted(axis, (middle - half, middle + half)).tolist()
-            first = min(first // 2 * 2, len(axis) - 2)
-            slices.append(slice(first, max(-(-last // 2) * 2, first + 2)))
-        box = (slices[0], slices[1], slices[2])
-        return box, (self.points[0][box], self.points[1][box], self.points[2][box])
-
-    def yielding(self, shape: Volume, box: Box, gap: float) -> Volume:
-        """Return a shape pushed back to ``gap`` mm from everything painted so far."""
-        return intersection(shape, gap - self.nearest[box], 3)
-
-    def paint(
-        self, shape: Volume, box: Box, intensity: float | Volume, *, label: int = 0, grain: float = 1
-    ) -> None:
-        """Fill what is still free of a shape with a tissue.
-
-        Args:
-            shape: Signed distances within the box.
-            box: Part of the grid.
-            intensity: Mean signal of the tissue, one or one a voxel.
-            label: Class of the tissue.
-            grain: Strength of the texture, 1 for an organ.
-        """
-        part = coverage(shape, self.step)
-        part *= self.free[box]
-        self.free[box] -= part
-        self.signal[box] += part * intensity * (1 + grain * self.grain[box])
-        np.minimum(self.nearest[box], shape, out=self.nearest[box])
-        if label:
-            coarse = tuple(slice(side.start // 2, side.stop // 2) for side in box)
-            self.shares[(label, *coarse)] += halved(part)
-
-
-def halved(volume: Volume) -> Volume:
-    """Return the means of blocks of 2 x 2 x 2 voxels."""
-    x, y, z = (size // 2 for size in volume.shape)
-    return np.asarray(volume.reshape(x, 2, y, 2, z, 2).mean(axis=(1, 3, 5), dtype=np.float32))
 
 
 def paint_abdomen(canvas: Canvas, tissue: Mapping[str, float]) -> None:
@@ -119,38 +38,40 @@ def paint_abdomen(canvas: Canvas, tissue: Mapping[str, float]) -> None:
         tissue: Mean intensity of each tissue.
     """
     draw = canvas.generator
-    everywhere = (slice(None), slice(None), slice(None))
     fat, muscle = draw.uniform(9, 22), draw.uniform(9, 13)
-    body = column(canvas.points, (0, 0), (161, 110))
-    wall = column(canvas.points, (0, 2), (161 - fat, 107 - fat))
-    cavity = column(canvas.points, (0, 9), (161 - fat - muscle, 96 - fat - muscle))
-    diaphragm = canvas.points[2] - _dome(canvas)
-    belly = intersection(cavity, diaphragm, 10)
+    body = column(canvas.points, (0, 0), (161, 110), squareness=0.35)
+    wall = column(canvas.points, (0, 2), (161 - fat, 107 - fat), squareness=0.35)
+    cavity = column(canvas.points, (0, 9), (161 - fat - muscle, 96 - fat - muscle), squareness=0.35)
+    chest, points = canvas.around((0, 0, 90), (200, 160, 100))
+    diaphragm = _diaphragm(points, draw.uniform(88, 104))
+    belly = cavity.copy()
+    belly[chest] = intersection(cavity[chest], diaphragm, 10)
 
     _paint_spine(canvas, tissue)
     for side in (1, -1):
         _paint_kidney(canvas, tissue, belly, side)
     _paint_spleen(canvas, tissue, belly)
     _paint_liver(canvas, tissue, belly)
-    _paint_chest(canvas, tissue, cavity, diaphragm)
+    _paint_chest(canvas, tissue, cavity[chest] + 1, diaphragm, chest)
     _paint_gut(canvas, tissue, belly)
 
-    canvas.paint(cavity, everywhere, tissue["inner fat"], grain=2)
-    ribs = np.abs(np.mod(canvas.points[2] + 0.45 * canvas.points[1], 27) - 13.5) - 5
-    ribs = np.maximum(ribs, np.abs(cavity - muscle / 2) - 3.5)
-    canvas.paint(np.maximum(ribs, -10 - canvas.points[2]), everywhere, tissue["marrow"])
-    canvas.paint(wall, everywhere, tissue["muscle"] * (1 + 0.08 * canvas.noise(9)))
-    canvas.paint(body + 2.5, everywhere, tissue["fat"])
-    canvas.paint(body, everywhere, tissue["muscle"])
+    canvas.paint(cavity, canvas.everywhere, tissue["inner fat"])
+    box, points = canvas.around((0, 0, 70), (200, 150, 80))
+    ribs = np.abs(np.mod(points[2] + 0.45 * points[1], 27) - 13.5) - 5
+    ribs = np.maximum(ribs, np.abs(cavity[box] - muscle / 2) - 3.5)
+    canvas.paint(ribs, box, tissue["marrow"])
+    fibres = tissue["muscle"] * (1 + 0.08 * canvas.noise(9))
+    canvas.paint(wall, canvas.everywhere, fibres)
+    canvas.paint(body, canvas.everywhere, tissue["fat"])
+    canvas.signal *= 1 + canvas.grain
 
 
-def _dome(canvas: Canvas) -> Volume:
-    """Return the height of the diaphragm, one dome over the liver and one over the stomach."""
-    x, y, _ = canvas.points
-    top = canvas.generator.uniform(88, 104)
-    right = top - 55 * (np.square((x - 62) / 95) + np.square((y - 12) / 85))
-    left = top - 10 - 55 * (np.square((x + 68) / 85) + np.square((y - 8) / 80))
-    return -union(-right, -left, 25)
+def _diaphragm(points: Points, top: float) -> Volume:
+    """Return what lies under the diaphragm, a dome over the liver and one over the stomach."""
+    x, y, z = points
+    right = z + 55 * (np.square((x - 62) / 95) + np.square((y - 12) / 85)) - top
+    left = z + 55 * (np.square((x + 68) / 85) + np.square((y - 8) / 80)) - (top - 10)
+    return union(right, left, 25)
 
 
 def _paint_spine(canvas: Canvas, tissue: Mapping[str, float]) -> None:
@@ -169,26 +90,27 @@ def _paint_spine(canvas: Canvas, tissue: Mapping[str, float]) -> None:
     arch = np.maximum(column(points, (0, -86), (17, 13)), 9 - np.abs(height - 4))
     process = column(points, (0, -98), (3.5, 11)) + 0.35 * np.maximum(0, 10 - height)
     for shape in (vena, aorta):
-        canvas.paint(shape, box, tissue["vessel"], grain=0.5)
+        canvas.paint(shape, box, tissue["vessel"])
     canvas.paint(column(points, (0, -84), (4, 3.5)), box, tissue["cord"])
     canvas.paint(canal, box, tissue["fluid"])
     canvas.paint(disc, box, tissue["disc"])
     canvas.paint(np.minimum(rim, np.abs(vertebra) - 1), box, tissue["cortical bone"])
-    canvas.paint(vertebra, box, tissue["marrow"], grain=2)
+    canvas.paint(vertebra, box, tissue["marrow"])
     canvas.paint(np.minimum(arch, process), box, tissue["marrow"] * 0.8)
     for side in (1, -1):
         spread = 0.10 * (40 - z) * side
-        psoas = column((x - spread, y, z), (side * 35, -52), (13, 17)) + np.maximum(z - 20, 0) / 6
+        psoas = column((x - spread, y, z), (side * 35, -52), (13, 17))
+        psoas += np.maximum(z - 20, 0) / 6  # it begins at the last rib and grows downwards
         back = column(points, (side * 30, -88), (25, 15))
         for shape in (psoas, back):
-            canvas.paint(canvas.yielding(shape, box, 0.5), box, tissue["muscle"], grain=1.5)
+            canvas.paint(canvas.yielding(shape, box, 0.5), box, tissue["muscle"])
 
 
 def _paint_kidney(canvas: Canvas, tissue: Mapping[str, float], belly: Volume, side: int) -> None:
     """Paint the right (1) or left (-1) kidney: a bean with cortex, medulla and a fatty sinus."""
     draw = canvas.generator
     x, y, z = (draw.uniform(-5, 5) for _ in range(3))
-    centre = (side * (68 + x), -34 + y, (-28 if side > 0 else -10) + 2 * z)
+    centre = (side * (68 + x), -34 + y, (-38 if side > 0 else -14) + 2 * z)
     radii = (draw.uniform(25, 30), draw.uniform(22, 27), draw.uniform(47, 60))
     box, points = canvas.around(centre, (55, 55, 85))
     # The upper poles lean towards the spine and the hilum looks inwards and forwards.
@@ -216,13 +138,14 @@ def _paint_spleen(canvas: Canvas, tissue: Mapping[str, float], belly: Volume) ->
     inner = (centre[0] + draw.uniform(38, 46), centre[1] + 18, centre[2] - 6)
     spleen = intersection(spleen, -ellipsoid(points, inner, (34, 48, 62)), 8)
     spleen = canvas.yielding(intersection(spleen, belly[box] + 3, 8), box, 2)
+    spleen = largest_piece(spleen)
     canvas.paint(spleen, box, tissue["spleen"], label=NAMES["spleen"])
 
 
 def _paint_liver(canvas: Canvas, tissue: Mapping[str, float], belly: Volume) -> None:
     """Paint gallbladder, lesions, the vessels of the liver, and the liver around them."""
     draw = canvas.generator
-    box, points = canvas.around((45, 10, 30), (140, 125, 120))
+    box, points = canvas.around((35, 2, 22), (125, 108, 95))
     right = (70 + draw.uniform(-6, 6), 2 + draw.uniform(-5, 5), 28 + draw.uniform(-8, 8))
     radii = (draw.uniform(68, 80), draw.uniform(78, 92), draw.uniform(72, 88))
     reach = draw.uniform(60, 85)
@@ -238,11 +161,11 @@ def _paint_liver(canvas: Canvas, tissue: Mapping[str, float], belly: Volume) -> 
     bottom = floor + slope * (125 - neck[0]) - 0.2 * neck[1] - 3
     end = (neck[0] + 12, neck[1] + 22, bottom - 22)
     bladder = tube(points, (*neck, bottom), end, (5, draw.uniform(9, 14)))
-    canvas.paint(bladder, box, tissue["bile"], grain=0.3)
-    liver = canvas.yielding(liver, box, 1.5)
+    canvas.paint(bladder, box, tissue["bile"])
+    liver = largest_piece(canvas.yielding(liver, box, 1.5))
 
     _paint_lesions(canvas, tissue, liver, box, points)
-    _paint_liver_vessels(canvas, tissue, liver, box, points)
+    _paint_liver_vessels(canvas, tissue, liver, box)
     canvas.paint(liver, box, tissue["liver"], label=NAMES["liver"])
 
 
@@ -252,7 +175,7 @@ def _paint_lesions(
     """Paint up to three lesions wholly or almost wholly within the liver; none in one of six."""
     draw = canvas.generator
     for _ in range(int(draw.choice([0, 1, 1, 2, 2, 3]))):
-        size = draw.uniform(8, 21)
+        size = draw.uniform(9, 21)
         places = draw.uniform((-40, -60, -40), (130, 90, 95), (200, 3))
         for place in places.astype(np.float32):
             index = tuple(
@@ -266,47 +189,67 @@ def _paint_lesions(
             continue
         centre = (points[0][index].item(), points[1][index].item(), points[2][index].item())
         radii = (size, size * draw.uniform(0.75, 1.1), size * draw.uniform(0.75, 1.1))
-        lesion = ellipsoid(points, centre, radii) + 0.09 * size * canvas.noise(14, box)
-        lesion = np.maximum(lesion, liver)
+        near, positions = canvas.around(place.tolist(), (size + 20,) * 3, box)
+        lesion = ellipsoid(positions, centre, radii) + 0.09 * size * canvas.noise(14, near)
+        lesion = np.maximum(lesion, liver[part_of(near, box)])
         contrast = tissue["lesion"] * draw.uniform(0.95, 1.05)
-        canvas.paint(lesion, box, contrast, label=NAMES["lesions"], grain=1.6)
+        canvas.paint(lesion, near, contrast, label=NAMES["lesions"])
 
 
 def _paint_liver_vessels(
-    canvas: Canvas, tissue: Mapping[str, float], liver: Volume, box: Box, points: Points
+    canvas: Canvas, tissue: Mapping[str, float], liver: Volume, box: Box
 ) -> None:
     """Paint three hepatic veins and the branching portal vein, which count as liver."""
     draw = canvas.generator
     drain, gate = (20.0, -18.0, 75.0), (28.0, 8.0, 18.0)
-    stems = [(drain, (110, 0, 30), 4.5), (drain, (65, 60, 40), 4.0), (drain, (-25, 45, 55), 4.0)]
-    stems += [(gate, (105, -20, 5), 5.5), (gate, (85, 45, 15), 4.5), (gate, (-15, 50, 50), 4.5)]
+    stems: list[tuple[Vector, Vector, float]] = [
+        (drain, (110, 0, 30), 6.5),
+        (drain, (65, 60, 40), 6.0),
+        (drain, (-25, 45, 55), 5.5),
+        (gate, (105, -20, 5), 8.0),
+        (gate, (85, 45, 15), 6.5),
+        (gate, (-15, 50, 50), 6.0),
+    ]
     vessels = np.full(liver.shape, 99, dtype=np.float32)
     for start, goal, width in stems:
-        middle = tuple((a + b) / 2 + draw.uniform(-8, 8) for a, b in zip(start, goal, strict=True))
-        ends = [goal] + [
-            tuple(part + draw.uniform(-30, 30) for part in goal) for _ in range(2)
-        ]
-        branches = [(start, middle, width, 0.75 * width)]
-        branches += [(middle, end, 0.7 * width, 0.25 * width) for end in ends]
-        for begin, finish, thick, thin in branches:
-            np.minimum(vessels, tube(points, begin, finish, (thick, thin)), out=vessels)
+        fork = _strayed(_middle(start, goal), 8, draw)
+        branches = [(start, fork, width, 0.75 * width), (fork, goal, 0.7 * width, 0.35 * width)]
+        for _ in range(2):
+            branches.append((fork, _strayed(goal, 30, draw), 0.7 * width, 0.35 * width))
+        for begin, end, thick, thin in branches:
+            x, y, z = (abs(a - b) / 2 + 25 for a, b in zip(begin, end, strict=True))
+            near, positions = canvas.around(_middle(begin, end), (x, y, z), box)
+            part = vessels[part_of(near, box)]
+            np.minimum(part, tube(positions, begin, end, (thick, thin)), out=part)
     vessels = np.maximum(vessels, liver + 2)
-    canvas.paint(vessels, box, tissue["liver vessel"], label=NAMES["liver"], grain=0.5)
+    canvas.paint(vessels, box, tissue["liver vessel"], label=NAMES["liver"])
+
+
+def _middle(first: Vector, second: Vector) -> Vector:
+    """Return the point halfway between two."""
+    x, y, z = ((a + b) / 2 for a, b in zip(first, second, strict=True))
+    return x, y, z
+
+
+def _strayed(point: Vector, distance: float, draw: np.random.Generator) -> Vector:
+    """Return a point moved by at most ``distance`` mm along each axis."""
+    x, y, z = (part + draw.uniform(-distance, distance) for part in point)
+    return x, y, z
 
 
 def _paint_chest(
-    canvas: Canvas, tissue: Mapping[str, float], cavity: Volume, diaphragm: Volume
+    canvas: Canvas, tissue: Mapping[str, float], ribcage: Volume, diaphragm: Volume, box: Box
 ) -> None:
-    """Paint heart and lungs above the diaphragm."""
+    """Paint the heart and the lungs above the diaphragm, and the diaphragm."""
     draw = canvas.generator
-    box, points = canvas.around((0, 0, 115), (175, 135, 130))
-    chest = np.maximum(cavity[box] + 1, 3 - diaphragm[box])
+    points = (canvas.points[0][box], canvas.points[1][box], canvas.points[2][box])
+    chest = np.maximum(ribcage, 3 - diaphragm)
     heart = ellipsoid(points, (-22 + draw.uniform(-8, 8), 30, 122), (58, 45, 48), (0.2, 0.3, -0.5))
     canvas.paint(np.maximum(heart + 9, chest + 6), box, tissue["vessel"])
     canvas.paint(np.maximum(heart, chest), box, tissue["heart"])
-    lungs = canvas.yielding(np.maximum(chest, -heart), box, 1)
-    canvas.paint(lungs, box, tissue["lung"], grain=4)
-    canvas.paint(np.maximum(np.abs(diaphragm[box]) - 2, cavity[box]), box, tissue["muscle"])
+    lungs = canvas.yielding(chest, box, 1)
+    canvas.paint(lungs, box, tissue["lung"] * (1 + 5 * canvas.grain[box]))
+    canvas.paint(np.maximum(np.abs(diaphragm) - 2, ribcage), box, tissue["muscle"])
 
 
 def _paint_gut(canvas: Canvas, tissue: Mapping[str, float], belly: Volume) -> None:
@@ -322,10 +265,10 @@ def _paint_gut(canvas: Canvas, tissue: Mapping[str, float], belly: Volume) -> No
     canvas.paint(stomach, box, tissue["muscle"])
 
     box, points = canvas.around((0, 20, -55), (150, 110, 120))
-    loops = 8 * (0.15 - canvas.noise(17, box))
-    region = ellipsoid(points, (0, 28, -75), (118, 62, 100))
+    loops = 8 * (-0.05 - canvas.noise(17, box))
+    region = ellipsoid(points, (0, 22, -75), (128, 70, 100))
     loops = np.maximum(loops, intersection(region, belly[box] + 4, 10))
     loops = canvas.yielding(loops, box, 2)
     content = tissue["bowel"] * (1 + 0.3 * np.tanh(canvas.noise(24, box)))
-    canvas.paint(loops + 3, box, content, grain=2)
+    canvas.paint(loops + 3, box, content)
     canvas.paint(loops, box, tissue["muscle"])

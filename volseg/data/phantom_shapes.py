@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 Volume = NDArray[np.float32]
@@ -57,7 +58,8 @@ def _spline_matrix(positions: Volume, extent: float, control: float) -> Volume:
     distance = np.abs(places[:, None] - np.arange(count))
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+    weights: Volume = np.where(distance < 1, near, far).astype(np.float32)
+    return weights
 
 
 def ellipsoid(points: Points, centre: Vector, radii: Vector, tilt: Vector = (0, 0, 0)) -> Volume:
@@ -70,32 +72,53 @@ def ellipsoid(points: Points, centre: Vector, radii: Vector, tilt: Vector = (0, 
         tilt: Rotation about x, then y, then z, in radians.
     """
     rotation = Rotation.from_euler("xyz", tilt).as_matrix()
-    shifted = [axis - float(middle) for axis, middle in zip(points, centre, strict=True)]
-    reach = np.zeros((), dtype=np.float32)
-    slope = np.zeros((), dtype=np.float32)
-    for column, radius in zip(rotation.T.tolist(), radii, strict=True):
-        along = (
-            sum(part * weight for part, weight in zip(shifted, column, strict=True) if weight)
-            / radius
-        )
-        square = along * along
-        reach = reach + square
-        slope = slope + square / (radius * radius)
+    x, y, z = (axis - float(middle) for axis, middle in zip(points, centre, strict=True))
+    reach = np.zeros_like(x)
+    slope = np.zeros_like(x)
+    for axis, radius in zip(rotation.T, radii, strict=True):
+        a, b, c = (axis / radius).tolist()
+        along = x * a
+        along += y * b
+        along += z * c
+        along *= along
+        reach += along
+        along *= np.float32(1 / radius**2)
+        slope += along
     # The first-order distance |f| / |grad f| of f = reach - 1, bounded at the centre.
-    reach = np.maximum(np.sqrt(reach), np.float32(0.01))
-    slope = np.maximum(np.sqrt(slope), np.float32(0.01 / max(radii)))
-    return np.asarray(reach * (reach - 1) / slope)
+    np.sqrt(np.maximum(reach, np.float32(1e-4), out=reach), out=reach)
+    np.sqrt(np.maximum(slope, np.float32(1e-4 / max(radii) ** 2), out=slope), out=slope)
+    np.divide(reach, slope, out=slope)
+    reach -= 1
+    reach *= slope
+    return reach
 
 
-def column(points: Points, centre: tuple[float, float], radii: tuple[float, float]) -> Volume:
-    """Return an endless column along z whose section is between an ellipse and a rectangle.
+def column(
+    points: Points,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+    *,
+    squareness: float = 0,
+) -> Volume:
+    """Return an endless column along z.
 
-    The section is a squircle (Fernández-Guasti 1992): like a superellipse, but no powers.
+    Args:
+        points: Positions x, y and z, in mm.
+        centre: Its axis, x and y in mm.
+        radii: Its semi-axes along x and y, in mm.
+        squareness: 0 for an ellipse, towards 1 for a rectangle (the squircle of
+            Fernández-Guasti 1992: like a superellipse, but no powers).
     """
-    x = np.square((points[0] - centre[0]) / radii[0])
-    y = np.square((points[1] - centre[1]) / radii[1])
-    size = float(np.sqrt(radii[0] * radii[1]))
-    return np.asarray((np.sqrt(np.maximum(x + y - 0.35 * x * y, 0)) - 1) * size)
+    x: Volume = np.square((points[0] - centre[0]) * np.float32(1 / radii[0]))
+    y: Volume = np.square((points[1] - centre[1]) * np.float32(1 / radii[1]))
+    reach: Volume = x + y
+    if squareness:
+        # Far out, where the squircle would close again, stay outside.
+        reach -= squareness * np.minimum(x, 2) * np.minimum(y, 2)
+    np.sqrt(reach, out=reach)
+    reach -= 1
+    reach *= np.float32(np.sqrt(radii[0] * radii[1]))
+    return reach
 
 
 def tube(points: Points, start: Vector, end: Vector, radii: tuple[float, float]) -> Volume:
@@ -121,14 +144,36 @@ def tube(points: Points, start: Vector, end: Vector, radii: tuple[float, float])
 
 def union(first: Volume, second: Volume, blend: float) -> Volume:
     """Return the union of two shapes, rounded over ``blend`` mm where they meet."""
-    near = np.maximum(blend - np.abs(first - second), 0)
-    return np.asarray(np.minimum(first, second) - near * near / (4 * blend))
+    return np.minimum(first, second) - _rounding(first, second, blend)
 
 
 def intersection(first: Volume, second: Volume, blend: float) -> Volume:
     """Return the intersection of two shapes, rounded over ``blend`` mm where they meet."""
-    near = np.maximum(blend - np.abs(first - second), 0)
-    return np.asarray(np.maximum(first, second) + near * near / (4 * blend))
+    return np.maximum(first, second) + _rounding(first, second, blend)
+
+
+def _rounding(first: Volume, second: Volume, blend: float) -> Volume:
+    """Return how far rounding moves the seam of two shapes, in mm (a polynomial smooth minimum)."""
+    near: Volume = np.subtract(first, second)
+    # In place, because these arrays are far larger than the processor's caches.
+    np.abs(near, out=near)
+    np.subtract(blend, near, out=near)
+    np.maximum(near, 0, out=near)
+    near *= near
+    near *= np.float32(1 / (4 * blend))
+    return near
+
+
+def largest_piece(shape: Volume) -> Volume:
+    """Return a shape without the crumbs that cutting may have left beside its largest piece."""
+    pieces, count = ndimage.label(shape < 0)
+    if count < 2:
+        return shape
+    main = np.bincount(pieces.ravel())[1:].argmax() + 1
+    crumbs = (pieces > 0) & (pieces != main)
+    # The rim goes too, or it would still cover a part of the voxels around.
+    rim = ndimage.binary_dilation(crumbs, np.ones((3, 3, 3)), iterations=3) & (pieces != main)
+    return np.where(rim, np.float32(99), shape)
 
 
 def coverage(shape: Volume, step: float) -> Volume:
@@ -139,17 +184,18 @@ def coverage(shape: Volume, step: float) -> Volume:
 
     Args:
         shape: Signed distances at the voxel centres.
-        step: Sum of the voxel's three edges, in mm; voxels farther than that from the surface
-            are wholly inside or outside.
+        step: Sum of the voxel's three edges, in mm. A flat surface farther than half of it
+            from the centre misses the voxel; a little more is looked at, as distances are rough.
     """
     inside = (shape < 0).astype(np.float32)
-    band = np.nonzero(np.abs(shape) < step)
-    span = np.full(band[0].shape, 1e-6, dtype=np.float32)
+    band = np.unravel_index(np.flatnonzero(np.abs(shape) < 0.6 * step), shape.shape)
+    distance = shape[band]
+    span = np.full(distance.shape, 1e-6, dtype=np.float32)
     for axis, size in enumerate(shape.shape):
         after, before = list(band), list(band)
         after[axis] = np.minimum(band[axis] + 1, size - 1)
         before[axis] = np.maximum(band[axis] - 1, 0)
         rise = np.abs(shape[tuple(after)] - shape[tuple(before)])
-        span += rise / np.maximum(after[axis] - before[axis], 1)
-    inside[band] = np.clip(0.5 - shape[band] / span, 0, 1)
+        span += rise / (after[axis] - before[axis]).astype(np.float32)
+    inside[band] = np.clip(0.5 - distance / span, 0, 1)
     return inside

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from volseg.errors import InputError
-from volseg.io.formats import SUFFIXES
+from volseg.io import SUFFIXES, image_name
 
 # What programs append to the name of a case to say that a file is a segmentation of it.
 _SEGMENTATION = re.compile(
     r"(?<=.)[._-](seg|segmentation|label|labels|mask|pred|prediction|gt|reference)$", re.IGNORECASE
 )
-_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
 
 class CasePair(NamedTuple):
@@ -31,10 +30,7 @@ def case_name(path: str | Path) -> str:
     The suffix of the image format and one ending such as `_seg`, `_label`, `_mask`, `_pred` or
     `.seg` (3D Slicer) are taken off.
     """
-    name = Path(path).name
-    suffix = next((s for s in _LONGEST_FIRST if name.lower().endswith(s)), "")
-    stem = name[: len(name) - len(suffix)] or name
-    return _SEGMENTATION.sub("", stem)
+    return _SEGMENTATION.sub("", image_name(path))
 
 
 def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair]:

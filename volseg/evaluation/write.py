@@ -9,10 +9,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from volseg.atomic import replacing
 from volseg.errors import OutputError
 from volseg.evaluation.case import ClassScore
 from volseg.evaluation.files import Evaluation
-from volseg.io import replacing
 
 
 def write_evaluation(evaluation: Evaluation, path: str | Path) -> tuple[Path, Path]:

@@ -155,9 +155,9 @@ class SlidingWindowInferer(Inferer):
                 )
             for (item, start), window, result in zip(batch, windows, logits, strict=True):
                 share = inner_weights(base, start, sides, self.margin)
-                total[item, :, *window] += result * share
+                total[item][(slice(None), *window)] += result * share
                 if item == 0:
-                    weight[0, 0, *window] += share
+                    weight[0, 0][window] += share
             if progress is not None:
                 progress(min(first + self.tile_batch, len(jobs)), len(jobs))
         if total is None:
@@ -207,4 +207,5 @@ def _like(result: Tensor, inputs: Tensor) -> Tensor:
         return result
     from monai.data import MetaTensor  # noqa: PLC0415 - only where metadata is in play
 
-    return MetaTensor(result).copy_meta_from(inputs)
+    like: Tensor = MetaTensor(result).copy_meta_from(inputs)
+    return like

@@ -1,15 +1,16 @@
 """Reading and writing of images: the only room that touches image files or DICOM."""
 
-from volseg.io.atomic import replacing
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
+from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_map import on_source_grid, original_grid_of
 from volseg.io.meta_tensor import affine_of, grid_of
 from volseg.io.read import read_image
 from volseg.io.write import write_image, write_segmentation
 
 __all__ = [
+    "SUFFIXES",
     "ImageDescription",
     "ReadImaged",
     "WriteSegmentationd",
@@ -17,10 +18,11 @@ __all__ = [
     "as_image",
     "describe_image",
     "grid_of",
+    "image_name",
     "on_source_grid",
     "original_grid_of",
     "read_image",
-    "replacing",
+    "segmentation_suffix",
     "write_image",
     "write_segmentation",
 ]

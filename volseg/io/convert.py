@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 - the name it goes by in the field
+import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 

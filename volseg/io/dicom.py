@@ -27,7 +27,31 @@ _PREAMBLE = 128
 # Files from before the preamble was required begin with their first element, in group 0002 or 0008.
 _OLD_STARTS = (b"\x02\x00", b"\x08\x00")
 
-Slices = list[tuple[Path, Any]]
+_TAGS = (
+    "BitsAllocated",
+    "Columns",
+    "FrameOfReferenceUID",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "Modality",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "Rows",
+    "SamplesPerPixel",
+    "SeriesDescription",
+    "SeriesInstanceUID",
+)
+# What every image has, also where anonymisation emptied its identifiers.
+_IMAGE_TAGS = {"Rows", "Columns", "PhotometricInterpretation"}
+
+Header = dict[str, Any]
+Slices = list[tuple[Path, Header]]
 
 
 def read_dicom(folder: Path) -> StoredImage:
@@ -82,34 +106,39 @@ def _image_headers(folder: Path) -> Slices:
         for name in sorted(names):
             path = Path(root) / name
             header = _header(path, pydicom.dcmread)
-            if header is not None and "Rows" in header and "SOPClassUID" in header:
+            if header is not None and header.keys() >= _IMAGE_TAGS:
                 found.append((path, header))
     return found
 
 
-def _header(path: Path, read: Callable[..., Any]) -> Any | None:
-    """Return the header of a DICOM file without its pixels, None if it is something else."""
+def _header(path: Path, read: Callable[..., Any]) -> Header | None:
+    """Return the tags of a DICOM file that have a value, None if it is something else."""
     try:
         with path.open("rb") as stream:
             start = stream.read(_PREAMBLE + 4)
-        marked = start[_PREAMBLE:] == b"DICM"
-        if not marked and start[:2] not in _OLD_STARTS:
-            return None
-        # Scanners break the rules on value formats; what matters here is checked by value.
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from error
+    marked = start[_PREAMBLE:] == b"DICM"
+    if not marked and start[:2] not in _OLD_STARTS:
+        return None
+    try:
+        # Scanners break the rules on value formats, of which pydicom warns on behalf of whoever
+        # called it; what matters here is checked by value.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pydicom")
-            header = read(path, stop_before_pixels=True, force=not marked)
-            header.decode()
+            warnings.simplefilter("ignore")
+            dataset = read(path, stop_before_pixels=True, force=not marked)
+            values = {name: dataset.get(name) for name in _TAGS}
     except Exception as error:
-        # pydicom raises many types on damaged files; a slice lost here shows as a gap or an end.
-        if path.suffix.lower() in (".dcm", ".ima"):
+        # pydicom raises many types. A marked file that is passed over could be the last slice of
+        # a stack, whose loss nothing would show.
+        if marked:
             raise InputError(
                 f"cannot read {path}: the DICOM file is damaged ({type(error).__name__}); copy the "
                 "series again."
             ) from error
         logger.debug("%s is not a DICOM file: %s", path, error)
         return None
-    return header
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def _one_series(headers: Slices, source: str) -> Slices:
@@ -124,7 +153,7 @@ def _one_series(headers: Slices, source: str) -> Slices:
     if len(series) > 1:
         listed = "; ".join(
             f"{len(members)} x {members[0][1].get('Modality', '?')} "
-            f"{str(members[0][1].get('SeriesDescription', '')) or 'without description'!r} ({uid})"
+            f"{str(members[0][1].get('SeriesDescription', 'without description'))!r} ({uid})"
             for uid, members in list(series.items())[:8]
         )
         raise InputError(
@@ -136,7 +165,7 @@ def _one_series(headers: Slices, source: str) -> Slices:
 
 def _require_plain_frames(slices: Slices, source: str) -> None:
     for path, header in slices:
-        frames = int(header.get("NumberOfFrames", 1) or 1)
+        frames = int(header.get("NumberOfFrames", 1))
         if frames > 1 or "PerFrameFunctionalGroupsSequence" in header:
             _refuse(path, f"holds {frames} frames (enhanced multi-frame)", "single-frame slices")
         if int(header.get("SamplesPerPixel", 1)) != 1:
@@ -180,17 +209,16 @@ def _tag(slices: Slices, name: str, count: int, source: str) -> npt.NDArray[np.f
     return np.array(rows)
 
 
-def _is_rescaled(header: Any) -> bool:
-    slope, intercept = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
-    return float(slope if slope is not None else 1) != 1 or float(intercept or 0) != 0
+def _is_rescaled(header: Header) -> bool:
+    return bool(header.get("RescaleSlope", 1) != 1 or header.get("RescaleIntercept", 0) != 0)
 
 
 def _pixels(ordered: Slices, source: str) -> tuple[npt.NDArray[Any], np.dtype[Any]]:
     """Return (1, columns, rows, slices) true values and the stored type."""
-    import SimpleITK as sitk  # noqa: N813, PLC0415 - the name it goes by in the field
+    import SimpleITK as sitk  # noqa: PLC0415 - the name it goes by in the field
 
     header = ordered[0][1]
-    size = (int(header.Columns), int(header.Rows))
+    size = (int(header["Columns"]), int(header["Rows"]))
     planes = []
     for path, _ in ordered:
         try:

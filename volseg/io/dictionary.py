@@ -17,13 +17,11 @@ from monai.utils import ensure_tuple_rep
 
 from volseg.errors import InputError, OutputError
 from volseg.io.convert import as_image
-from volseg.io.formats import SUFFIXES
+from volseg.io.formats import image_name, segmentation_suffix
 from volseg.io.label_map import original_grid_of
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.read import read_image
 from volseg.io.write import write_segmentation
-
-_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
 
 class ReadImaged(MapTransform):
@@ -119,8 +117,8 @@ class WriteSegmentationd(MapTransform):
         like = meta_tensor(torch.zeros(1).expand(1, *grid.shape), grid.affine, source, codes)
         for key in self.key_iterator(result):
             postfix = self.postfix if len(self.keys) == 1 else f"_{key}{self.postfix}"
-            suffix = self.suffix or (".nii.gz" if len(grid.shape) == 3 else ".png")
-            target = self.folder / f"{_case_name(source)}{postfix}{suffix}"
+            suffix = self.suffix or segmentation_suffix(len(grid.shape))
+            target = self.folder / f"{image_name(source)}{postfix}{suffix}"
             if self._source_of_target.setdefault(target, source) != source:
                 raise OutputError(
                     f"cannot write {target}: the images {self._source_of_target[target]} and "
@@ -128,12 +126,6 @@ class WriteSegmentationd(MapTransform):
                 )
             write_segmentation(result[key], target, like=like)
         return result
-
-
-def _case_name(source: str) -> str:
-    name = Path(source).name
-    found = next((end for end in _LONGEST_FIRST if name.lower().endswith(end)), "")
-    return name[: len(name) - len(found)]
 
 
 def _torch_type(name: str) -> torch.dtype:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 - the name it goes by in the field
+import SimpleITK as sitk
 
-from volseg.errors import InputError, OutputError
+from volseg.errors import InputError
 from volseg.geometry import Affine
 from volseg.io.itk import itk_reason, to_itk
 
 _QFORM_IN_VOXELS = 1e-3
 _LONGEST_NIFTI1_AXIS = 32767
 _SCANNER = 1
+_GZIP_LEVEL = 4
 
 
 def save_nifti(
@@ -40,6 +43,7 @@ def save_nifti(
         )
     data = values[0] if values.shape[0] == 1 else np.moveaxis(values, 0, -1)
     big = max(data.shape) > _LONGEST_NIFTI1_AXIS
+    # Without an affine: nibabel would write codes of its own.
     image = (nib.Nifti2Image if big else nib.Nifti1Image)(data, None, dtype=data.dtype)
     header = image.header
     header.set_xyzt_units("mm")
@@ -49,36 +53,36 @@ def save_nifti(
     shown = Affine(header.get_qform())
     if shown.displacement(affine, shape) > _QFORM_IN_VOXELS * min(affine.spacing):
         header["qform_code"] = 0
-    # Not through the affine of the image: nibabel would write its own codes over these.
-    image.to_filename(path)
+    # Opened here, because nibabel leaves the file open when the disk is full. Without a name and
+    # a time in its header the compressed file depends on nothing but its content.
+    with path.open("wb") as stream:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(stream)
 
 
 def save_itk(values: npt.NDArray[Any], affine: Affine, path: Path) -> None:
-    """Save channel-first values as NRRD or MetaImage and make sure that they are on the disk."""
+    """Save channel-first values as NRRD or MetaImage and make sure that they are on the disk.
+
+    Raises:
+        OSError: if they are not, as every writer raises on a full disk.
+    """
     image = to_itk(values, affine)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
         # ITK does not notice every failed write, such as a full disk.
-        written = sitk.GetArrayViewFromImage(sitk.ReadImage(str(path)))
-        whole = np.array_equal(
-            written, sitk.GetArrayViewFromImage(image), equal_nan=values.dtype.kind == "f"
-        )
+        written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
-        raise OutputError(
-            f"cannot write an image of shape {values.shape} and type {values.dtype}: "
-            f"{itk_reason(error)}; check the free space and the format."
-        ) from error
-    if not whole:
-        raise OutputError(
-            f"cannot write an image of shape {values.shape}: it could not be read back as written; "
-            "check the free space."
-        )
+        raise OSError(errno.EIO, itk_reason(error)) from error
+    intended = sitk.GetArrayViewFromImage(image)
+    if not np.array_equal(written, intended, equal_nan=values.dtype.kind == "f"):
+        raise OSError(errno.EIO, "the file could not be read back as written")
 
 
 def save_picture(values: npt.NDArray[Any], path: Path) -> None:
-    """Save (channels, x, y) values as PNG or TIFF, or a volume of one slice."""
-    if values.ndim == 4 and values.shape[-1] == 1:
-        values = values[..., 0]
+    """Save (channels, x, y) values as PNG or TIFF."""
     if values.ndim != 3:
         raise InputError(
             f"a picture holds one 2D image, got spatial shape {values.shape[1:]}; write a volume "

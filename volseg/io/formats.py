@@ -38,6 +38,8 @@ SUFFIXES: dict[str, ImageFormat] = {
     ".jpeg": ImageFormat.JPEG,
 }
 
+# So that `.nii.gz` is not taken for `.gz`.
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 
@@ -85,5 +87,10 @@ def format_of_input(path: str | os.PathLike[str]) -> ImageFormat:
 def image_name(path: str | os.PathLike[str]) -> str:
     """Return a file name without its image suffix: `a/b.nii.gz` gives `b`."""
     name = Path(path).name
-    suffix = next((s for s in sorted(SUFFIXES, key=len)[::-1] if name.lower().endswith(s)), "")
+    suffix = next((end for end in _LONGEST_FIRST if name.lower().endswith(end)), "")
     return name[: len(name) - len(suffix)] or name
+
+
+def segmentation_suffix(spatial_dims: int) -> str:
+    """Return the suffix of a label map nobody chose a format for: NIfTI, of a 2D picture PNG."""
+    return ".nii.gz" if spatial_dims == 3 else ".png"

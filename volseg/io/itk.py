@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk  # noqa: N813 - the name it goes by in the field
+import SimpleITK as sitk
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine, direction_of, parse_orientation

@@ -145,15 +145,25 @@ def _require_enough_bytes(path: Path, header: Any, shape: tuple[int, ...], sourc
 
 
 def _values(path: Path, header: Any, source: str) -> tuple[npt.NDArray[Any], bool]:
-    # Memory maps would keep the file open behind the caller's back.
-    proxy = ArrayProxy(str(path), header, mmap=False)
-    stored = header.get_data_dtype()
+    """Return the values, and whether they were scaled."""
+    packed = path.suffix.lower() == ".gz"
+    with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+        # A memory map would keep the file open behind the caller's back.
+        found = _read_values(ArrayProxy(stream, header, mmap=False), source)
+        # The checksum of gzip is compared only at the end of the stream.
+        while packed and stream.read(1 << 20):
+            pass
+    return found
+
+
+def _read_values(proxy: Any, source: str) -> tuple[npt.NDArray[Any], bool]:
+    stored = proxy.dtype
     if stored.names:
         raw = proxy.get_unscaled()
-        return raw.view(np.uint8).reshape((*raw.shape, len(stored.names))), False
+        return np.stack([raw[name] for name in stored.names], axis=-1), False
     if stored.kind == "c" or (proxy.slope == 1 and proxy.inter == 0):
         return exact_values(proxy.get_unscaled(), source), False
-    return narrow_scaled(proxy.get_scaled(np.float64), stored), True
+    return narrow_scaled(np.asarray(proxy, dtype=np.float64), stored), True
 
 
 def _channels_first(

@@ -15,8 +15,9 @@ from volseg.io.formats import ImageFormat
 from volseg.io.itk import from_itk, load_itk
 from volseg.io.stored_image import StoredImage, exact_values
 
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B", "F")
-_PNG_DEPTH = 24  # place of the bit depth in a PNG file, followed by the colour type
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_PNG_DEPTH = 24  # place of the bit depth in a PNG file
+_TIFF_BITS_PER_SAMPLE = 258
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -42,8 +43,8 @@ def read_picture(path: Path, kind: ImageFormat) -> StoredImage:
                 )
             if picture.getexif().get(_EXIF_ORIENTATION, 1) != 1:
                 remarks.append("asks viewers to turn it (EXIF); pixels are kept as stored")
-            # Pillow cuts 16-bit colours to 8 bits and knows few types of TIFF.
-            by_itk = kind is ImageFormat.TIFF or _has_deep_colour(path, kind)
+            # Pillow cuts 16-bit colours to 8 bits; ITK expands palettes to colours.
+            by_itk = _is_deep(picture, path, kind)
             if not by_itk:
                 pixels = _pixels(picture, source)
     except InputError:
@@ -79,9 +80,12 @@ def _pixels(picture: Image.Image, source: str) -> npt.NDArray[Any]:
     return rows.T[np.newaxis] if rows.ndim == 2 else rows.transpose(2, 1, 0)
 
 
-def _has_deep_colour(path: Path, kind: ImageFormat) -> bool:
-    if kind is not ImageFormat.PNG:
-        return False
-    with path.open("rb") as stream:
-        start = stream.read(_PNG_DEPTH + 2)
-    return start[_PNG_DEPTH] == 16 and start[_PNG_DEPTH + 1] != 0
+def _is_deep(picture: Any, path: Path, kind: ImageFormat) -> bool:
+    """Return whether a channel has more than the 8 bits that Pillow keeps in all cases."""
+    if kind is ImageFormat.TIFF:
+        bits = picture.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))
+        return bool(max(bits) > 8)
+    if kind is ImageFormat.PNG:
+        with path.open("rb") as stream:
+            return stream.read(_PNG_DEPTH + 1)[_PNG_DEPTH] == 16
+    return False

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from monai.data import MetaTensor
 
+from volseg.atomic import replacing
 from volseg.errors import InputError
 from volseg.geometry import Affine
-from volseg.io.atomic import replacing
 from volseg.io.convert import as_image
 from volseg.io.encode import save_itk, save_nifti, save_picture
 from volseg.io.formats import ImageFormat, format_of_name
@@ -37,10 +38,7 @@ def write_image(image: MetaTensor, path: str | os.PathLike[str]) -> None:
         OutputError: if writing fails; nothing half-written is left.
     """
     checked: Any = as_image(image)
-    values = checked.as_tensor().cpu().numpy()
-    if values.dtype == np.float16:
-        values = values.astype(np.float32)
-    _write(values, grid_of(checked).affine, path, _codes(checked))
+    _write(_storable(checked.as_tensor().cpu()), grid_of(checked).affine, path, _codes(checked))
 
 
 def write_segmentation(
@@ -63,6 +61,13 @@ def write_segmentation(
     image: Any = as_image(like)
     grid = grid_of(image)
     _write(label_values(labels, grid)[np.newaxis], grid.affine, path, _codes(image))
+
+
+def _storable(values: torch.Tensor) -> npt.NDArray[Any]:
+    """Return values in a type the formats know, unchanged."""
+    wider = {torch.bool: torch.uint8, torch.float16: torch.float32, torch.bfloat16: torch.float32}
+    stored: npt.NDArray[Any] = values.to(wider.get(values.dtype, values.dtype)).numpy()
+    return stored
 
 
 def _codes(image: Any) -> tuple[int, int]:

@@ -80,7 +80,8 @@ class UNet(nn.Module):
         residual: Add the input of each block before its last activation.
         dropout: Probability of dropping whole feature maps after each unit.
         upsampling: ``transposed`` (the paper) or ``interpolated``.
-        deep_supervision: Heads on every decoder level but the deepest; a list in training.
+        deep_supervision: Heads on the decoder levels (of more than two, not on the deepest); a
+            list in training.
 
     Raises:
         InputError: An option is out of range.
@@ -147,9 +148,9 @@ class UNet(nn.Module):
             )
             for deep, shallow in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
-        # One head a decoder level, deepest first; without deep supervision only the last one.
-        supervised = widths[-2::-1] if deep_supervision and len(widths) > 2 else widths[:1]
-        if len(supervised) > 1:
+        # Heads on decoder levels, deepest first; without deep supervision only on the last one.
+        supervised = widths[-2::-1] if deep_supervision else widths[:1]
+        if len(supervised) > 2:
             supervised = supervised[1:]  # the deepest decoder level is too coarse to supervise
         self.heads = nn.ModuleList(
             CONVOLUTION[spatial_dims](width, out_channels, 1) for width in supervised
@@ -165,7 +166,7 @@ class UNet(nn.Module):
         Raises:
             ShapeError: A side of ``x`` is not a multiple of the total stride.
         """
-        if not torch.jit.is_scripting():
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
             require_divisible_sides("unet", x.shape[2:], self.divisor)
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):

@@ -1,8 +1,9 @@
 """The planes of a volume that tell most about a segmentation, as upright pictures.
 
 Volumes are brought to RAS+ axes first, so that the picture does not depend on how they are
-stored: the patient's right is on the right, the front (or the head) on top. The letters at the
-edges say so. Pictures of two axes have no patient's sides and are shown as they are stored.
+stored. They are shown as radiologists look at them: the patient's right (in the sagittal plane
+the front) on the left, the front or the head on top; the letters at the edges say so. Pictures
+of two axes have no patient's sides and are shown as they are stored.
 """
 
 from __future__ import annotations
@@ -126,11 +127,11 @@ def paint(plane: Plane, height: int, width: int, *, low: float, high: float) -> 
 
 def _plane(title: str, image: Array, labels: Array, grid: Grid, axes: tuple[int, ...]) -> Plane:
     across, up = axes
-    (left, right), (bottom, top) = Affine.WORLD_AXES[across], Affine.WORLD_AXES[up]
+    (right, left), (bottom, top) = Affine.WORLD_AXES[across], Affine.WORLD_AXES[up]
     return Plane(
         title=title,
-        image=image.transpose(2, 1, 0)[::-1],
-        labels=labels.T[::-1],
+        image=image.transpose(2, 1, 0)[::-1, ::-1],
+        labels=labels.T[::-1, ::-1],
         size_mm=(grid.extent[up], grid.extent[across]),
         edges=(left, right, top, bottom),
     )

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from monai.data import MetaTensor
 from PIL import Image, ImageDraw, ImageFont
 
+from volseg.atomic import replacing
 from volseg.errors import OutputError
-from volseg.io import grid_of, on_source_grid, replacing
+from volseg.io import grid_of, on_source_grid
 from volseg.report.colors import label_color
 from volseg.report.planes import Plane, paint, telling_planes, window
 from volseg.report.volumes import LabelStatistics, label_statistics
@@ -35,8 +36,8 @@ def write_preview(
     """Write a PNG of about 1200 x 500 pixels that shows a segmentation on its image.
 
     A volume is shown in the axial, coronal and sagittal plane with the largest labelled area, all
-    at one scale in millimetres. The patient's right is on the right; the letters at the edges name
-    the sides. A 2D image is shown in one panel as it is stored, x to the right and y downwards.
+    at one scale in millimetres, as radiologists look at it: the patient's right on the left. The
+    letters at the edges name the sides. A 2D image is shown in one panel as it is stored, x to the right and y downwards.
     Grey values span the 1st to the 99th percentile.
 
     Args:

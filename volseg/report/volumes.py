@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
+from volseg.atomic import replacing
 from volseg.errors import InputError
 from volseg.geometry import Affine, Grid
-from volseg.io import replacing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,9 +105,9 @@ def _copied(bundle: Bundle, output: Path) -> Bundle:
     """Copy what describes a bundle, not its weights and runs; an existing copy is gone on with."""
     if output.resolve() == bundle.folder:
         raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
-    if output.exists() and not (output / "configs" / "metadata.json").is_file():
-        if not output.is_dir() or any(output.iterdir()):
-            raise OutputError(f"{output} exists and is not a bundle: choose another folder.")
+    free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
+    if not free and not (output / "configs" / "metadata.json").is_file():
+        raise OutputError(f"{output} exists and is not a bundle: choose another folder.")
     try:
         shutil.copytree(
             bundle.folder,

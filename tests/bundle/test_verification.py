@@ -1,0 +1,108 @@
+"""Verification, ours and MONAI's own commands, on every shipped bundle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_metadata, verify_net_in_out
+
+from volseg.bundle import build_parts, open_bundle, shipped_bundles, verify_bundle
+from volseg.bundle.verification import SCHEMA
+
+every_bundle = pytest.mark.parametrize("name", sorted(shipped_bundles()))
+
+
+@every_bundle
+def test_shipped_bundles_pass_every_check(name):
+    failed = [check for check in verify_bundle(name) if not check.passed]
+    assert failed == []
+
+
+@every_bundle
+def test_the_schema_in_the_bundle_is_ours(name):
+    shipped = shipped_bundles()[name] / "configs" / "metadata_schema.json"
+    assert shipped.read_bytes() == SCHEMA.read_bytes()
+
+
+@every_bundle
+@pytest.mark.filterwarnings("ignore:No hash value provided:UserWarning")
+def test_monai_verifies_the_metadata_without_a_network(name):
+    configs = shipped_bundles()[name] / "configs"
+    verify_metadata(
+        meta_file=str(configs / "metadata.json"), filepath=str(configs / "metadata_schema.json")
+    )
+
+
+@every_bundle
+def test_monai_verifies_the_network(name):
+    folder = shipped_bundles()[name]
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(folder / "configs" / "metadata.json"),
+        config_file=str(folder / "configs" / "inference.yaml"),
+        device="cpu",
+        n=8,
+        p=1,
+    )
+
+
+@every_bundle
+@pytest.mark.parametrize("workflow", ["train", "inference"])
+def test_the_property_tables_of_monai_are_satisfied(name, workflow, tmp_path):
+    folder = shipped_bundles()[name]
+    made = ConfigWorkflow(
+        config_file=str(folder / "configs" / f"{workflow}.yaml"),
+        logging_file=False,
+        workflow_type=workflow,
+        bundle_root=str(folder),
+        output_dir=str(tmp_path),
+    )
+    # The data are not at hand; every property but the data themselves must still resolve.
+    made.parser["train::dataset::data" if workflow == "train" else "dataset::data"] = [{}]
+    if workflow == "train":
+        made.parser["validate::dataset::data"] = [{}]
+        made.parser["train::dataset::_target_"] = "monai.data.Dataset"
+        made.parser["validate::dataset::_target_"] = "monai.data.Dataset"
+        made.parser["train::dataset"].pop("progress")
+        made.parser["validate::dataset"].pop("progress")
+    made.initialize()
+    assert made.check_properties() == []
+
+
+@every_bundle
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_monai_exports_torchscript_with_the_same_logits(name, tmp_path):
+    folder = shipped_bundles()[name]
+    ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(folder / "models" / "model.pt"),
+        meta_file=str(folder / "configs" / "metadata.json"),
+        config_file=str(folder / "configs" / "inference.yaml"),
+    )
+    x = torch.randn(1, 1, 32, 32, 32)
+    network = build_parts(open_bundle(name)).network
+    scripted = torch.jit.load(tmp_path / "model.ts").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x), network(x), atol=1e-5, rtol=0)
+
+
+def test_deviations_are_found_and_named(tiny_bundle):
+    def found():
+        return {check.name: check for check in verify_bundle(tiny_bundle)}
+
+    assert all(check.passed for check in found().values())
+    metadata = json.loads((tiny_bundle / "configs" / "metadata.json").read_text())
+    metadata["version"] = "next"
+    metadata["network_data_format"]["outputs"]["pred"]["channel_def"]["3"] = "tail"
+    (tiny_bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+    (tiny_bundle / "LICENSE").unlink()
+    checks = found()
+    assert "LICENSE" in checks["files"].detail
+    assert "version" in checks["metadata schema"].detail
+    assert not checks["version in changelog"].passed
+    assert "(1, 3, " in checks["network output"].detail
+    assert checks["safe building and weights"].passed

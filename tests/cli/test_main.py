@@ -1,0 +1,231 @@
+"""The command line as a user meets it: help, errors, exit codes, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from volseg import __version__
+from volseg.cli.main import main
+
+
+def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command."""
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    captured = capfd.readouterr()
+    code = end.value.code
+    return (0 if code is None else int(code)), captured.out, captured.err
+
+
+def assert_one_sentence(errors: str) -> None:
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert len(lines) == 1, errors
+
+
+@pytest.fixture
+def image(tiny_bundle):
+    return tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
+
+
+def test_help_and_import_load_neither_torch_nor_monai():
+    script = (
+        "import sys, volseg\n"
+        "from volseg.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'torch', 'monai', 'SimpleITK', 'nibabel', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_version(capfd):
+    assert run(capfd, "--version")[:2] == (0, f"volseg {__version__}\n")
+
+
+def test_segment_writes_label_map_and_preview_and_says_so(capfd, tmp_path, tiny_bundle, image):
+    out = tmp_path / "out"
+    code, text, _ = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle, "--preview")
+    assert code == 0
+    assert str(out / "ball0_seg.nii.gz") in text
+    assert sorted(path.name for path in out.iterdir()) == ["ball0_preview.png", "ball0_seg.nii.gz"]
+    assert nib.load(out / "ball0_seg.nii.gz").get_data_dtype() == np.uint8
+
+
+def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_bundle, image):
+    words = ("segment", image.parent, "-o", tmp_path / "out", "-b", tiny_bundle, "--json")
+    code, text, _ = run(capfd, *words)
+    assert code == 0
+    rows = json.loads(text)
+    assert [row["case"] for row in rows] == [f"ball{index}" for index in range(6)]
+    assert {row["status"] for row in rows} == {"done"}
+    code, text, _ = run(capfd, *words, "--skip-existing")
+    assert {row["status"] for row in json.loads(text)} == {"skipped"}
+
+
+def test_one_bad_case_does_not_stop_the_others(capfd, tmp_path, tiny_bundle, image):
+    (image.parent / "broken.nii.gz").write_bytes(b"this is no image")
+    out = tmp_path / "out"
+    code, _, errors = run(capfd, "segment", image.parent, "-o", out, "-b", tiny_bundle)
+    assert code == 1
+    assert_one_sentence(errors)
+    assert "broken" in errors
+    assert len(list(out.iterdir())) == 6
+
+
+def test_unusable_input_is_one_sentence_and_exit_code_2(capfd, tmp_path, tiny_bundle, image):
+    out = tmp_path / "out"
+    corrupt = tmp_path / "corrupt.nii.gz"
+    corrupt.write_bytes(image.read_bytes()[:200])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    stored = nib.load(image)
+    colour = tmp_path / "two_channels.nii.gz"
+    pair = np.stack([np.asarray(stored.dataobj)] * 2, axis=-1)
+    nib.save(nib.Nifti1Image(pair, stored.affine), colour)
+    words = ("-o", out, "-b", tiny_bundle)
+    for given, expected in (
+        ((corrupt, *words), "corrupt.nii.gz"),
+        ((tmp_path / "absent.nii.gz", *words), "absent.nii.gz"),
+        ((empty, *words), "empty"),
+        ((colour, *words), "2 channels"),
+        ((image, "-o", out, "-b", "hipocampus_unet"), "did you mean 'hippocampus_unet'"),
+        ((image, "-o", out, "-b", tiny_bundle, "--device", "gpu"), "device"),
+    ):
+        code, _, errors = run(capfd, "segment", *given)
+        assert code == 2, errors
+        assert expected in errors
+        assert_one_sentence(errors)
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_an_unknown_network_in_a_bundle_is_named(capfd, tmp_path, tiny_bundle, image):
+    config = tiny_bundle / "configs" / "inference.yaml"
+    config.write_text(config.read_text().replace("name: unet", "name: u_net"))
+    code, _, errors = run(capfd, "segment", image, "-o", tmp_path / "out", "-b", tiny_bundle)
+    assert code == 2
+    assert "did you mean 'unet'" in errors
+    assert_one_sentence(errors)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    capfd, tmp_path, tiny_bundle, image, monkeypatch
+):
+    def full_disk(_, path, *args, **kwargs):
+        with open(path, "wb") as file:  # noqa: PTH123 - as the library would
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nib.Nifti1Image, "to_filename", full_disk)
+    out = tmp_path / "out"
+    code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
+    assert code == 1
+    assert "no space left" in errors.lower()
+    assert_one_sentence(errors)
+    assert list(out.iterdir()) == []
+
+
+def test_two_inputs_of_one_name_are_refused_before_any_work(capfd, tmp_path, tiny_bundle, image):
+    twin = tmp_path / "ball0.nii"
+    nib.save(nib.load(image), twin)
+    code, _, errors = run(capfd, "segment", image, twin, "-o", tmp_path / "o", "-b", tiny_bundle)
+    assert code == 2
+    assert "ball0_seg" in errors
+
+
+def test_wrong_usage_is_exit_code_2(capfd):
+    assert run(capfd, "segment")[0] == 2
+    assert run(capfd, "segmnt")[0] == 2
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    words = ["segment", "absent.nii.gz", "-o", str(tmp_path), "-b", "x", "--debug"]
+    from volseg.errors import InputError
+
+    with pytest.raises(InputError, match="absent"):
+        main(words)
+
+
+def test_evaluate_writes_table_and_summary(capfd, tmp_path, tiny_bundle):
+    labels = tiny_bundle.parent / "data" / "labels"
+    table = tmp_path / "scores.csv"
+    code, text, _ = run(capfd, "evaluate", labels, labels, "-o", table, "-b", tiny_bundle)
+    assert code == 0
+    assert "anterior" in text
+    summary = json.loads(table.with_suffix(".json").read_text())
+    assert summary["classes"]["posterior"]["dice"]["mean"] == 1.0
+    assert len(table.read_text().splitlines()) == 1 + 6 * 2
+    code, text, _ = run(
+        capfd, "evaluate", labels, labels, "-o", table, "--label", "ball=1", "--json"
+    )
+    assert list(json.loads(text)["classes"]) == ["ball"]
+    code, _, errors = run(capfd, "evaluate", labels, labels, "-o", table, "--label", "ball")
+    assert code == 2
+    assert_one_sentence(errors)
+
+
+def test_evaluate_names_the_case_whose_grid_differs(capfd, tmp_path, tiny_bundle):
+    labels = tiny_bundle.parent / "data" / "labels"
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in labels.iterdir():
+        stored = nib.load(path)
+        affine = stored.affine.copy()
+        affine[0, 3] += 5 if path.name.startswith("ball3") else 0
+        nib.save(nib.Nifti1Image(np.asarray(stored.dataobj), affine), moved / path.name)
+    code, _, errors = run(capfd, "evaluate", moved, labels, "-o", tmp_path / "x.csv")
+    assert code == 1
+    assert "ball3" in errors
+    assert "5" in errors
+
+
+def test_networks_prints_counts_beside_the_published_ones(capfd):
+    code, text, _ = run(capfd, "networks", "--json")
+    assert code == 0
+    (unet,) = (row for row in json.loads(text) if row["name"] == "unet")
+    assert unet["parameters"] == unet["published_parameters"] == 31_030_658
+    assert run(capfd, "networks")[0] == 0
+
+
+def test_bundle_list_and_verify(capfd, tiny_bundle):
+    code, text, _ = run(capfd, "bundle", "list", "--json")
+    assert code == 0
+    assert "hippocampus_unet" in {row["name"] for row in json.loads(text)}
+    assert run(capfd, "bundle", "list")[0] == 0
+    assert run(capfd, "bundle", "verify", tiny_bundle)[0] == 0
+    (tiny_bundle / "models" / "model.pt").unlink()
+    code, text, _ = run(capfd, "bundle", "verify", tiny_bundle, "--json")
+    assert code == 1
+    assert "files" in {check["name"] for check in json.loads(text) if not check["passed"]}
+    assert run(capfd, "bundle", "verify", "absent")[0] == 2
+
+
+def test_inspect(capfd, image):
+    code, text, _ = run(capfd, "inspect", image, "--json")
+    assert code == 0
+    description = json.loads(text)
+    assert description["shape"] == [20, 24, 16]
+    assert "".join(description["orientation"]) == "LPS"
+    code, text, _ = run(capfd, "inspect", image)
+    assert "LPS" in text
+    assert run(capfd, "inspect", image.with_name("absent.nii"))[0] == 2
+
+
+def test_interrupting_leaves_nothing(capfd, tmp_path, tiny_bundle, image, monkeypatch):
+    from volseg.inference import SlidingWindowInferer
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SlidingWindowInferer, "__call__", interrupted)
+    out = tmp_path / "out"
+    code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
+    assert code == 130
+    assert "interrupted" in errors
+    assert not out.exists() or list(out.iterdir()) == []

@@ -1,0 +1,95 @@
+"""Lists of cases on the disk."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from volseg.data import (
+    Case,
+    fold_cases,
+    hash_files,
+    list_images,
+    paired_cases,
+    read_datalist,
+    write_datalist,
+)
+from volseg.errors import InputError
+
+CASES = [
+    Case("a", "images/a.nii.gz", "labels/a.nii.gz", "p1", 0),
+    Case("b", "images/b.nii.gz", "labels/b.nii.gz", "p2", 1),
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        for case in ("a", "b"):
+            (tmp_path / kind / f"{case}.nii.gz").write_bytes(f"{kind}{case}".encode())
+    (tmp_path / "images" / ".hidden.nii.gz").touch()
+    (tmp_path / "images" / "notes.txt").touch()
+    return tmp_path
+
+
+def test_a_datalist_survives_a_file_and_is_json(folder):
+    path = folder / "datalist.json"
+    write_datalist(CASES, path, about={"name": "test", "seed": 0})
+    assert read_datalist(path) == CASES
+    content = json.loads(path.read_text())
+    assert content["name"] == "test"
+    assert content["training"][1]["patient"] == "p2"
+
+
+def test_folds_are_taken_apart(folder):
+    path = folder / "datalist.json"
+    write_datalist(CASES, path, about={"name": "test"})
+    (held_out,) = fold_cases(path, folder, fold=1, held_out=True)
+    (rest,) = fold_cases(path, folder, fold=1, held_out=False)
+    assert held_out["case"] == "b"
+    assert rest == {
+        "image": str(folder / "images" / "a.nii.gz"),
+        "label": str(folder / "labels" / "a.nii.gz"),
+        "case": "a",
+    }
+    with pytest.raises(InputError, match="fold 7"):
+        fold_cases(path, folder, fold=7, held_out=True)
+    (folder / "labels" / "a.nii.gz").unlink()
+    with pytest.raises(InputError, match="case a .* does not exist"):
+        fold_cases(path, folder, fold=1, held_out=False)
+
+
+def test_images_are_listed_without_hidden_and_other_files(folder):
+    assert [item["case"] for item in list_images(folder / "images")] == ["a", "b"]
+    with pytest.raises(InputError, match="no folder"):
+        list_images(folder / "absent")
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no image"):
+        list_images(folder / "empty")
+
+
+def test_a_case_without_its_label_is_named(folder):
+    assert set(paired_cases(folder / "images", folder / "labels")) == {"a", "b"}
+    (folder / "labels" / "b.nii.gz").unlink()
+    with pytest.raises(InputError, match="first: b"):
+        paired_cases(folder / "images", folder / "labels")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"training": [{"case": "a"}]}', "[]"])
+def test_what_is_not_a_datalist_is_refused_with_a_sentence(tmp_path, content):
+    path = tmp_path / "datalist.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match="not a datalist"):
+        read_datalist(path)
+    with pytest.raises(InputError, match="there is no datalist"):
+        read_datalist(tmp_path / "absent.json")
+
+
+def test_the_hash_depends_on_names_and_contents_only(folder):
+    files = [folder / "images" / f"{case}.nii.gz" for case in "ab"]
+    before = hash_files(files)
+    assert hash_files(reversed(files)) == before
+    files[0].write_bytes(b"changed")
+    assert hash_files(files) != before

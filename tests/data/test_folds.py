@@ -1,0 +1,43 @@
+"""Folds that never split a patient and never change."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from volseg.data import grouped_folds
+from volseg.errors import InputError
+
+
+@given(
+    patients=st.lists(st.integers(0, 12).map(str), min_size=30, max_size=60),
+    count=st.integers(2, 5),
+    seed=st.integers(0, 5),
+)
+def test_a_patient_is_in_one_fold_and_folds_are_balanced(patients, count, seed):
+    groups = {f"case{index:02d}": patient for index, patient in enumerate(patients)}
+    if len(set(patients)) < count:
+        return
+    folds = grouped_folds(groups, count=count, seed=seed)
+    assert set(folds) == set(groups)
+    for patient in set(patients):
+        assert len({folds[case] for case in groups if groups[case] == patient}) == 1
+    sizes = Counter(folds.values())
+    assert set(sizes) == set(range(count))
+    assert max(sizes.values()) - min(sizes.values()) <= max(Counter(patients).values())
+    shuffled = dict(reversed(list(groups.items())))
+    assert grouped_folds(shuffled, count=count, seed=seed) == folds
+
+
+def test_the_deal_is_pinned():
+    # Written down once: a change here would silently move cases between training and validation.
+    groups = {f"case{index}": f"patient{index // 2}" for index in range(10)}
+    assert list(grouped_folds(groups, count=5, seed=0).values()) == [1, 1, 4, 4, 2, 2, 3, 3, 0, 0]
+
+
+def test_fewer_patients_than_folds_are_refused():
+    with pytest.raises(InputError, match="2 patients cannot make 5 folds"):
+        grouped_folds({"a": "1", "b": "1", "c": "2"}, count=5)

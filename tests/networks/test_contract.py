@@ -1,0 +1,169 @@
+"""What every network of the registry must keep, in 2D and 3D."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+
+from volseg.errors import InputError, ShapeError, UnknownNameError
+from volseg.networks import (
+    build_network,
+    list_networks,
+    load_weights,
+    network_spec,
+    save_weights,
+)
+
+# Small enough for a second; the architectures stay what they are.
+SMALL = {"unet": {"channels": (4, 8, 16), "norm": "instance"}}
+SIDES = {2: (16, 24), 3: (8, 16, 12)}
+
+every_network = pytest.mark.parametrize("name", list_networks())
+every_dimension = pytest.mark.parametrize("dims", [2, 3])
+
+
+def small(name: str, dims: int, channels: int = 1, classes: int = 2, **options: object):
+    torch.manual_seed(0)
+    return build_network(
+        name,
+        spatial_dims=dims,
+        in_channels=channels,
+        out_channels=classes,
+        **{**SMALL[name], **options},
+    )
+
+
+@every_network
+@every_dimension
+@pytest.mark.parametrize(("channels", "classes"), [(1, 1), (3, 5)])
+def test_logits_lie_on_the_grid_of_the_input(name, dims, channels, classes):
+    network = small(name, dims, channels, classes).eval()
+    logits = network(torch.randn(2, channels, *SIDES[dims]))
+    assert logits.shape == (2, classes, *SIDES[dims])
+    # Logits, not probabilities: both signs occur and no activation bounds them to [0, 1].
+    assert logits.min() < 0 < logits.max()
+
+
+@every_network
+@every_dimension
+def test_a_size_that_does_not_fit_is_refused_with_the_size_to_pad_to(name, dims):
+    network = small(name, dims).eval()
+    odd = (13, 17, 9)[:dims]
+    with pytest.raises(ShapeError) as refusal:
+        network(torch.zeros(1, 1, *odd))
+    advice = str(refusal.value).split("pad the input to ")[1]
+    padded = [int(word) for word in advice.rstrip(".").split("x")]
+    assert all(0 <= big - side < 16 for big, side in zip(padded, odd, strict=True))
+    assert network(torch.zeros(1, 1, *padded)).shape[2:] == tuple(padded)
+
+
+@every_network
+@every_dimension
+def test_deep_supervision_is_a_list_in_training_and_a_tensor_in_evaluation(name, dims):
+    network = small(name, dims, deep_supervision=True)
+    x = torch.randn(2, 1, *SIDES[dims])
+    heads = network.train()(x)
+    assert isinstance(heads, list)
+    assert len(heads) > 1
+    assert heads[0].shape[2:] == SIDES[dims]
+    volumes = [head[0, 0].numel() for head in heads]
+    assert volumes == sorted(volumes, reverse=True)
+    network.eval()
+    with torch.no_grad():
+        assert torch.equal(network(x), network(x))
+    assert network(x).shape[2:] == SIDES[dims]
+
+
+@every_network
+@every_dimension
+def test_gradients_reach_every_parameter(name, dims):
+    network = small(name, dims, deep_supervision=True).train()
+    heads = network(torch.randn(2, 1, *SIDES[dims]))
+    sum(head.square().mean() for head in heads).backward()
+    dead = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    assert dead == []
+
+
+@every_network
+@every_dimension
+def test_weights_survive_a_file(name, dims, tmp_path):
+    first, second = small(name, dims), small(name, dims)
+    for parameter in second.parameters():
+        torch.nn.init.normal_(parameter)
+    save_weights(first, tmp_path / "model.pt")
+    load_weights(second, tmp_path / "model.pt")
+    x = torch.randn(1, 1, *SIDES[dims])
+    assert torch.equal(first.eval()(x), second.eval()(x))
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.pt"]
+
+
+@every_network
+@every_dimension
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_torchscript_gives_the_same_logits(name, dims):
+    if not network_spec(name).exportable:
+        pytest.skip(f"{name} says that it is not exportable")
+    network = small(name, dims, deep_supervision=True).eval()
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(network), file)
+    file.seek(0)
+    scripted = torch.jit.load(file).eval()
+    x = torch.randn(1, 1, *SIDES[dims])
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x), network(x), atol=1e-5, rtol=0)
+
+
+@every_network
+@every_dimension
+def test_channels_last_gives_the_same_logits(name, dims):
+    network = small(name, dims).eval()
+    x = torch.randn(1, 1, *SIDES[dims])
+    layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    with torch.no_grad():
+        expected = network(x)
+        found = network.to(memory_format=layout)(x.to(memory_format=layout))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@every_network
+def test_mixed_precision_is_finite(name):
+    network = small(name, 2).eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.isfinite(network(torch.randn(1, 1, 16, 16))).all()
+
+
+@every_network
+def test_the_reference_preset_has_the_published_parameter_count(name):
+    spec = network_spec(name)
+    with torch.device("meta"):
+        network = build_network(name, preset="reference", **spec.reference_input)
+    assert sum(p.numel() for p in network.parameters()) == spec.reference_parameters
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'unet'"):
+        build_network("u-net", spatial_dims=3, in_channels=1, out_channels=2)
+    with pytest.raises(UnknownNameError, match="did you mean 'channels'"):
+        build_network("unet", spatial_dims=3, in_channels=1, out_channels=2, chanels=[8, 16])
+    with pytest.raises(UnknownNameError, match="preset"):
+        build_network("unet", spatial_dims=3, in_channels=1, out_channels=2, preset="paper")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"spatial_dims": 4}, "spatial_dims must be 2 or 3"),
+        ({"out_channels": 0}, "out_channels"),
+        ({"norm": "layers"}, "unknown norm"),
+        ({"activation": "rulu"}, "did you mean 'relu'"),
+        ({"channels": [8]}, "two levels"),
+        ({"upsampling": "cubic"}, "upsampling"),
+    ],
+)
+def test_options_out_of_range_are_refused_with_a_sentence(options, sentence):
+    arguments = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, **options}
+    with pytest.raises(InputError, match=sentence):
+        build_network("unet", **arguments)

@@ -1,0 +1,86 @@
+"""Files appear whole or not at all, whatever fails."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from volseg.atomic import replacing
+from volseg.errors import OutputError
+
+
+def only(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_success_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "deep" / "a.v2.nii.gz"
+    for content in ("one", "two"):
+        with replacing(target) as temporary:
+            assert temporary.parent == target.parent
+            assert temporary.name.endswith(".nii.gz")
+            temporary.write_text(content)
+        assert target.read_text() == content
+    assert only(target.parent) == ["a.v2.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [
+        (OSError(28, os.strerror(28)), OutputError),
+        (PermissionError(13, os.strerror(13)), OutputError),
+        (ValueError("bug"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_failure_keeps_the_old_file(
+    tmp_path: Path, failure: BaseException, raised: type[BaseException]
+) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(raised) as caught, replacing(target) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise failure
+    assert target.read_text() == "old"
+    assert only(tmp_path) == ["a.json"]
+    if raised is OutputError:
+        assert str(target) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError), replacing(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert only(tmp_path) == []
+
+
+def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="gave no file"), replacing(tmp_path / "a.txt"):
+        pass
+
+
+def test_folders_devices_and_files_as_folders_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path, Path(os.devnull), tmp_path / "file" / "a.txt"):
+        with pytest.raises(OutputError), replacing(target) as temporary:
+            temporary.write_text("x")
+    assert only(tmp_path) == ["file"]
+    assert not Path(os.devnull).is_file()
+
+
+def test_links_are_followed_and_long_names_work(tmp_path: Path) -> None:
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    with replacing(tmp_path / "link.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "x"
+    with replacing(tmp_path / ("n" * 248 + ".nii.gz")) as temporary:
+        temporary.write_text("x")

@@ -1,0 +1,96 @@
+"""Training a bundle gives a bundle; stopping and going on gives the same as not stopping."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from volseg import Segmenter
+from volseg.cli.main import main
+from volseg.errors import BundleError, InputError, OutputError
+from volseg.networks import read_weights
+from volseg.training import TrainingState, measure_bundle, record_measurement, train_bundle
+
+
+def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
+    states: list[TrainingState] = []
+    data = tiny_bundle.parent / "data"
+    trained = train_bundle(
+        tiny_bundle, data, tmp_path / "trained", fold=1, epochs=12, progress=states.append
+    )
+    assert trained.folder == (tmp_path / "trained").resolve()
+    # Four training cases in batches of two, and a validation every second epoch.
+    steps = [(state.epoch, state.step) for state in states if state.key_metric is None]
+    assert steps[:4] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert states[-1].epoch == states[-1].epochs == 12
+    assert states[-1].key_metric is not None
+    first = sum(state.loss for state in states[:4]) / 4
+    last = sum(state.loss for state in states[-4:]) / 4
+    assert last < 0.9 * first
+    before = read_weights(tiny_bundle / "models" / "model.pt")
+    after = read_weights(trained.weights)
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    evaluation = measure_bundle(trained.folder, data, fold=1)
+    assert {row.case for row in evaluation.rows} == {"ball1", "ball4"}
+    measured = record_measurement(trained.folder, data, evaluation, fold=1)
+    training = measured.metadata["training"]
+    assert (training["epochs"], training["training_cases"]) == (12, 4)
+    assert training["seconds"] >= 0
+    assert set(measured.metadata["eval_metrics"]) >= {"dice_anterior", "dice_posterior"}
+    assert Segmenter(trained.folder).segment(data / "images" / "ball1.nii.gz").shape[0] == 1
+
+
+def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
+    data = tiny_bundle.parent / "data"
+
+    class StopError(Exception):
+        pass
+
+    def stop_in_the_third(state: TrainingState) -> None:
+        if state.epoch == 3:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=stop_in_the_third)
+    checkpoint = tmp_path / "t" / "runs" / "fold0" / "checkpoint.pt"
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 2
+    states: list[TrainingState] = []
+    train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)
+    assert states[0].epoch == 3
+    assert torch.load(checkpoint, weights_only=True)["epoch"] == 4
+    # Asked once more, there is nothing left to train.
+    states.clear()
+    train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)
+    assert states == []
+    checkpoint.write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="cannot go on"):
+        train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
+
+
+def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):
+    data = tiny_bundle.parent / "data"
+    with pytest.raises(InputError, match="no data folder"):
+        train_bundle(tiny_bundle, tmp_path / "absent", tmp_path / "t")
+    with pytest.raises(InputError, match="fold 9"):
+        train_bundle(tiny_bundle, data, tmp_path / "t", fold=9)
+    (data / "labels" / "ball2.nii.gz").unlink()
+    with pytest.raises(InputError, match="ball2"):
+        train_bundle(tiny_bundle, data, tmp_path / "u")
+    with pytest.raises(InputError, match="is the bundle itself"):
+        train_bundle(tiny_bundle, data, tiny_bundle)
+    with pytest.raises(OutputError, match="not a bundle"):
+        train_bundle(tiny_bundle, data, data)
+
+
+def test_the_command(tiny_bundle, tmp_path, capfd):
+    data = tiny_bundle.parent / "data"
+    out = tmp_path / "trained"
+    words = ["train", tiny_bundle, "--data", data, "-o", out, "--epochs", 1, "--json"]
+    with pytest.raises(SystemExit, match="0"):
+        main([str(word) for word in words])
+    result = json.loads(capfd.readouterr().out)
+    assert result["bundle"] == str(out.resolve())
+    assert 0 <= result["metrics"]["dice_anterior"] <= 1

@@ -1,0 +1,5 @@
+"""``python -m volseg`` is the ``volseg`` command."""
+
+from volseg.cli.main import main
+
+main()
