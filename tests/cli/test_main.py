@@ -117,12 +117,11 @@ def test_an_unknown_network_in_a_bundle_is_named(capfd, tmp_path, tiny_bundle, i
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     capfd, tmp_path, tiny_bundle, image, monkeypatch
 ):
-    def full_disk(_, path, *args, **kwargs):
-        with open(path, "wb") as file:  # noqa: PTH123 - as the library would
-            file.write(b"half")
+    def full_disk(_, stream, **options):
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_filename", full_disk)
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", full_disk)
     out = tmp_path / "out"
     code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
     assert code == 1

@@ -13,6 +13,8 @@ from volseg.cli import bundle, demo, evaluate, inspect, networks, segment, train
 from volseg.cli.console import errors
 from volseg.errors import VolsegError
 
+_INTERRUPTED = 130  # what typer exits with after Ctrl-C, as shells do
+
 app = typer.Typer(
     name="volseg",
     help="Medical image segmentation in 2D and 3D. Research software, not a medical device.",
@@ -65,9 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
         raise SystemExit(2) from error
-    except KeyboardInterrupt as interrupt:
-        errors.print("interrupted; nothing half-written was left behind.")
-        raise SystemExit(130) from interrupt
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            errors.print("interrupted; nothing half-written was left behind.")
+        raise
 
 
 def _configure_logging(debug: bool) -> None:

@@ -37,7 +37,8 @@ def write_preview(
 
     A volume is shown in the axial, coronal and sagittal plane with the largest labelled area, all
     at one scale in millimetres, as radiologists look at it: the patient's right on the left. The
-    letters at the edges name the sides. A 2D image is shown in one panel as it is stored, x to the right and y downwards.
+    letters at the edges name the sides. A 2D image is shown in one panel as it is stored, x to the
+    right and y downwards.
     Grey values span the 1st to the 99th percentile.
 
     Args:
