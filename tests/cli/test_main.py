@@ -228,3 +228,21 @@ def test_interrupting_leaves_nothing(capfd, tmp_path, tiny_bundle, image, monkey
     assert code == 130
     assert "interrupted" in errors
     assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_a_file_without_orientation_needs_one_that_the_user_states(
+    capfd, tmp_path, tiny_bundle, image
+):
+    stored = nib.load(image)
+    nowhere = nib.Nifti1Image(np.asarray(stored.dataobj), None)
+    nowhere.header.set_sform(None, code=0)
+    nowhere.header.set_qform(None, code=0)
+    path = tmp_path / "nowhere.nii.gz"
+    nib.save(nowhere, path)
+    words = ("segment", path, "-o", tmp_path / "out", "-b", tiny_bundle)
+    code, _, errors = run(capfd, *words)
+    assert code == 2
+    assert "orientation" in errors
+    assert run(capfd, *words, "--orientation", "LPS")[0] == 0
+    written = nib.load(tmp_path / "out" / "nowhere_seg.nii.gz")
+    assert nib.aff2axcodes(written.affine) == ("L", "P", "S")

@@ -90,6 +90,11 @@ def _show(evaluation: Evaluation) -> None:
                 "-" if math.isnan(metrics[metric].mean) else f"{metrics[metric].mean:.4f}"
                 for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
             ),
-            f"{metrics['dice'].n} of {cases}",
+            f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
         )
     output.print(table)
+
+
+def _missed(count: int) -> str:
+    """Cases where only one map holds the label: Dice 0, and no distance that a mean could take."""
+    return f", {count} missed" if count else ""

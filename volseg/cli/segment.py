@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,8 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.errors import InputError, VolsegError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from volseg.segmenter import Segmenter
 
 
@@ -25,6 +28,10 @@ def segment(
         str, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or a bundle folder.")
     ],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Axis codes such as RAS, which you vouch for, of files that state none."),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write OUT/<case>_preview.png.")
     ] = False,
@@ -45,11 +52,12 @@ def segment(
     from volseg.segmenter import Segmenter
 
     segmenter = Segmenter(bundle, device=device, trust_code=trust_code)
+    options = _Options(out, orientation, preview, skip_existing)
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
         overall = bar.add_task("cases", total=len(cases))
         for case, path in cases.items():
-            row = _segment_case(segmenter, case, path, out, preview, skip_existing, bar)
+            row = _segment_case(segmenter, case, path, options, bar)
             rows.append(row)
             if row["status"] == "failed":
                 errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
@@ -92,14 +100,16 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
     return found
 
 
+@dataclass(frozen=True)
+class _Options:
+    out: Path
+    orientation: str | None
+    preview: bool
+    skip_existing: bool
+
+
 def _segment_case(
-    segmenter: Segmenter,
-    case: str,
-    path: Path,
-    out: Path,
-    preview: bool,
-    skip_existing: bool,
-    bar: Any,
+    segmenter: Segmenter, case: str, path: Path, options: _Options, bar: Progress
 ) -> dict[str, Any]:
     from volseg.io import read_image, segmentation_suffix, write_segmentation
 
@@ -107,20 +117,20 @@ def _segment_case(
     tiles = bar.add_task(case, total=None)
     started = time.perf_counter()
     try:
-        done = [out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
-        if skip_existing and any(target.is_file() for target in done):
+        done = [options.out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
+        if options.skip_existing and any(target.is_file() for target in done):
             return row | {"status": "skipped"}
-        image = read_image(path)
-        target = out / f"{case}_seg{segmentation_suffix(image.ndim - 1)}"
+        image = read_image(path, orientation=options.orientation)
+        target = options.out / f"{case}_seg{segmentation_suffix(image.ndim - 1)}"
         labels = segmenter.segment(
             image, progress=lambda done, total: bar.update(tiles, completed=done, total=total)
         )
         write_segmentation(labels, target, like=image)
-        if preview:
+        if options.preview:
             from volseg.report import write_preview
 
             names = {value: name for name, value in segmenter.labels.items()}
-            write_preview(image, labels, out / f"{case}_preview.png", names=names)
+            write_preview(image, labels, options.out / f"{case}_preview.png", names=names)
     except VolsegError as error:
         unusable = isinstance(error, InputError)
         return row | {"status": "failed", "error": str(error), "unusable_input": unusable}

@@ -29,8 +29,12 @@ def train(
     Executes the Python expressions in the bundle's configs/train.yaml: train only bundles whose
     author you trust.
     """
+    import logging
+
     from volseg.training import measure_bundle, record_measurement, train_bundle
 
+    # MONAI's workflows write notices to standard output, which is for results here.
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with progress_bar() as bar:
         steps = bar.add_task("training", total=None)
 

@@ -128,7 +128,7 @@ def _report(workflow: ConfigWorkflow, progress: Callable[[TrainingState], None])
     def tell() -> None:
         output = trainer.state.output
         first = output[0] if isinstance(output, list) else output
-        loss = float(first["loss"]) if isinstance(first, dict) and "loss" in first else 0.0
+        loss = first.get("loss") if isinstance(first, dict) else None
         steps = trainer.state.epoch_length or 0
         progress(
             TrainingState(
@@ -136,7 +136,7 @@ def _report(workflow: ConfigWorkflow, progress: Callable[[TrainingState], None])
                 epochs=trainer.state.max_epochs or 0,
                 step=trainer.state.iteration - (trainer.state.epoch - 1) * steps,
                 steps=steps,
-                loss=loss,
+                loss=0.0 if loss is None else float(torch.as_tensor(loss).detach()),
                 key_metric=best[-1] if best else None,
             )
         )
