@@ -16,8 +16,6 @@ from volseg.networks import (
     save_weights,
 )
 
-# Small enough for a second; the architectures stay what they are.
-SMALL = {"unet": {"channels": (4, 8, 16), "norm": "instance"}}
 SIDES = {2: (16, 24), 3: (8, 16, 12)}
 
 every_network = pytest.mark.parametrize("name", list_networks())
@@ -31,7 +29,8 @@ def small(name: str, dims: int, channels: int = 1, classes: int = 2, **options: 
         spatial_dims=dims,
         in_channels=channels,
         out_channels=classes,
-        **{**SMALL[name], **options},
+        preset="tiny",
+        **options,
     )
 
 

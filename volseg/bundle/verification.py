@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
 from volseg.bundle.building import build_parts
 from volseg.bundle.folder import Bundle, open_bundle
-from volseg.errors import MissingPackageError, VolsegError
+from volseg.errors import VolsegError
 
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
 
@@ -49,7 +50,6 @@ def verify_bundle(bundle: str | Path) -> list[Check]:
 
     Raises:
         InputError: There is no such bundle, or its metadata cannot be read at all.
-        MissingPackageError: jsonschema is not installed.
     """
     opened = open_bundle(bundle)
     checks: list[tuple[str, Callable[[Bundle], str]]] = [
@@ -68,12 +68,10 @@ def _run(bundle: Bundle, checks: list[tuple[str, Callable[[Bundle], str]]]) -> I
     for name, check in checks:
         try:
             yield Check(name, True, check(bundle))
-        except MissingPackageError:
-            raise
-        except VolsegError as error:
+        except (VolsegError, _Failed) as error:
             yield Check(name, False, str(error))
-        except _Failed as error:
-            yield Check(name, False, str(error))
+        except Exception as error:  # a damaged bundle breaks a check in any way: a finding too
+            yield Check(name, False, f"{type(error).__name__}: {error}")
 
 
 class _Failed(Exception):  # noqa: N818 - the outcome of a check, never seen outside
@@ -88,10 +86,6 @@ def _files(bundle: Bundle) -> str:
 
 
 def _schema(bundle: Bundle) -> str:
-    try:
-        import jsonschema  # noqa: PLC0415 - optional
-    except ImportError as error:
-        raise MissingPackageError("verifying metadata", "jsonschema", "bundle") from error
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     errors = sorted(
         jsonschema.Draft202012Validator(schema).iter_errors(bundle.metadata),

@@ -20,7 +20,8 @@ class NetworkSpec:
         build: Constructor taking ``spatial_dims``, ``in_channels``, ``out_channels`` and options.
         title: One line for tables.
         paper: Where the architecture comes from.
-        presets: Named option sets; ``"reference"`` is the published configuration.
+        presets: Named option sets; ``"reference"`` is the published configuration, ``"tiny"`` the
+            same architecture small enough for a test or a first try.
         reference_parameters: Published or measured parameter count of the reference preset.
         reference_input: Keyword arguments (dims and channels) that count holds for.
         exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.

@@ -8,23 +8,10 @@ from typing import Any
 from torch import nn
 
 from volseg.errors import InputError, UnknownNameError
+from volseg.networks import unet
 from volseg.networks.contract import NetworkSpec
-from volseg.networks.unet import UNet
 
-_SPECS: dict[str, NetworkSpec] = {
-    spec.name: spec
-    for spec in (
-        NetworkSpec(
-            name="unet",
-            build=UNet,
-            title="U-Net with padded convolutions",
-            paper="Ronneberger, Fischer, Brox, MICCAI 2015 (arXiv:1505.04597)",
-            presets={"reference": {"channels": (64, 128, 256, 512, 1024)}},
-            reference_parameters=31_030_658,
-            reference_input={"spatial_dims": 2, "in_channels": 1, "out_channels": 2},
-        ),
-    )
-}
+_SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (unet.SPEC,)}
 
 
 def list_networks() -> list[str]:

@@ -23,7 +23,7 @@ from volseg.networks.blocks import (
     initialise_he,
     require_spatial_dims,
 )
-from volseg.networks.contract import require_divisible_sides
+from volseg.networks.contract import NetworkSpec, require_divisible_sides
 
 
 class _Up(nn.Module):
@@ -184,3 +184,17 @@ class UNet(nn.Module):
         if self.training and self.deep_supervision:
             return logits
         return logits[0]
+
+
+SPEC = NetworkSpec(
+    name="unet",
+    build=UNet,
+    title="U-Net with padded convolutions",
+    paper="Ronneberger, Fischer, Brox, MICCAI 2015 (arXiv:1505.04597)",
+    presets={
+        "reference": {"channels": (64, 128, 256, 512, 1024)},
+        "tiny": {"channels": (4, 8, 16), "norm": "instance"},
+    },
+    reference_parameters=31_030_658,
+    reference_input={"spatial_dims": 2, "in_channels": 1, "out_channels": 2},
+)
