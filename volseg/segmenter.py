@@ -67,16 +67,11 @@ class Segmenter:
 
         Raises:
             InputError: The image cannot be read or its geometry is unusable.
-            ShapeError: The number of channels is not the bundle's.
+            ShapeError: The number of channels or of axes is not the bundle's.
             Cancelled: ``cancelled()`` was true.
         """
         source = as_image(image, affine)
-        channels = self.bundle.in_channels
-        if source.shape[0] != channels:
-            raise ShapeError(
-                f"{source.meta.get('filename_or_obj', 'the image')} has {source.shape[0]} "
-                f"channels, but the bundle {self.bundle.name} takes {channels}."
-            )
+        self._require_suitable(source)
         case = self._preprocessing({"image": source})
         calls: dict[str, Any] = {}
         if isinstance(self._inferer, SlidingWindowInferer):
@@ -87,6 +82,17 @@ class Segmenter:
         pred = MetaTensor(torch.as_tensor(logits).cpu()).copy_meta_from(case["image"])
         labels = self._postprocessing({**case, "pred": pred})["pred"]
         return on_source_grid(labels, source)
+
+    def _require_suitable(self, image: Any) -> None:
+        name = image.meta.get("filename_or_obj") or "the image"
+        found = (image.shape[0], image.ndim - 1)
+        expected = (self.bundle.in_channels, self.bundle.spatial_dims)
+        if found != expected:
+            raise ShapeError(
+                f"{name} has {found[0]} channels in {found[1]}D, but the bundle "
+                f"{self.bundle.name} takes {expected[0]} in {expected[1]}D: give it such images, "
+                "or choose another bundle."
+            )
 
 
 def choose_device(device: str) -> torch.device:

@@ -9,6 +9,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from volseg import __version__
 from volseg.cli.main import main
@@ -89,12 +90,15 @@ def test_unusable_input_is_one_sentence_and_exit_code_2(capfd, tmp_path, tiny_bu
     colour = tmp_path / "two_channels.nii.gz"
     pair = np.stack([np.asarray(stored.dataobj)] * 2, axis=-1)
     nib.save(nib.Nifti1Image(pair, stored.affine), colour)
+    picture = tmp_path / "picture.png"
+    Image.new("L", (30, 20)).save(picture)
     words = ("-o", out, "-b", tiny_bundle)
     for given, expected in (
         ((corrupt, *words), "corrupt.nii.gz"),
         ((tmp_path / "absent.nii.gz", *words), "absent.nii.gz"),
         ((empty, *words), "empty"),
         ((colour, *words), "2 channels"),
+        ((picture, *words), "2D"),
         ((image, "-o", out, "-b", "hipocampus_unet"), "did you mean 'hippocampus_unet'"),
         ((image, "-o", out, "-b", tiny_bundle, "--device", "gpu"), "device"),
     ):

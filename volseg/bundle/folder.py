@@ -66,12 +66,20 @@ class Bundle:
     @property
     def in_channels(self) -> int:
         """Number of image channels the network takes."""
+        return int(self._image("num_channels"))
+
+    @property
+    def spatial_dims(self) -> int:
+        """Spatial axes the network takes, 2 or 3."""
+        return len(self._image("spatial_shape"))
+
+    def _image(self, key: str) -> Any:
         try:
-            return int(self.metadata["network_data_format"]["inputs"]["image"]["num_channels"])
-        except (KeyError, TypeError, ValueError) as error:
+            return self.metadata["network_data_format"]["inputs"]["image"][key]
+        except (KeyError, TypeError) as error:
             raise BundleError(
-                f"the metadata of {self.folder} does not say how many channels an image has: "
-                "expected network_data_format / inputs / image / num_channels."
+                f"the metadata of {self.folder} does not describe its images: expected "
+                f"network_data_format / inputs / image / {key}."
             ) from error
 
 

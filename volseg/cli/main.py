@@ -67,6 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
         raise SystemExit(2) from error
+    except Exception as error:
+        if debug:
+            raise
+        errors.print(
+            f"[bold red]unexpected error[/] {type(error).__name__}: {_escaped(str(error))} "
+            "(details with --debug)",
+            soft_wrap=True,
+        )
+        raise SystemExit(1) from error
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             errors.print("interrupted; nothing half-written was left behind.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.errors import InputError, VolsegError
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -134,6 +137,10 @@ def _segment_case(
     except VolsegError as error:
         unusable = isinstance(error, InputError)
         return row | {"status": "failed", "error": str(error), "unusable_input": unusable}
+    except Exception as error:  # a fault of ours in one case must not stop the others
+        _log.debug("the case %s failed unexpectedly", case, exc_info=True)
+        sentence = f"unexpected {type(error).__name__}: {error} (details with --debug)"
+        return row | {"status": "failed", "error": sentence, "unusable_input": False}
     finally:
         bar.remove_task(tiles)
     seconds = round(time.perf_counter() - started, 3)
