@@ -17,9 +17,9 @@ import torch
 from monai.data import MetaTensor
 from rich.progress import track
 
-from volseg.data import make_phantom
 from volseg.errors import VolsegError
 from volseg.io import write_image, write_segmentation
+from volseg.phantom import make_phantom
 
 
 def write_phantom(seed: int, folder: Path) -> None:

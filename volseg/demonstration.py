@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from volseg.data import make_phantom
 from volseg.errors import InputError
 from volseg.evaluation import ClassScore, evaluate_case
 from volseg.geometry import Affine
 from volseg.io import as_image, write_image, write_segmentation
+from volseg.phantom import make_phantom
 from volseg.report import label_statistics, write_preview, write_volumes_csv
 from volseg.segmenter import Segmenter
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.data.phantom_anatomy import NAMES, paint_abdomen
-from volseg.data.phantom_canvas import FIELD, Canvas, halved
-from volseg.data.phantom_shapes import smooth_noise
 from volseg.errors import InputError
+from volseg.phantom.anatomy import NAMES, paint_abdomen
+from volseg.phantom.canvas import FIELD, Canvas, halved
+from volseg.phantom.shapes import smooth_noise
 
 #: Intensity of an average soft tissue, in arbitrary units; noise is stated as a part of it.
 SOFT_TISSUE = 400.0

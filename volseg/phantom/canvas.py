@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from volseg.data.phantom_shapes import (
+from volseg.phantom.shapes import (
     Points,
     Vector,
     Volume,

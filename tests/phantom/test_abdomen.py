@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from volseg.data import Phantom, make_phantom
-from volseg.data.phantom import SOFT_TISSUE
-from volseg.data.phantom_anatomy import NAMES, paint_abdomen
-from volseg.data.phantom_canvas import Canvas, halved
-from volseg.data.phantom_shapes import coverage, ellipsoid, largest_piece, smooth_noise, tube
 from volseg.errors import InputError
+from volseg.phantom import Phantom, make_phantom
+from volseg.phantom.abdomen import SOFT_TISSUE
+from volseg.phantom.anatomy import NAMES, paint_abdomen
+from volseg.phantom.canvas import Canvas, halved
+from volseg.phantom.shapes import coverage, ellipsoid, largest_piece, smooth_noise, tube
 
 #: The default field of view, 144 x 144 x 160 mm, on a grid coarse enough for tests.
 SMALL = {"shape": (32, 32, 32), "spacing": (4.5, 4.5, 5.0)}

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from volseg.data.phantom_canvas import Box, Canvas, part_of
-from volseg.data.phantom_shapes import (
+from volseg.phantom.canvas import Box, Canvas, part_of
+from volseg.phantom.shapes import (
     Points,
     Vector,
     Volume,
