@@ -24,6 +24,9 @@ class NetworkSpec:
             same architecture small enough for a test or a first try.
         reference_parameters: Published or measured parameter count of the reference preset.
         reference_input: Keyword arguments (dims and channels) that count holds for.
+        deep_supervision: Whether the network has that option.
+        valid: Whether its convolutions are valid, so that logits are ``2 * network.border``
+            shorter than the input along each axis.
         exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.
     """
 
@@ -34,6 +37,8 @@ class NetworkSpec:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reference_parameters: int | None = None
     reference_input: Mapping[str, int] = field(default_factory=dict)
+    deep_supervision: bool = False
+    valid: bool = False
     exportable: bool = True
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from volseg.errors import InputError, UnknownNameError
-from volseg.networks import unet
+from volseg.networks import resencunet, resunet, unet, unet3d2016, unet2015, vnet
 from volseg.networks.contract import NetworkSpec
 
-_SPECS: dict[str, NetworkSpec] = {spec.name: spec for spec in (unet.SPEC,)}
+_MODULES = (unet, unet2015, unet3d2016, resunet, resencunet, vnet)
+_SPECS: dict[str, NetworkSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 
 
 def list_networks() -> list[str]:

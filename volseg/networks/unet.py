@@ -197,4 +197,5 @@ SPEC = NetworkSpec(
     },
     reference_parameters=31_030_658,
     reference_input={"spatial_dims": 2, "in_channels": 1, "out_channels": 2},
+    deep_supervision=True,
 )
