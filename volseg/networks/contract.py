@@ -27,6 +27,8 @@ class NetworkSpec:
         deep_supervision: Whether the network has that option.
         valid: Whether its convolutions are valid, so that logits are ``2 * network.border``
             shorter than the input along each axis.
+        any_size: Whether it takes sides that are no multiple of anything, from a smallest one up.
+        training_only: Prefixes of parameters that only the network's own training method reaches.
         exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.
     """
 
@@ -39,6 +41,8 @@ class NetworkSpec:
     reference_input: Mapping[str, int] = field(default_factory=dict)
     deep_supervision: bool = False
     valid: bool = False
+    any_size: bool = False
+    training_only: tuple[str, ...] = ()
     exportable: bool = True
 
 

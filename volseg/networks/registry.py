@@ -8,10 +8,36 @@ from typing import Any
 from torch import nn
 
 from volseg.errors import InputError, UnknownNameError
-from volseg.networks import resencunet, resunet, unet, unet3d2016, unet2015, vnet
+from volseg.networks import (
+    bionet,
+    bionetplus,
+    bixnet,
+    resencunet,
+    resunet,
+    unet,
+    unet3d2016,
+    unet3plus,
+    unet2015,
+    unetplusplus,
+    vnet,
+    wnet,
+)
 from volseg.networks.contract import NetworkSpec
 
-_MODULES = (unet, unet2015, unet3d2016, resunet, resencunet, vnet)
+_MODULES = (
+    unet,
+    unet2015,
+    unet3d2016,
+    resunet,
+    resencunet,
+    vnet,
+    unetplusplus,
+    unet3plus,
+    bionet,
+    bionetplus,
+    bixnet,
+    wnet,
+)
 _SPECS: dict[str, NetworkSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
 
 
