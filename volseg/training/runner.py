@@ -89,13 +89,11 @@ def train_bundle(
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        # The configuration parser wraps what an expression raised; the first cause is ours.
+        # The configuration parser wraps what an expression raised; the first cause says why.
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, VolsegError):
             cause = cause.__cause__
-        if isinstance(cause, VolsegError):
-            raise cause from error
-        raise
+        raise cause from None
     with replacing(target.weights) as temporary:
         shutil.copyfile(run_folder / CheckpointEveryEpoch.WEIGHTS, temporary)
     return open_bundle(target.folder)
