@@ -188,11 +188,11 @@ def test_evaluate_names_the_case_whose_grid_differs(capfd, tmp_path, tiny_bundle
     assert "5" in errors
 
 
-def test_networks_prints_counts_beside_the_published_ones(capfd):
+def test_networks_prints_counts_beside_the_reference_ones(capfd):
     code, text, _ = run(capfd, "networks", "--json")
     assert code == 0
     (unet,) = (row for row in json.loads(text) if row["name"] == "unet")
-    assert unet["parameters"] == unet["published_parameters"] == 31_030_658
+    assert unet["parameters"] == unet["reference_parameters"] == 31_030_658
     assert run(capfd, "networks")[0] == 0
 
 

@@ -12,7 +12,7 @@ from volseg.cli.console import output, print_json
 def networks(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """List the networks with their parameters, counted now, beside the published count."""
+    """List the networks with their parameters, counted now, beside the reference count."""
     import torch
     from rich.table import Table
 
@@ -30,19 +30,19 @@ def networks(
                 "paper": spec.paper,
                 "reference_input": dict(spec.reference_input),
                 "parameters": sum(p.numel() for p in network.parameters()),
-                "published_parameters": spec.reference_parameters,
+                "reference_parameters": spec.reference_parameters,
             }
         )
     if as_json:
         print_json(rows)
         return
-    table = Table("name", "what", "parameters", "published", "source")
+    table = Table("name", "what", "parameters", "reference", "source")
     for row in rows:
         table.add_row(
             row["name"],
             row["title"],
             f"{row['parameters']:,}",
-            f"{row['published_parameters']:,}" if row["published_parameters"] else "-",
+            f"{row['reference_parameters']:,}" if row["reference_parameters"] else "-",
             row["paper"],
         )
     output.print(table)

@@ -22,7 +22,8 @@ class NetworkSpec:
         paper: Where the architecture comes from.
         presets: Named option sets; ``"reference"`` is the published configuration, ``"tiny"`` the
             same architecture small enough for a test or a first try.
-        reference_parameters: Published or measured parameter count of the reference preset.
+        reference_parameters: Parameter count of the published configuration, by our counting: all
+            trainable values, normalisations included.
         reference_input: Keyword arguments (dims and channels) that count holds for.
         deep_supervision: Whether the network has that option.
         valid: Whether its convolutions are valid, so that logits are ``2 * network.border``
