@@ -122,11 +122,11 @@ def test_weights_survive_a_file(name, dims, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "model.pt"]
 
 
-@every_network
 @every_dimension
+@pytest.mark.parametrize(
+    "name", [name for name in list_networks() if network_spec(name).exportable]
+)
 def test_torchscript_gives_the_same_logits(name, dims):
-    if not network_spec(name).exportable:
-        pytest.skip(f"{name} says that it is not exportable")
     network = small(name, dims, deep=True).eval()
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(network), file)
