@@ -70,6 +70,15 @@ def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_b
     assert {row["status"] for row in json.loads(text)} == {"skipped"}
 
 
+def test_a_subfolder_beside_images_is_not_passed_over_silently(capfd, tmp_path, tiny_bundle, image):
+    (image.parent / "series").mkdir()
+    words = ("segment", image.parent, "-o", tmp_path / "out", "-b", tiny_bundle)
+    code, _, errors = run(capfd, *words)
+    assert code == 0
+    # The terminal's width may break the line anywhere.
+    assert "seriesisnotlookedinto" in "".join(errors.split())
+
+
 def test_one_bad_case_does_not_stop_the_others(capfd, tmp_path, tiny_bundle, image):
     (image.parent / "broken.nii.gz").write_bytes(b"this is no image")
     out = tmp_path / "out"
