@@ -93,7 +93,8 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
             if any(entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries):
                 images = [Path(item["image"]) for item in list_images(path)]
                 for folder in sorted(entry.name for entry in entries if entry.is_dir()):
-                    _log.warning("%s is not looked into: give it as an input too", path / folder)
+                    note = f"{path / folder} is not looked into: give it as an input too"
+                    errors.print(note, soft_wrap=True, markup=False)
         for image in images:
             case = image_name(image.resolve())
             if case in found:
