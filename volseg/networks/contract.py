@@ -24,13 +24,19 @@ class NetworkSpec:
             same architecture small enough for a test or a first try.
         reference_parameters: Parameter count of the published configuration, by our counting: all
             trainable values, normalisations included.
-        reference_input: Keyword arguments (dims and channels) that count holds for.
+        reference_macs: Its multiply-accumulates, by our counting (`count_multiply_accumulates`).
+        reference_input: Keyword arguments (dims and channels) that both counts hold for.
+        reference_size: Spatial size of the input in voxels that ``reference_macs`` holds for.
+        published_parameters: What the source prints, as it prints it ("31.0 M"); empty if nothing.
+        published_macs: The same of its multiply-accumulates.
+        difference: Where and why our counts are not the published ones; empty if they agree.
         deep_supervision: Whether the network has that option.
         valid: Whether its convolutions are valid, so that logits are ``2 * network.border``
             shorter than the input along each axis.
         any_size: Whether it takes sides that are no multiple of anything, from a smallest one up.
         training_only: Prefixes of parameters that only the network's own training method reaches.
         exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.
+        not_exportable_because: The reason, where they do not.
     """
 
     name: str
@@ -39,12 +45,18 @@ class NetworkSpec:
     paper: str
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reference_parameters: int | None = None
+    reference_macs: int | None = None
     reference_input: Mapping[str, int] = field(default_factory=dict)
+    reference_size: tuple[int, ...] = ()
+    published_parameters: str = ""
+    published_macs: str = ""
+    difference: str = ""
     deep_supervision: bool = False
     valid: bool = False
     any_size: bool = False
     training_only: tuple[str, ...] = ()
     exportable: bool = True
+    not_exportable_because: str = ""
 
 
 def require_divisible_sides(network: str, sides: Sequence[int], divisor: int) -> None:
