@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -45,40 +44,37 @@ def repository() -> Path:
 
 @pytest.fixture
 def tiny_bundle(tmp_path: Path) -> Path:
-    """A bundle that trains in seconds: the shipped one with a network of three small levels.
+    """A bundle that trains in seconds: a network of three small levels.
 
     Its weights are random; ``data/`` beside it holds six crops of 20 x 24 x 16 voxels (bright
     balls in noise, labels 1 and 2) and ``configs/datalist.json`` lists them in three folds.
     """
     import numpy as np
     import torch
-    import yaml
 
+    from volseg.bundle import Composition, new_bundle
     from volseg.data import Case, write_datalist
     from volseg.io import as_image, write_image, write_segmentation
     from volseg.networks import build_network, save_weights
 
     folder = tmp_path / "tiny_bundle"
-    shutil.copytree(
-        REPOSITORY / "bundles" / "hippocampus_unet",
+    values = {"widths": [4, 8, 8], "patch": [16, 16, 16], "epochs": 2, "workers": 0}
+    new_bundle(
         folder,
-        ignore=shutil.ignore_patterns("models", "runs"),
+        Composition(
+            network="unet", recipe="mr_crop", labels=("anterior", "posterior"), values=values
+        ),
     )
-    small = {"channels": [4, 8, 8]}
-    for name, changes in {
-        "inference": {"inferer": {"tile": [16, 16, 16]}},
-        "train": {"patch": [16, 16, 16], "epochs": 2, "workers": 0},
-    }.items():
-        path = folder / "configs" / f"{name}.yaml"
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        config["network_def"] |= small
-        for key, value in changes.items():
-            config[key] = config[key] | value if isinstance(value, dict) else value
-        path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     torch.manual_seed(0)
-    options = {"norm": "instance", "activation": "leakyrelu", "deep_supervision": True}
     network = build_network(
-        "unet", spatial_dims=3, in_channels=1, out_channels=3, **small, **options
+        "unet",
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=3,
+        channels=[4, 8, 8],
+        norm="instance",
+        activation="leakyrelu",
+        deep_supervision=True,
     )
     save_weights(network, folder / "models" / "model.pt")
 

@@ -30,14 +30,14 @@ def test_a_bundle_gives_a_network_in_evaluation_and_its_transforms(tiny_bundle):
     ("section", "path", "value"),
     [
         ("preprocessing", (), "$__import__('pathlib').Path('{victim}').unlink()"),
-        ("preprocessing", ("transforms", 0, "keys"), "$open('{victim}', 'w')"),
+        ("preparation", (0, "keys"), "$open('{victim}', 'w')"),
         ("inferer", (), {"_target_": "os.remove", "path": "{victim}"}),
         ("inferer", (), {"_target_": "monai.inferers.SimpleInferer", "_disabled_": "$1/0"}),
         ("network_def", ("_target_",), "subprocess.run"),
         ("network_def", ("_mode_",), "callable"),
         ("network_def", ("name",), "%{victim}"),
         ("postprocessing", ("transforms", 0), {"_target_": "monai.transforms.SaveImaged"}),
-        ("preprocessing", ("transforms", 1), "@hidden"),
+        ("preparation", (1,), "@hidden"),
     ],
 )
 def test_code_is_refused_before_anything_runs(tiny_bundle, tmp_path, section, path, value):

@@ -1,6 +1,16 @@
-"""Bundles: find them, build them without executing what they hold, verify them."""
+"""Bundles: compose them, find them, build them without executing what they hold, verify them."""
 
-from volseg.bundle.building import BundleParts, build_parts
+from volseg.bundle.building import BundleParts, build_label_reading, build_parts
+from volseg.bundle.composition import (
+    Composition,
+    Recipe,
+    compose,
+    composition_of,
+    find_recipe,
+    list_recipes,
+    network_data_format,
+)
+from volseg.bundle.creation import new_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.verification import Check, verify_bundle
 
@@ -8,8 +18,17 @@ __all__ = [
     "Bundle",
     "BundleParts",
     "Check",
+    "Composition",
+    "Recipe",
+    "build_label_reading",
     "build_parts",
+    "compose",
+    "composition_of",
     "find_bundle",
+    "find_recipe",
+    "list_recipes",
+    "network_data_format",
+    "new_bundle",
     "open_bundle",
     "shipped_bundles",
     "verify_bundle",

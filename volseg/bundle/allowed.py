@@ -14,9 +14,10 @@ from volseg.errors import BundleError
 
 _MONAI_TRANSFORMS = (
     "Activationsd AsDiscreted CastToTyped Compose CropForegroundd DivisiblePadd "
-    "EnsureChannelFirstd EnsureTyped FillHolesd Invertd KeepLargestConnectedComponentd "
-    "NormalizeIntensityd Orientationd RemoveSmallObjectsd ResizeWithPadOrCropd Resized "
-    "ScaleIntensityd ScaleIntensityRanged ScaleIntensityRangePercentilesd Spacingd SpatialPadd"
+    "EnsureChannelFirstd EnsureTyped FillHolesd Identityd Invertd KeepLargestConnectedComponentd "
+    "MapLabelValued NormalizeIntensityd Orientationd RemoveSmallObjectsd ResizeWithPadOrCropd "
+    "Resized ScaleIntensityd ScaleIntensityRanged ScaleIntensityRangePercentilesd Spacingd "
+    "SpatialPadd"
 )
 _MONAI_NETWORKS = (
     "AttentionUnet BasicUNet BasicUNetPlusPlus DynUNet SegResNet SegResNetDS SwinUNETR UNETR UNet "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 from torch import nn
 
 from volseg.bundle.allowed import require_allowed
@@ -49,26 +50,7 @@ def build_parts(bundle: Bundle, *, trust_code: bool = False) -> BundleParts:
         BundleError: A section is missing or wrong, holds code that was not allowed, or the
             weights do not fit.
     """
-    path = bundle.config("inference")
-    try:
-        config = ConfigParser.load_config_file(path)
-    except Exception as error:
-        raise BundleError(f"{path} cannot be parsed ({error}).") from error
-    missing = [name for name in _SECTIONS if name not in config]
-    if missing:
-        raise BundleError(f"{path} lacks the section {missing[0]!r}: expected {_SECTIONS}.")
-    if trust_code:
-        _log.warning("executing the code in %s, as allowed by trust_code", path)
-        parser = ConfigParser(config)
-        parser["bundle_root"] = str(bundle.folder)
-    else:
-        parser = ConfigParser(_checked_sections(config, str(path)))
-    built = {}
-    for name in _SECTIONS:
-        try:
-            built[name] = parser.get_parsed_content(name)
-        except Exception as error:
-            raise BundleError(f"{path}: {name} cannot be built: {_root_cause(error)}") from error
+    built = _build(bundle, "inference", _SECTIONS, trust_code=trust_code)
     network = load_weights(built["network_def"], bundle.weights).eval()
     return BundleParts(
         network=network,
@@ -78,10 +60,51 @@ def build_parts(bundle: Bundle, *, trust_code: bool = False) -> BundleParts:
     )
 
 
-def _checked_sections(config: dict[str, Any], path: str) -> dict[str, Any]:
+def build_label_reading(bundle: Bundle) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what makes classes ``(1, ...)`` under ``label`` of the label file named there.
+
+    That is the section ``label_reading`` of ``configs/evaluate.yaml``: label files may hold other
+    numbers than the classes (one an object, 255 for foreground).
+
+    Raises:
+        BundleError: There is no such section, or it holds code.
+    """
+    transforms = _build(bundle, "evaluate", ("label_reading",))["label_reading"]
+    reading: Callable[[dict[str, Any]], dict[str, Any]] = Compose(transforms)
+    return reading
+
+
+def _build(
+    bundle: Bundle, config_name: str, sections: Sequence[str], *, trust_code: bool = False
+) -> dict[str, Any]:
+    """Build sections of one configuration, with all that they refer to."""
+    path = bundle.config(config_name)
+    try:
+        config = ConfigParser.load_config_file(path)
+    except Exception as error:
+        raise BundleError(f"{path} cannot be parsed ({error}).") from error
+    missing = [name for name in sections if name not in config]
+    if missing:
+        raise BundleError(f"{path} lacks the section {missing[0]!r}: expected {tuple(sections)}.")
+    if trust_code:
+        _log.warning("executing the code in %s, as allowed by trust_code", path)
+        parser = ConfigParser(config)
+        parser["bundle_root"] = str(bundle.folder)
+    else:
+        parser = ConfigParser(_checked_sections(config, str(path), sections))
+    built = {}
+    for name in sections:
+        try:
+            built[name] = parser.get_parsed_content(name)
+        except Exception as error:
+            raise BundleError(f"{path}: {name} cannot be built: {_root_cause(error)}") from error
+    return built
+
+
+def _checked_sections(config: dict[str, Any], path: str, sections: Sequence[str]) -> dict[str, Any]:
     """Return only the sections that are needed, each checked, with all that they refer to."""
     checked: dict[str, Any] = {}
-    waiting = list(_SECTIONS)
+    waiting = list(sections)
     while waiting:
         name = waiting.pop()
         if name in checked:

@@ -10,12 +10,14 @@ from volseg.data.datalist import (
 )
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
+from volseg.data.listing import list_cases
 
 __all__ = [
     "Case",
     "fold_cases",
     "grouped_folds",
     "hash_files",
+    "list_cases",
     "list_images",
     "paired_cases",
     "read_datalist",

@@ -14,11 +14,10 @@ from monai.bundle import ConfigParser
 
 import volseg
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, build_label_reading, open_bundle
 from volseg.data import fold_cases, hash_files, read_datalist
 from volseg.evaluation import Evaluation, evaluate_case
 from volseg.geometry import Affine
-from volseg.io import read_image
 from volseg.segmenter import Segmenter
 
 
@@ -45,9 +44,10 @@ def measure_bundle(
     segmenter = Segmenter(bundle, device=device)
     datalist = segmenter.bundle.folder / "configs" / "datalist.json"
     cases = fold_cases(datalist, data, fold=fold, held_out=True)
+    label_reading = build_label_reading(segmenter.bundle)
     rows = []
     for done, case in enumerate(cases, start=1):
-        reference = read_image(case["label"])
+        reference = label_reading({"label": case["label"]})["label"]
         prediction = segmenter.segment(case["image"])
         rows += evaluate_case(
             prediction.numpy()[0],

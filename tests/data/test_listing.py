@@ -1,0 +1,57 @@
+"""Cases of a folder: pairs, patients, folds."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.data import list_cases
+from volseg.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for kind in ("pictures", "truth"):
+        (tmp_path / kind).mkdir()
+        for index in range(12):
+            (tmp_path / kind / f"slice{index}.png").write_bytes(f"{kind}{index}".encode())
+    return tmp_path
+
+
+def listed(folder, **options):
+    return list_cases(folder, images="pictures", labels="truth", **options)
+
+
+def test_every_case_is_a_patient_unless_a_table_says_otherwise(folder):
+    cases, about = listed(folder, folds=3)
+    assert [case.case for case in cases][:3] == ["slice0", "slice1", "slice2"]  # 2 before 10
+    assert {case.patient for case in cases} == {case.case for case in cases}
+    assert "no patient identifiers" in about["patients"]
+    table = folder / "patients.csv"
+    rows = "\n".join(f"slice{index},p{index // 4}" for index in range(12))
+    table.write_text(f"case,patient\n{rows}\n")
+    cases, about = listed(folder, folds=3, patients=table)
+    for patient in ("p0", "p1", "p2"):
+        assert len({case.fold for case in cases if case.patient == patient}) == 1
+    assert about["patients"] == "patients.csv"
+    table.write_text("case,patient\nslice0,p0\n")
+    with pytest.raises(InputError, match="11 cases"):
+        listed(folder, patients=table)
+    table.write_text("name,patient\nslice0,p0\n")
+    with pytest.raises(InputError, match="columns case and patient"):
+        listed(folder, patients=table)
+
+
+def test_blocks_keep_neighbours_together(folder):
+    cases, about = listed(folder, folds=4, blocks=True)
+    assert [case.fold for case in cases] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert "neighbours" in about["folds"]
+    with pytest.raises(InputError, match="12 cases cannot make 13 blocks"):
+        listed(folder, folds=13, blocks=True)
+
+
+def test_a_selection_must_exist(folder):
+    cases, about = listed(folder, only=["slice3", "slice1"], folds=2)
+    assert [case.case for case in cases] == ["slice1", "slice3"]
+    assert about["sha256"] != listed(folder, folds=2)[1]["sha256"]
+    with pytest.raises(InputError, match="slice99"):
+        listed(folder, only=["slice99"])

@@ -1,0 +1,278 @@
+"""Compose a self-contained bundle from the pieces of the recipe book, ``configs/``.
+
+A piece is a few commented sections of a MONAI configuration. A recipe names the pieces for one kind
+of image. Composing joins pieces as text, so comments stay; what a user may choose (widths, patch,
+epochs, ...) are the one-line entries of the pieces, and choosing replaces that line's value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.networks import network_spec
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<value>[^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE)
+_COMMENT_COLUMN = 41
+_SPATIAL_DIMS = {"volumes": 3, "pictures": 2}
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What a bundle is composed of; kept in its metadata, so that it can be composed again.
+
+    Attributes:
+        network: Registry name of the network.
+        recipe: Name of the recipe.
+        labels: Names of the classes in the order of their values, background left out.
+        loss: Name of the loss of one head; the recipe's own by default.
+        values: One-line entries of the pieces to change, by name.
+    """
+
+    network: str
+    recipe: str
+    labels: tuple[str, ...]
+    loss: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_metadata(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "network": self.network,
+            "recipe": self.recipe,
+            "labels": list(self.labels),
+            **({"loss": self.loss} if self.loss else {}),
+            "values": dict(self.values),
+        }
+
+    @classmethod
+    def from_metadata(cls, entry: Mapping[str, Any]) -> Composition:
+        """Return what `as_metadata` gave."""
+        return cls(**{**entry, "labels": tuple(entry["labels"])})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A file of ``configs/recipes``: the pieces for one kind of image.
+
+    Attributes:
+        name: Name of the file.
+        about: One line for tables.
+        images: ``volumes`` (3D) or ``pictures`` (2D).
+        modality: As in the metadata of bundles.
+        values_are: What the values are that the network sees.
+        loss: Piece of ``configs/losses``, unless another is chosen.
+        preparation: Piece that makes the network's input of a file.
+        label_reading: Piece that makes classes of a label file.
+        cleaning: Piece that cleans the label map.
+        training: Pieces that only training needs.
+        values: One-line entries that the recipe changes.
+    """
+
+    name: str
+    about: str
+    images: str
+    modality: str
+    values_are: str
+    loss: str
+    preparation: str
+    label_reading: str
+    cleaning: str
+    training: Sequence[str]
+    values: Mapping[str, Any]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return _SPATIAL_DIMS[self.images]
+
+
+def recipe_book() -> Path:
+    """Return the folder of the pieces: inside an installed wheel, or beside the package."""
+    installed = _PACKAGE / "shipped_configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def list_recipes() -> list[Recipe]:
+    """Return the recipes of the book, sorted by name."""
+    return [find_recipe(path.stem) for path in sorted((recipe_book() / "recipes").glob("*.yaml"))]
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe by name.
+
+    Raises:
+        UnknownNameError: No recipe has this name; the message lists the nearest ones.
+    """
+    path = _named("recipe", "recipes", name)
+    return Recipe(name=name, **yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def compose(composition: Composition) -> dict[str, str]:
+    """Return the text of each configuration of a bundle, by file name.
+
+    Raises:
+        UnknownNameError: No network, recipe, loss or value has this name.
+        InputError: The parts do not go together, or there is no class.
+    """
+    recipe = find_recipe(composition.recipe)
+    _require_trainable(composition.network)
+    if not composition.labels:
+        raise InputError("a bundle needs at least one class besides the background, got none.")
+    network = f"networks/{composition.network}_{recipe.spatial_dims}d"
+    loss = composition.loss or recipe.loss
+    _named("loss", "losses", loss)
+    images = f"images/{recipe.images}"
+    texts = {
+        "train.yaml": _joined(
+            "training/start",
+            images,
+            network,
+            f"losses/{loss}",
+            "training/optimisation",
+            recipe.preparation,
+            f"{images}_restored",
+            recipe.label_reading,
+            *recipe.training,
+            "transforms/augmentation",
+            "training/loop",
+        ),
+        "inference.yaml": _joined(
+            "inference/start",
+            images,
+            network,
+            recipe.preparation,
+            f"{images}_restored",
+            recipe.cleaning,
+            "inference/segment",
+        ),
+        "evaluate.yaml": _joined("inference/evaluate", recipe.label_reading, "inference/metrics"),
+    }
+    _require_known_values(composition, texts)
+    classes = "background, " + ", ".join(composition.labels)
+    chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
+    comments = {"classes": classes}
+    texts = {name: _with_values(text, chosen, comments) for name, text in texts.items()}
+    return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
+
+
+def network_data_format(composition: Composition) -> dict[str, Any]:
+    """Return the section of the metadata that says what goes into the network and what comes out.
+
+    The network is only ever given whole patches, so their size is its input's.
+    """
+    recipe = find_recipe(composition.recipe)
+    inference = yaml.safe_load(compose(composition)["inference.yaml"])
+    channels = int(inference["in_channels"])
+    shared = {
+        "type": "image",
+        "spatial_shape": inference["patch"],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": True,
+    }
+    names = ["background", *composition.labels]
+    return {
+        "inputs": {
+            "image": {
+                **shared,
+                "format": "magnitude" if recipe.modality != "CT" else "hounsfield",
+                "modality": recipe.modality,
+                "num_channels": channels,
+                "channel_def": {str(index): recipe.values_are for index in range(channels)},
+            }
+        },
+        "outputs": {
+            "pred": {
+                **shared,
+                "format": "segmentation",
+                "num_channels": len(names),
+                "channel_def": {str(value): name for value, name in enumerate(names)},
+            }
+        },
+    }
+
+
+def composition_of(metadata: Mapping[str, Any], where: str) -> Composition:
+    """Return what a bundle says it was composed of.
+
+    Raises:
+        BundleError: Its metadata do not say.
+    """
+    try:
+        return Composition.from_metadata(metadata["composition"])
+    except (KeyError, TypeError) as error:
+        raise BundleError(f"the metadata of {where} do not say what it was composed of.") from error
+
+
+def _require_trainable(network: str) -> None:
+    spec = network_spec(network)
+    if spec.valid:
+        raise InputError(
+            f"{network} has valid convolutions, its logits are smaller than its input, and no "
+            "recipe crops the labels to match: choose a padded network such as unet, or build it "
+            "from Python with volseg.build_network."
+        )
+    if spec.training_only:
+        raise InputError(
+            f"{network} is trained by a method of its own, which no recipe has: build it from "
+            "Python with volseg.build_network."
+        )
+
+
+def _named(kind: str, folder: str, name: str) -> Path:
+    known = {path.stem: path for path in (recipe_book() / folder).glob("*.yaml")}
+    if name not in known:
+        raise UnknownNameError(kind, name, known)
+    return known[name]
+
+
+@cache
+def _piece(name: str) -> str:
+    return (recipe_book() / f"{name}.yaml").read_text(encoding="utf-8").strip("\n")
+
+
+def _joined(*pieces: str) -> str:
+    return "\n\n".join(_piece(name) for name in pieces) + "\n"
+
+
+def _values(text: str) -> set[str]:
+    """The one-line entries of a text that hold plain values, which a user may change."""
+    return {
+        entry["name"]
+        for entry in _ENTRY.finditer(text)
+        if not entry["value"].startswith(("$", '"$', "'@"))
+    }
+
+
+def _require_known_values(composition: Composition, texts: Mapping[str, str]) -> None:
+    known = set[str]().union(*map(_values, texts.values())) - {"classes"}
+    for name in composition.values:
+        if name not in known:
+            raise UnknownNameError(
+                f"value of recipe {composition.recipe} with {composition.network}", name, known
+            )
+
+
+def _with_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
+    """Replace the values of one-line entries; comments and columns stay."""
+    changeable = _values(text)
+
+    def line(entry: re.Match[str]) -> str:
+        name = entry["name"]
+        if name not in values or name not in changeable:
+            return entry[0]
+        comment = comments.get(name) or (entry["comment"] or "").strip(" #")
+        written = f"{name}: {json.dumps(values[name])}"
+        return f"{written:<{_COMMENT_COLUMN - 1}} # {comment}" if comment else written
+
+    return _ENTRY.sub(line, text)

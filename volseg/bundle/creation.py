@@ -1,0 +1,106 @@
+"""Make a new bundle folder from the recipe book."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import volseg
+from volseg.atomic import replacing
+from volseg.bundle.composition import (
+    Composition,
+    compose,
+    find_recipe,
+    network_data_format,
+    recipe_book,
+)
+from volseg.bundle.folder import Bundle, open_bundle
+from volseg.bundle.verification import SCHEMA
+from volseg.data import list_cases, write_datalist
+from volseg.errors import OutputError
+from volseg.networks import network_spec
+
+_SCHEMA_NAME = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+_PACKAGES = ("nibabel", "pytorch-ignite", "connected-components-3d", "fill-voids")
+_TO_BE_STATED = "not stated yet"
+
+
+def new_bundle(
+    folder: str | Path,
+    composition: Composition,
+    *,
+    data: str | Path | None = None,
+    about: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Write a bundle that holds all it needs, ready to be trained, and return it.
+
+    Args:
+        folder: Where to make it; its name is the bundle's. Must not exist, or be empty.
+        composition: What to compose it of.
+        data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds.
+        about: Texts of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
+
+    Raises:
+        UnknownNameError: The composition names what is not in the book.
+        InputError: The data cannot be paired.
+        OutputError: The folder is not free or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty: choose another folder.")
+    texts = compose(composition)
+    metadata = _metadata(folder.name, composition, about or {})
+    readme = (recipe_book() / "bundle" / "README.md").read_text(encoding="utf-8")
+    texts = {f"configs/{name}": text for name, text in texts.items()} | {
+        "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
+        "docs/README.md": readme.replace("{name}", folder.name).replace("{task}", metadata["task"]),
+        "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
+    }
+    # Listed before anything is written: data that cannot be paired leave no half bundle.
+    listed = None if data is None else list_cases(data)
+    for name, text in texts.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    with replacing(folder / "configs" / SCHEMA.name) as temporary:
+        shutil.copyfile(SCHEMA, temporary)
+    if listed is not None:
+        cases, described = listed
+        write_datalist(cases, folder / "configs" / "datalist.json", about=described)
+    return open_bundle(folder)
+
+
+def _metadata(name: str, composition: Composition, about: Mapping[str, str]) -> dict[str, Any]:
+    spec = network_spec(composition.network)
+    recipe = find_recipe(composition.recipe)
+    classes = ", ".join(composition.labels)
+    return {
+        "schema": _SCHEMA_NAME,
+        "version": "0.1.0",
+        "changelog": {"0.1.0": "first release"},
+        "name": name,
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {
+            "volseg": volseg.__version__,
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "task": f"segmentation of {classes}",
+        "description": f"{spec.title}, {recipe.spatial_dims}D.",
+        "intended_use": "Research. Not a medical device; not for diagnosis.",
+        "authors": _TO_BE_STATED,
+        "copyright": _TO_BE_STATED,
+        "data_source": _TO_BE_STATED,
+        "data_licence": _TO_BE_STATED,
+        "references": [spec.paper],
+        **about,
+        "composition": composition.as_metadata(),
+        "network_data_format": network_data_format(composition),
+    }

@@ -1,0 +1,98 @@
+"""From a folder of images and labels to cases with patients and folds."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from volseg.data.datalist import Case, paired_cases
+from volseg.data.fingerprint import hash_files
+from volseg.data.folds import grouped_folds
+from volseg.errors import InputError
+
+
+def list_cases(
+    data: str | Path,
+    *,
+    images: str = "images",
+    labels: str = "labels",
+    patients: str | Path | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    blocks: bool = False,
+    only: Collection[str] | None = None,
+) -> tuple[list[Case], dict[str, Any]]:
+    """Return the cases of a data folder dealt into folds, and a description of how.
+
+    Args:
+        data: Folder of the data set; paths in the cases are relative to it.
+        images: Folder of the images in it.
+        labels: Folder of the labels in it, with the same file names.
+        patients: CSV file with the columns ``case`` and ``patient``; no patient is split between
+            folds. Without it every case counts as a patient of its own.
+        folds: Number of folds.
+        seed: Of the dealing.
+        blocks: Deal neighbours in the order of their names to one fold instead: for slices of one
+            volume, where neighbours look alike.
+        only: Names of the cases to take; all by default.
+
+    Raises:
+        InputError: Images and labels do not pair, a case in ``only`` does not exist, there are
+            fewer patients than folds, or the CSV file lacks a case or a column.
+    """
+    data = Path(data)
+    pairs = paired_cases(data / images, data / labels)
+    unknown = sorted(set(only or ()) - pairs.keys())
+    if unknown:
+        raise InputError(f"{data / images} has no case {unknown[0]}, which was asked for.")
+    names = sorted(pairs if only is None else set(only), key=_by_number)
+    patient_of: Mapping[str, str] = {case: case for case in names}
+    grouping = "the data carry no patient identifiers: every case counts as its own patient"
+    if patients is not None:
+        patient_of = _patients(Path(patients), names)
+        grouping = Path(patients).name
+    if blocks:
+        if not 2 <= folds <= len(names):
+            raise InputError(f"{len(names)} cases cannot make {folds} blocks: use fewer folds.")
+        fold_of = {case: index * folds // len(names) for index, case in enumerate(names)}
+        dealing = f"{folds} blocks of neighbours in the order of the names"
+    else:
+        fold_of = grouped_folds(patient_of, count=folds, seed=seed)
+        dealing = f"volseg.data.grouped_folds(count={folds}, seed={seed})"
+    cases = [
+        Case(
+            case=case,
+            image=pairs[case][0].relative_to(data).as_posix(),
+            label=pairs[case][1].relative_to(data).as_posix(),
+            patient=patient_of[case],
+            fold=fold_of[case],
+        )
+        for case in names
+    ]
+    digest = hash_files(path for case in names for path in pairs[case])
+    return cases, {"patients": grouping, "folds": dealing, "sha256": digest}
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sort 2 before 10."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _patients(table: Path, cases: list[str]) -> Mapping[str, str]:
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
+            patient_of = {row["case"]: row["patient"] for row in csv.DictReader(stream)}
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{table} cannot be read as a list of patients ({type(error).__name__}: {error}): "
+            "expected a CSV file with the columns case and patient."
+        ) from error
+    missing = [case for case in cases if case not in patient_of]
+    if missing:
+        raise InputError(
+            f"{table} lacks the patient of {len(missing)} cases (first: {missing[0]}): add them."
+        )
+    return {case: patient_of[case] for case in cases}
