@@ -1,8 +1,6 @@
 """Measure what the README claims and write it there, between its two markers.
 
-    python scripts/measure.py --data ../shared/data
-
-Every row names the command that measures it alone.
+python scripts/measure.py --data ../shared/data
 """
 
 from __future__ import annotations
@@ -17,20 +15,32 @@ from pathlib import Path
 import torch
 
 from volseg.atomic import replacing
+from volseg.bundle import build_parts, open_bundle, shipped_bundles
 from volseg.demonstration import run_demonstration
-from volseg.evaluation import Evaluation
+from volseg.networks import count_parameters
 from volseg.training import measure_bundle
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- measured: begin (written by scripts/measure.py) -->", "<!-- measured: end -->"
 
 
-def held_out_row(name: str, evaluation: Evaluation, command: str) -> str:
-    """A table row of mean Dice a class over the held-out cases."""
-    summary = evaluation.summary()
-    dice = ", ".join(f"{label} {table['dice'].mean:.4f}" for label, table in summary.items())
+# Which data set a bundle was trained on, by the first word of its name.
+DATA = {"hippocampus": "msd_hippocampus", "membrane": "isbi2012_em", "nuclei": "nuclei_dsb2018"}
+
+
+def held_out_row(name: str, data: Path) -> str:
+    """A table row of mean Dice a class over the held-out cases of a bundle."""
+    evaluation = measure_bundle(name, data)
+    dice = ", ".join(
+        f"{label} {statistics['dice'].mean:.4f}"
+        for label, statistics in evaluation.summary().items()
+    )
     cases = len({row.case for row in evaluation.rows})
-    return f"| `{name}`, {cases} held-out cases, mean Dice | {dice} | `{command}` |"
+    bundle = open_bundle(name)
+    network = build_parts(bundle).network
+    epochs = bundle.metadata["training"]["epochs"]
+    size = f"{count_parameters(network) / 1e6:.2f} M"
+    return f"| `{name}` | {size} | {epochs} | {cases} held-out cases: {dice} |"
 
 
 def demonstration_row() -> str:
@@ -40,26 +50,30 @@ def demonstration_row() -> str:
         scores = run_demonstration(folder).scores
         seconds = time.perf_counter() - started
     dice = ", ".join(f"{score.name} {score.dice:.4f}" for score in scores)
-    return f"| demonstration, Dice; {seconds:.1f} s | {dice} | `make demo` |"
+    return f"| demonstration (`make demo`, {seconds:.1f} s) | | | 1 phantom: {dice} |"
 
 
 def main() -> None:
     """Read the arguments, measure, and rewrite the README's section."""
     parser = argparse.ArgumentParser(description="Measure and write the README's table.")
-    parser.add_argument("--data", type=Path, required=True, help="holds msd_hippocampus/")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="holds msd_hippocampus/ and others"
+    )
     arguments = parser.parse_args()
-    hippocampus = measure_bundle("hippocampus_unet", arguments.data / "msd_hippocampus")
+    trained_on = {name: DATA.get(name.partition("_")[0]) for name in shipped_bundles()}
     lines = [
-        "| what | measured | again with |",
-        "|---|---|---|",
-        held_out_row(
-            "hippocampus_unet", hippocampus, "python scripts/measure.py --data ../shared/data"
+        "| bundle | parameters | epochs | mean Dice |",
+        "|---|---|---|---|",
+        *(
+            held_out_row(name, arguments.data / data)
+            for name, data in trained_on.items()
+            if data is not None
         ),
         demonstration_row(),
         "",
         f"On {datetime.now(UTC):%Y-%m-%d}, {torch.get_num_threads()} threads of {processor()}, "
-        f"torch {torch.__version__}. Held-out cases are fold 0 of the bundle's datalist, compared "
-        "on the grid of the files.",
+        f"torch {torch.__version__}, by `python scripts/measure.py --data ../shared/data`; "
+        "held-out cases are fold 0 of each bundle's datalist, compared on the grid of the files.",
     ]
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)

@@ -44,6 +44,23 @@ def test_a_folder_in_use_and_unusable_data_leave_nothing_behind(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"patch": [60, 64, 64]}, r"60 x 64 x 64: .*pad the input to 64 x 64 x 64"),
+        ({"widths": [8, 16, 32, 64, 64]}, r"3 heads .*head_weights=\[0.5714, 0.2857, 0.1429\]"),
+        ({"widths": [8]}, "two levels"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_refused_before_hours_of_training(
+    tmp_path, values, sentence
+):
+    composition = Composition(network="unet", recipe="mr", labels=("liver",), values=values)
+    with pytest.raises(InputError, match=sentence):
+        new_bundle(tmp_path / "liver", composition)
+    assert not (tmp_path / "liver").exists()
+
+
+@pytest.mark.parametrize(
     ("recipe", "label_value"), [("electron_microscopy", (0, 255)), ("fluorescence", (0, 7))]
 )
 def test_pictures_are_listed_trained_measured_and_segmented(tmp_path, recipe, label_value):

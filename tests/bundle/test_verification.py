@@ -83,7 +83,8 @@ def test_monai_exports_torchscript_with_the_same_logits(name, tmp_path):
         meta_file=str(folder / "configs" / "metadata.json"),
         config_file=str(folder / "configs" / "inference.yaml"),
     )
-    x = torch.randn(1, 1, 32, 32, 32)
+    image = open_bundle(name).metadata["network_data_format"]["inputs"]["image"]
+    x = torch.randn(1, image["num_channels"], *image["spatial_shape"])
     network = build_parts(open_bundle(name)).network
     scripted = torch.jit.load(tmp_path / "model.ts").eval()
     with torch.no_grad():

@@ -9,6 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
 import volseg
 from volseg.atomic import replacing
 from volseg.bundle.composition import (
@@ -21,7 +25,8 @@ from volseg.bundle.composition import (
 from volseg.bundle.folder import Bundle, open_bundle
 from volseg.bundle.verification import SCHEMA
 from volseg.data import list_cases, write_datalist
-from volseg.errors import OutputError
+from volseg.errors import InputError, OutputError, VolsegError
+from volseg.losses import halving_weights
 from volseg.networks import network_spec
 
 _SCHEMA_NAME = (
@@ -49,13 +54,14 @@ def new_bundle(
 
     Raises:
         UnknownNameError: The composition names what is not in the book.
-        InputError: The data cannot be paired.
+        InputError: The patch does not fit the network, or the data cannot be paired.
         OutputError: The folder is not free or cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not empty: choose another folder.")
     texts = compose(composition)
+    _require_fitting(composition, texts["inference.yaml"])
     metadata = _metadata(folder.name, composition, about or {})
     readme = (recipe_book() / "bundle" / "README.md").read_text(encoding="utf-8")
     texts = {f"configs/{name}": text for name, text in texts.items()} | {
@@ -74,6 +80,38 @@ def new_bundle(
         cases, described = listed
         write_datalist(cases, folder / "configs" / "datalist.json", about=described)
     return open_bundle(folder)
+
+
+def _require_fitting(composition: Composition, inference: str) -> None:
+    """Refuse a patch that the network cannot take, and weights that are not its heads'.
+
+    Nothing is computed: the network is built and run without memory.
+
+    Raises:
+        InputError: They do not fit; training would fail much later.
+    """
+    parser = ConfigParser(yaml.safe_load(inference))
+    name, patch, weights = composition.network, parser["patch"], parser["head_weights"]
+    with torch.device("meta"):
+        try:
+            network = parser.get_parsed_content("network_def")
+            image = torch.empty(2, parser["in_channels"], *patch)
+            network.eval()(image)
+            heads = network.train()(image)
+        except Exception as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None and not isinstance(cause, VolsegError):
+                cause = cause.__cause__
+            raise InputError(
+                f"{name} cannot be built for patches of {' x '.join(map(str, patch))}: {cause}"
+            ) from error
+    number = len(heads) if isinstance(heads, list) else 1
+    if len(weights) != number:
+        fitting = [round(weight, 4) for weight in halving_weights(number)]
+        raise InputError(
+            f"{name} has {number} heads in training, but head_weights is {weights}: set one a "
+            f"head, such as head_weights={fitting}."
+        )
 
 
 def _metadata(name: str, composition: Composition, about: Mapping[str, str]) -> dict[str, Any]:

@@ -94,7 +94,10 @@ def read_datalist(path: str | Path) -> list[Case]:
         entries = json.loads(path.read_text(encoding="utf-8"))["training"]
         return [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
     except FileNotFoundError as error:
-        raise InputError(f"there is no datalist {path}.") from error
+        raise InputError(
+            f"there is no datalist {path}, which says what to train on: make the bundle with "
+            "`volseg bundle new ... --data FOLDER`, or write the list with volseg.data.list_cases."
+        ) from error
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is not a datalist ({type(error).__name__}: {error}): expected JSON with a "

@@ -91,10 +91,12 @@ def record_measurement(
         training["seconds"] = round(state["seconds"])
     metadata = dict(opened.metadata)
     metadata["training"] = training
+    # Pictures have no spacing: their distances are in pixels, whatever the column is called.
+    called = {"hausdorff95_mm": "hausdorff95_pixels"} if opened.spatial_dims == 2 else {}
     metadata["eval_metrics"] = {
-        f"{metric}_{name}": round(statistics[metric].mean, 4)
+        f"{called.get(metric, metric)}_{name}": round(statistics[metric].mean, 4)
         for name, statistics in evaluation.summary().items()
-        for metric in ("dice", "surface_dice", "hausdorff95_mm")
+        for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm")
     }
     with replacing(opened.folder / "configs" / "metadata.json") as temporary:
         temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
