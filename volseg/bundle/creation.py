@@ -13,7 +13,6 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-import volseg
 from volseg.atomic import replacing
 from volseg.bundle.composition import (
     Composition,
@@ -127,7 +126,7 @@ def _metadata(name: str, composition: Composition, about: Mapping[str, str]) -> 
         "pytorch_version": version("torch").partition("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": {
-            "volseg": volseg.__version__,
+            "volseg": version("volseg"),
             **{package: version(package) for package in _PACKAGES},
         },
         "task": f"segmentation of {classes}",
