@@ -12,13 +12,24 @@ from volseg.atomic import replacing
 from volseg.errors import BundleError
 
 
-def save_weights(network: nn.Module, path: str | Path) -> None:
+def save_weights(
+    network: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None
+) -> None:
     """Write the plain state dictionary of ``network``; an interrupted write leaves nothing.
+
+    Args:
+        network: The network.
+        path: File to write.
+        dtype: Type to store floating-point weights as; ``torch.float16`` halves the file and
+            rounds them to three decimal digits. A network loads them in its own type.
 
     Raises:
         OutputError: The file could not be written.
     """
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().cpu().to((value.is_floating_point() and dtype) or value.dtype)
+        for name, value in network.state_dict().items()
+    }
     with replacing(path) as temporary:
         torch.save(state, temporary)
 
