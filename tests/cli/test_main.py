@@ -196,12 +196,26 @@ def test_evaluate_names_the_case_whose_grid_differs(capfd, tmp_path, tiny_bundle
     assert "5" in errors
 
 
-def test_networks_prints_counts_beside_the_reference_ones(capfd):
+def test_networks_prints_counts_beside_the_published_ones(capfd):
     code, text, _ = run(capfd, "networks", "--json")
     assert code == 0
-    (unet,) = (row for row in json.loads(text) if row["name"] == "unet")
-    assert unet["parameters"] == unet["reference_parameters"] == 31_030_658
-    assert run(capfd, "networks")[0] == 0
+    rows = {row["name"]: row for row in json.loads(text)}
+    # Of the paper: 14.99 M and 115.67 G, by a counter that inflates transposed convolutions.
+    bionet = rows["bionet"]
+    assert bionet["parameters"] == bionet["reference_parameters"] == 14_977_857
+    assert bionet["macs"] == bionet["reference_macs"] == 87_811_948_544
+    assert (bionet["published_parameters"], bionet["published_macs"]) == ("14.99 M", "115.67 G")
+    assert "ptflops 0.6.4" in bionet["difference"]
+    assert rows["unet"]["presets"]["reference"] == {"channels": [64, 128, 256, 512, 1024]}
+    for row in rows.values():
+        assert row["deep_supervision"] in (True, False)
+        assert row["exportable"] or row["not_exportable_because"]
+    code, text, _ = run(capfd, "networks")
+    assert code == 0
+    line = next(line for line in text.splitlines() if line.startswith("bionet "))
+    for word in ("14,977,857", "14.99 M", "87.81 G", "115.67 G", "512x512"):
+        assert word in line
+    assert "ptflops" in text
 
 
 def test_bundle_list_and_verify(capfd, tiny_bundle):

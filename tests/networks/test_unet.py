@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from volseg.networks import UNet
+from volseg.networks import UNet, count_multiply_accumulates, count_parameters
 
 
 def parameters_and_macs(side: int, in_channels: int, out_channels: int, **options: object):
     with torch.device("meta"):
         network = UNet(2, in_channels, out_channels, **options)
-        x = torch.zeros(1, in_channels, side, side)
-    with FlopCounterMode(display=False) as counter:
-        network(x)
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2
+    macs = count_multiply_accumulates(network, in_channels, (side, side))
+    return count_parameters(network), macs
 
 
 @pytest.mark.parametrize(

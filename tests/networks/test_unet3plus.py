@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from volseg.errors import InputError
+from volseg.networks import count_multiply_accumulates, count_parameters
 from volseg.networks.unet3plus import SPEC, UNet3Plus
 
 SIDES = {2: (16, 24), 3: (8, 16, 12)}
@@ -26,10 +26,6 @@ def on_meta(dims: int, in_channels: int, out_channels: int, **options: object) -
         return UNet3Plus(dims, in_channels, out_channels, **options)
 
 
-def parameters(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @pytest.mark.parametrize(
     ("arguments", "options", "expected"),
     [
@@ -41,7 +37,7 @@ def parameters(network: torch.nn.Module) -> int:
     ],
 )
 def test_parameters(arguments, options, expected):
-    assert parameters(on_meta(*arguments, **options)) == expected
+    assert count_parameters(on_meta(*arguments, **options)) == expected
 
 
 @pytest.mark.parametrize(
@@ -60,16 +56,13 @@ def test_parameters(arguments, options, expected):
 )
 def test_multiply_accumulates(arguments, options, sides, expected):
     network = on_meta(*arguments, **options)
-    x = torch.zeros(1, arguments[1], *sides, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(x)
-    assert counter.get_total_flops() // 2 == expected
+    found = count_multiply_accumulates(network, arguments[1], sides, training=True)
+    assert found == expected
 
 
-def test_the_reference_preset_has_the_published_count():
-    with torch.device("meta"):
-        network = UNet3Plus(**SPEC.reference_input, **SPEC.presets["reference"])
-    assert parameters(network) == SPEC.reference_parameters
+def test_five_heads_are_at_full_resolution():
+    heads = on_meta(2, 3, 1, deep_supervision=True).train()(torch.zeros(2, 3, 32, 64).to("meta"))
+    assert [head.shape for head in heads] == [(2, 1, 32, 64)] * 5
 
 
 def test_each_decoder_level_reads_every_level_at_its_own_resolution():

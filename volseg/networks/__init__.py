@@ -5,6 +5,7 @@ supervision it returns a list in training (full resolution first) and one tensor
 """
 
 from volseg.networks.contract import NetworkSpec, require_divisible_sides
+from volseg.networks.counting import count_multiply_accumulates, count_parameters
 from volseg.networks.registry import build_network, list_networks, network_spec
 from volseg.networks.unet import UNet
 from volseg.networks.weights import load_weights, read_weights, save_weights
@@ -13,6 +14,8 @@ __all__ = [
     "NetworkSpec",
     "UNet",
     "build_network",
+    "count_multiply_accumulates",
+    "count_parameters",
     "list_networks",
     "load_weights",
     "network_spec",

@@ -59,21 +59,43 @@ class NetworkSpec:
     not_exportable_because: str = ""
 
 
-def require_divisible_sides(network: str, sides: Sequence[int], divisor: int) -> None:
+def require_divisible_sides(
+    network: str,
+    sides: Sequence[int],
+    divisor: int | Sequence[int],
+    *,
+    instance_norm: bool = False,
+) -> None:
     """Refuse spatial sizes that the poolings of a network would not divide evenly.
 
     Args:
         network: Registry name, for the message.
         sides: Spatial size in voxels.
-        divisor: Total stride of the network.
+        divisor: Total stride of the network, one for all axes or one an axis.
+        instance_norm: Whether the deepest level is normalised over its own voxels: a single voxel
+            has no spread, and torch refuses it in training and in evaluation.
 
     Raises:
-        ShapeError: A side is not a positive multiple of ``divisor``; names the size to pad to.
+        ShapeError: A side is not a positive multiple of its divisor, or one voxel would be left to
+            normalise; names the size to pad to.
     """
-    if all(side > 0 and side % divisor == 0 for side in sides):
+    divisors = [divisor] * len(sides) if isinstance(divisor, int) else list(divisor)
+    axes = list(zip(sides, divisors, strict=True))
+    fits = all(side > 0 and side % stride == 0 for side, stride in axes)
+    if fits and not (instance_norm and all(side == stride for side, stride in axes)):
         return
-    padded = [max(1, -(-side // divisor)) * divisor for side in sides]
+    padded = [max(1, -(-side // stride)) * stride for side, stride in axes]
+    more = ""
+    if instance_norm and padded == divisors:
+        more = f" and, for its instance normalisation, not all of them just {_product(divisors)}"
+        padded[0] *= 2
     raise ShapeError(
-        f"{network} needs spatial sides that are multiples of {divisor}, got "
-        f"{' x '.join(map(str, sides))}: pad the input to {' x '.join(map(str, padded))}."
+        f"{network} needs spatial sides that are multiples of "
+        f"{divisor if isinstance(divisor, int) else _product(divisors)}{more}, got "
+        f"{_product(sides)}: pad the input to {_product(padded)}."
     )
+
+
+def _product(sides: Sequence[int]) -> str:
+    """Return a size as it is spoken: ``64 x 64 x 32``."""
+    return " x ".join(map(str, sides))

@@ -14,8 +14,10 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def count_multiply_accumulates(network: nn.Module, in_channels: int, size: Sequence[int]) -> int:
-    """Return the multiply-accumulates of one evaluation of ``network``.
+def count_multiply_accumulates(
+    network: nn.Module, in_channels: int, size: Sequence[int], *, training: bool = False
+) -> int:
+    """Return the multiply-accumulates of one pass of a single image through ``network``.
 
     Only convolutions, transposed convolutions and matrix products count, without their biases,
     as published figures mostly do; transposed convolutions count at their input positions.
@@ -24,9 +26,10 @@ def count_multiply_accumulates(network: nn.Module, in_channels: int, size: Seque
         network: A network on the ``meta`` device, so that nothing is computed.
         in_channels: Image channels.
         size: Spatial size of the input in voxels.
+        training: Count the pass of the training mode, in which deep supervision runs every head.
     """
     was_training = network.training
-    network.eval()
+    network.train(training)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, in_channels, *size, device="meta"))
     network.train(was_training)

@@ -12,8 +12,14 @@ from volseg.networks import (
     bionet,
     bionetplus,
     bixnet,
+    bixnet_supernet,
+    dynunet,
+    from_monai,
+    mednext,
+    monai_vnet,
     resencunet,
     resunet,
+    stunet,
     unet,
     unet3d2016,
     unet3plus,
@@ -30,15 +36,22 @@ _MODULES = (
     unet3d2016,
     resunet,
     resencunet,
+    stunet,
+    dynunet,
+    mednext,
     vnet,
+    monai_vnet,
     unetplusplus,
     unet3plus,
     bionet,
     bionetplus,
     bixnet,
+    bixnet_supernet,
     wnet,
 )
-_SPECS: dict[str, NetworkSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
+_SPECS: dict[str, NetworkSpec] = {
+    spec.name: spec for spec in (*(module.SPEC for module in _MODULES), *from_monai.SPECS)
+}
 
 
 def list_networks() -> list[str]:

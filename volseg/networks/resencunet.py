@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from volseg.errors import InputError, ShapeError
+from volseg.errors import InputError
 from volseg.networks.blocks import (
     CONVOLUTION,
     TRANSPOSED,
@@ -23,7 +23,7 @@ from volseg.networks.blocks import (
     norm_layer,
     require_spatial_dims,
 )
-from volseg.networks.contract import NetworkSpec
+from volseg.networks.contract import NetworkSpec, require_divisible_sides
 
 # One number an axis. Torch types the sizes of its 2D and 3D layers apart, hence no tuple here.
 _Sizes = Any
@@ -149,19 +149,6 @@ def _sizes_per_stage(
     return sizes
 
 
-def _require_sides(sides: Sequence[int], divisors: Sequence[int]) -> None:
-    if all(side > 0 and side % divisor == 0 for side, divisor in zip(sides, divisors, strict=True)):
-        return
-    padded = [
-        max(1, -(-side // divisor)) * divisor for side, divisor in zip(sides, divisors, strict=True)
-    ]
-    raise ShapeError(
-        "resencunet needs spatial sides that are multiples of "
-        f"{' x '.join(map(str, divisors))}, got {' x '.join(map(str, sides))}: pad the input to "
-        f"{' x '.join(map(str, padded))}."
-    )
-
-
 class ResEncUNet(nn.Module):
     """Residual encoder U-Net; sides must be multiples of the product of the strides.
 
@@ -221,6 +208,7 @@ class ResEncUNet(nn.Module):
                 f"kernel_sizes={kernels} and strides={steps}."
             )
         self.divisors = [math.prod(axis) for axis in zip(*steps, strict=True)]
+        self.instance_norm = norm == "instance"
         self.deep_supervision = deep_supervision
         widths = list(channels)
 
@@ -276,7 +264,9 @@ class ResEncUNet(nn.Module):
             ShapeError: A side of ``x`` is not a multiple of the total stride of its axis.
         """
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            _require_sides(x.shape[2:], self.divisors)
+            require_divisible_sides(
+                "resencunet", x.shape[2:], self.divisors, instance_norm=self.instance_norm
+            )
         x = self.stem(x)
         skips: list[Tensor] = []
         for stage in self.encoder:
@@ -310,6 +300,9 @@ SPEC = NetworkSpec(
         "tiny": {"channels": (4, 8, 16), "blocks": (1, 2, 2), "bias": False},
     },
     reference_parameters=102_349_770,
+    reference_macs=717_403_193_344,
     reference_input={"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
+    reference_size=(128, 128, 128),
+    published_parameters="102.4 M",
     deep_supervision=True,
 )

@@ -114,6 +114,7 @@ class UNet(nn.Module):
                 f"upsampling must be 'transposed' or 'interpolated', got {upsampling!r}."
             )
         self.divisor = 2 ** (len(channels) - 1)
+        self.instance_norm = norm == "instance"
         self.deep_supervision = deep_supervision
 
         def block(channels_in: int, channels_out: int) -> ConvolutionBlock:
@@ -167,7 +168,9 @@ class UNet(nn.Module):
             ShapeError: A side of ``x`` is not a multiple of the total stride.
         """
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            require_divisible_sides("unet", x.shape[2:], self.divisor)
+            require_divisible_sides(
+                "unet", x.shape[2:], self.divisor, instance_norm=self.instance_norm
+            )
         skips: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else self.pool(x))
@@ -196,6 +199,8 @@ SPEC = NetworkSpec(
         "tiny": {"channels": (4, 8, 16), "norm": "instance"},
     },
     reference_parameters=31_030_658,
+    reference_macs=192_384_335_872,
     reference_input={"spatial_dims": 2, "in_channels": 1, "out_channels": 2},
+    reference_size=(512, 512),
     deep_supervision=True,
 )

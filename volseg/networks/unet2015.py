@@ -181,6 +181,8 @@ SPEC = NetworkSpec(
         "tiny": {"channels": (4, 8, 16), "norm": "instance", "dropout": 0.0},
     },
     reference_parameters=31_030_658,
+    reference_macs=150_428_424_448,
     reference_input={"spatial_dims": 2, "in_channels": 1, "out_channels": 2},
+    reference_size=(572, 572),
     valid=True,
 )

@@ -83,6 +83,7 @@ class UNet3Plus(nn.Module):
         levels = len(channels)
         width = levels * channels[0]  # of every decoder level
         self.divisor = 2 ** (levels - 1)
+        self.instance_norm = norm == "instance"
         self.deep_supervision = deep_supervision
 
         def unit(wide_in: int, wide_out: int) -> nn.Module:
@@ -160,7 +161,9 @@ class UNet3Plus(nn.Module):
             ShapeError: A side of ``x`` is not a multiple of the total stride.
         """
         if not torch.jit.is_scripting():  # type: ignore[attr-defined]
-            require_divisible_sides("unet3plus", x.shape[2:], self.divisor)
+            require_divisible_sides(
+                "unet3plus", x.shape[2:], self.divisor, instance_norm=self.instance_norm
+            )
         levels: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else self.pool(x))
@@ -192,6 +195,9 @@ SPEC = NetworkSpec(
         "tiny": {"channels": (4, 8, 16), "norm": "instance", "bias": False},
     },
     reference_parameters=26_971_777,
+    reference_macs=308_831_846_400,
     reference_input={"spatial_dims": 2, "in_channels": 3, "out_channels": 1},
+    reference_size=(320, 320),
+    published_parameters="26.97 M",
     deep_supervision=True,
 )
