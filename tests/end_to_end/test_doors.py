@@ -97,6 +97,41 @@ def test_a_segmenter_is_used_again_without_a_trace_of_the_last_case(tiny_bundle)
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(
+    ("bundle", "picture", "dice"),
+    [
+        ("membrane_unet", "isbi2012_em/train/image/2.png", 0.75),
+        ("nuclei_bixnet", "nuclei_dsb2018/images/2b50b1e3fa5c.png", 0.7),
+    ],
+)
+def test_a_picture_gives_the_same_picture_through_every_door(
+    data_root, tmp_path, capfd, bundle, picture, dice
+):
+    source = data_root / picture
+    (tmp_path / "images").mkdir()
+    shutil.copy(source, tmp_path / "images")
+    with pytest.raises(SystemExit, match="0"):
+        main(["segment", str(source), "-o", str(tmp_path / "cli"), "--bundle", bundle])
+    folder = shipped_bundles()[bundle]
+    bundle_run(
+        config_file=str(folder / "configs" / "inference.yaml"),
+        bundle_root=str(folder),
+        dataset_dir=str(tmp_path / "images"),
+        output_dir=str(tmp_path / "run"),
+        logging_file=False,
+    )
+    capfd.readouterr()
+    name = f"{source.stem}_seg.png"
+    assert (tmp_path / "cli" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
+    labels = Segmenter(bundle).segment(source).numpy()[0]
+    assert np.array_equal(read_image(tmp_path / "cli" / name).numpy()[0], labels)
+    # And it is a segmentation: about what was measured on the whole fold.
+    stored = read_image(str(source).replace("image", "label")).numpy()[0]
+    truth = stored == 0 if bundle == "membrane_unet" else stored > 0
+    assert 2 * (labels & truth).sum() / (labels.sum() + truth.sum()) > dice
+
+
+@pytest.mark.data
 def test_a_real_scan_through_the_real_programs(data_root, tmp_path, monkeypatch):
     """The two commands as a user types them, in processes of their own."""
     case = data_root / "msd_hippocampus" / "images" / "hippocampus_001.nii.gz"
