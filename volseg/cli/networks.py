@@ -9,7 +9,7 @@ import typer
 
 from volseg.cli.console import output, print_json
 
-_NARROWEST = 100
+_WIDE_ENOUGH_FOR_TITLES = 110
 
 
 def networks(
@@ -55,14 +55,19 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "what", box=None, pad_edge=False)
-    for heading in ("parameters", "published", "MACs", "published", "at size"):
+    # What would be cut on a narrow terminal is the title; it is in --json, too.
+    titled = output.width >= _WIDE_ENOUGH_FOR_TITLES
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    if titled:
+        table.add_column("what")
+    for heading in ("parameters", "published", "MACs", "published", "of"):
         table.add_column(heading, justify="right", no_wrap=True)
     notes = Table.grid(padding=(0, 2))
     for row in rows:
         table.add_row(
             row["name"],
-            Text(row["title"]),
+            *([Text(row["title"])] if titled else []),
             f"{row['parameters']:,}",
             row["published_parameters"] or "-",
             "-" if row["macs"] is None else f"{row['macs'] / 1e9:.2f} G",
@@ -71,11 +76,11 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         )
         if row["difference"]:
             notes.add_row(row["name"], Text(row["difference"]))
-    # Narrower than this, numbers would be cut; a pipe or a file counts as 80 columns.
-    output.print(table, width=max(output.width, _NARROWEST), crop=False)
+    output.print(table)
     output.print(
         "\nCounted now, on the reference preset; published is what the source prints (-: nothing). "
-        "MACs are the multiply-accumulates of convolutions and matrix products in one evaluation."
+        "MACs are the multiply-accumulates of convolutions and matrix products in one evaluation "
+        "of an image of that size."
     )
     output.print("\nWhere and why the counts differ:")
     output.print(Padding(notes, (0, 0, 0, 2)))

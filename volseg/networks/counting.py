@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -30,7 +32,33 @@ def count_multiply_accumulates(
     """
     was_training = network.training
     network.train(training)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    counter = _Counter()
+    with counter, torch.no_grad():
         network(torch.empty(1, in_channels, *size, device="meta"))
     network.train(was_training)
-    return int(counter.get_total_flops()) // 2
+    return counter.operations // 2
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the floating point operations of what torch has a formula for.
+
+    Unlike torch's own `FlopCounterMode` it does not take all else apart, which takes five times as
+    long and finds nothing more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func.overloadpacket)
+        if formula is not None:
+            self.operations += int(formula(*args, **(kwargs or {}), out_val=result))
+        return result

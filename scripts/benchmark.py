@@ -1,0 +1,382 @@
+"""Measure speed beside others in the same run, and write it into the README, between two markers.
+
+    python scripts/benchmark.py networks
+    python scripts/benchmark.py networks --names unet vnet --dims 3 --preset reference --size 96
+    python scripts/benchmark.py networks --json networks.json --readme
+
+Each sub-command has a function that adds its arguments and one that runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import README, processor
+from monai.networks import nets
+from torch import Tensor, nn
+
+from volseg.atomic import replacing
+from volseg.errors import ShapeError
+from volseg.networks import (
+    build_network,
+    count_multiply_accumulates,
+    count_parameters,
+    list_networks,
+    network_spec,
+)
+
+Builder = Callable[[], nn.Module]
+
+# What a laptop without a graphics card trains in minutes: 1 image channel, 2 classes. A network
+# that is not named here is measured with its preset "tiny".
+LAPTOP: dict[str, dict[str, Any]] = {
+    "unet": {"channels": (16, 32, 64, 128, 256), "norm": "instance"},
+    "unet2015": {"channels": (16, 32, 64, 128), "norm": "instance"},
+    "unet3d2016": {"channels": (16, 32, 64, 128), "norm": "instance"},
+    "resunet": {"channels": (16, 32, 64, 128), "norm": "instance"},
+    "resencunet": {"channels": (16, 32, 64, 128, 160), "blocks": (1, 3, 4, 6, 6)},
+    "dynunet": {"channels": (16, 32, 64, 128, 160)},
+    "mednext": {"channels": 16, "expansion_ratios": (2,) * 9},
+    "stunet": {"channels": (16, 32, 64, 128, 128)},
+    "vnet": {"variant": "monai"},
+    "unetplusplus": {"channels": (16, 32, 64, 128, 256), "norm": "instance"},
+    "unet3plus": {"channels": (16, 32, 64, 128, 256)},
+    "bionet": {"channels": (16, 32, 64, 128, 256)},
+    "bionetplus": {"width": 24, "stem_width": 16},
+    "bixnet": {"width": 24, "stem_width": 16},
+    "wnet": {"channels": (16, 32, 64, 128, 256)},
+}
+SIZES = {2: 256, 3: 64}
+
+_MONAI_NORMS: dict[str, Any] = {
+    "none": None,
+    "batch": "batch",
+    "instance": ("instance", {"affine": True}),
+}
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """One network and what it was measured beside; ratios are ours to theirs, seconds to seconds.
+
+    Forward is one evaluation, step one training step: forward, backward and SGD.
+    """
+
+    network: str
+    dims: int
+    preset: str
+    size: tuple[int, ...]
+    parameters: int
+    macs: int
+    forward_seconds: float
+    step_seconds: float
+    beside: str = "-"
+    beside_parameters: int | None = None
+    beside_macs: int | None = None
+    forward_ratio: float | None = None
+    step_ratio: float | None = None
+
+
+def counterparts(name: str, dims: int, options: Mapping[str, Any]) -> dict[str, Builder]:
+    """Return MONAI's networks of the same kind as ours, of the same widths where they have any."""
+    common = {"spatial_dims": dims, "in_channels": 1, "out_channels": 2}
+    channels = options.get("channels")
+    widths = list(channels) if isinstance(channels, Sequence) else []
+    halvings = [2] * (len(widths) - 1)
+    norm = _MONAI_NORMS.get(options.get("norm"))
+    deep = options.get("deep_supervision", False)
+
+    def strided(residual_units: int) -> Builder:
+        return lambda: nets.UNet(
+            **common,
+            channels=widths,
+            strides=halvings,
+            num_res_units=residual_units,
+            norm=norm,
+            act="relu",
+        )
+
+    match name:
+        case "unet" if len(widths) == 5:
+            basic = {"features": (*widths, widths[0]), "norm": norm, "act": "relu"}
+            return {
+                "BasicUNet": lambda: nets.BasicUNet(**common, **basic),
+                "UNet": strided(0),
+            }
+        case "unetplusplus" if len(widths) == 5:
+            basic = {"features": (*widths, widths[0]), "norm": norm, "act": "relu"}
+            return {
+                "BasicUNetPlusPlus": lambda: nets.BasicUNetPlusPlus(
+                    **common, **basic, deep_supervision=deep
+                )
+            }
+        case "vnet" | "monai_vnet":
+            return {"VNet": lambda: nets.VNet(**common)}
+        case "resunet":
+            return {"UNet, 2 residual units": strided(2)}
+        case "resencunet" | "dynunet":
+            residual = name == "resencunet"
+            plan = {
+                "kernel_size": [3] * len(widths),
+                "strides": [1, *halvings],
+                "upsample_kernel_size": halvings,
+                "filters": widths,
+                "res_block": residual,
+                "deep_supervision": deep,
+                "deep_supr_num": max(1, len(widths) - 2),
+            }
+            label = "DynUNet, residual" if residual else "DynUNet"
+            return {label: lambda: nets.DynUNet(**common, **plan)}
+        case "mednext" if len(options["blocks"]) == 9:
+            blocks, ratios = list(options["blocks"]), list(options["expansion_ratios"])
+            plan = {
+                "init_filters": options["channels"],
+                "blocks_down": blocks[:4],
+                "blocks_bottleneck": blocks[4],
+                "blocks_up": blocks[5:],
+                "encoder_expansion_ratio": ratios[:4],
+                "bottleneck_expansion_ratio": ratios[4],
+                "decoder_expansion_ratio": ratios[5:],
+                "kernel_size": options["kernel_size"],
+                "deep_supervision": deep,
+                "use_residual_connection": True,
+            }
+            return {"MedNeXt": lambda: nets.MedNeXt(**common, **plan)}
+    return {}
+
+
+def accepted_size(network: nn.Module, dims: int, side: int) -> tuple[int, ...]:
+    """Return the smallest cube from ``side`` up that ``network``, on ``meta``, takes."""
+    for longer in range(side, 2 * side + 256):
+        size = (longer,) * dims
+        try:
+            network(torch.empty(1, 1, *size, device="meta"))
+        except ShapeError:
+            continue
+        return size
+    raise ShapeError(f"{type(network).__name__} takes no cube of {side} to {longer} voxels.")
+
+
+def on_meta(build: Builder) -> nn.Module:
+    """Return the network without memory, for counting, in evaluation."""
+    with torch.device("meta"):
+        return build().eval()
+
+
+def interleaved(runs: Sequence[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Return the seconds of each run, ``repeats`` of them, taken in turns after a warm-up.
+
+    The order turns around each time, so that a drift of the machine meets all alike.
+    """
+    seconds: list[list[float]] = [[] for _ in runs]
+    for run in runs:
+        run()
+    turn = list(zip(runs, seconds, strict=True))
+    for repeat in range(repeats):
+        for run, taken in turn if repeat % 2 == 0 else turn[::-1]:
+            started = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of our seconds to theirs, turn by turn."""
+    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+
+
+def forward(network: nn.Module, image: Tensor) -> Callable[[], object]:
+    """Return a function that evaluates ``network`` once."""
+
+    def run() -> object:
+        with torch.inference_mode():
+            return network(image)
+
+    return run
+
+
+def training_step(network: nn.Module, image: Tensor) -> Callable[[], object]:
+    """Return a function that takes one step on the mean square of all logits."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
+
+    def run() -> object:
+        optimizer.zero_grad()
+        logits = network(image)
+        heads = logits if isinstance(logits, (list, tuple)) else [logits]
+        sum(head.square().mean() for head in heads).backward()
+        return optimizer.step()
+
+    return run
+
+
+def measure_network(
+    name: str, dims: int, *, preset: str, side: int, repeats: int, channels_last: bool
+) -> Iterator[NetworkRow]:
+    """Yield a row for each counterpart of a network, or one row without."""
+    spec = network_spec(name)
+    if preset == "laptop" and name not in LAPTOP:
+        preset = "tiny"
+    options = LAPTOP[name] if preset == "laptop" else dict(spec.presets[preset])
+    accepted = inspect.signature(spec.build).parameters.values()
+    defaults = {one.name: one.default for one in accepted if one.default is not one.empty}
+    others = counterparts(name, dims, {**defaults, **options})
+    builders: list[Builder] = [
+        lambda: build_network(name, spatial_dims=dims, in_channels=1, out_channels=2, **options),
+        *others.values(),
+    ]
+    planned = [on_meta(build) for build in builders]
+    size = accepted_size(planned[0], dims, side)
+    parameters = [count_parameters(network) for network in planned]
+    macs = [count_multiply_accumulates(network, 1, size) for network in planned]
+
+    torch.manual_seed(0)
+    layout = torch.contiguous_format
+    if channels_last:
+        layout = torch.channels_last if dims == 2 else torch.channels_last_3d
+    image = torch.randn(1, 1, *size).to(memory_format=layout)
+    networks = [build().to(memory_format=layout) for build in builders]
+    forwards = interleaved([forward(network.eval(), image) for network in networks], repeats)
+    steps = interleaved([training_step(network.train(), image) for network in networks], repeats)
+    own = NetworkRow(
+        network=name,
+        dims=dims,
+        preset=preset,
+        size=size,
+        parameters=parameters[0],
+        macs=macs[0],
+        forward_seconds=statistics.median(forwards[0]),
+        step_seconds=statistics.median(steps[0]),
+    )
+    if not others:
+        yield own
+    for index, beside in enumerate(others, start=1):
+        yield NetworkRow(
+            **{
+                **asdict(own),
+                "beside": f"MONAI {beside}",
+                "beside_parameters": parameters[index],
+                "beside_macs": macs[index],
+                "forward_ratio": ratio(forwards[0], forwards[index]),
+                "step_ratio": ratio(steps[0], steps[index]),
+            }
+        )
+
+
+def networks_table(rows: Sequence[NetworkRow], *, preset: str, channels_last: bool) -> list[str]:
+    """Return the lines of the README's table."""
+    lines = [
+        "| network | input | parameters | MACs | forward, s | step, s | beside | parameters | MACs "
+        "| forward, ratio | step, ratio |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        note = "" if row.preset == preset else f" ({row.preset})"
+        cells = [
+            f"`{row.network}`{note}",
+            "x".join(map(str, row.size)),
+            *_counts(row.parameters, row.macs),
+            f"{row.forward_seconds:.3f}",
+            f"{row.step_seconds:.3f}",
+            row.beside,
+            *_counts(row.beside_parameters, row.beside_macs),
+            "-" if row.forward_ratio is None else f"{row.forward_ratio:.2f}",
+            "-" if row.step_ratio is None else f"{row.step_ratio:.2f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"Ratios are our seconds to theirs, below 1 where ours is faster; medians of turns taken "
+        f"one after the other. One image of 1 channel, 2 classes, configuration `{preset}` of "
+        f"`scripts/benchmark.py`, {'channels last' if channels_last else 'channels first'}. On "
+        f"{datetime.now(UTC):%Y-%m-%d}, {torch.get_num_threads()} thread(s) of {processor()}, "
+        f"torch {torch.__version__}.",
+    ]
+
+
+def _counts(parameters: int | None, macs: int | None) -> tuple[str, str]:
+    if parameters is None or macs is None:
+        return "-", "-"
+    return f"{parameters:,}", f"{macs / 1e9:.3f} G"
+
+
+def write_into_readme(section: str, lines: Sequence[str]) -> None:
+    """Replace what stands between the markers of ``section`` in README.md."""
+    begin = f"<!-- {section}: begin (written by scripts/benchmark.py {section}) -->"
+    end = f"<!-- {section}: end -->"
+    text = README.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise SystemExit(f"{README} needs these two lines once each:\n{begin}\n{end}")
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    table = "\n".join(lines)
+    with replacing(README) as temporary:
+        temporary.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+
+
+def run_networks(arguments: argparse.Namespace) -> None:
+    """Measure the networks asked for, and print, store or publish the table."""
+    rows: list[NetworkRow] = []
+    for dims in arguments.dims:
+        for name in arguments.names:
+            found = measure_network(
+                name,
+                dims,
+                preset=arguments.preset,
+                side=arguments.size or SIZES[dims],
+                repeats=arguments.repeats,
+                channels_last=arguments.channels_last,
+            )
+            rows += found
+            print(f"measured {name} in {dims}D", flush=True)
+    lines = networks_table(rows, preset=arguments.preset, channels_last=arguments.channels_last)
+    print("\n".join(lines))
+    if arguments.json:
+        with replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    if arguments.readme:
+        write_into_readme("networks", lines)
+
+
+def add_networks(commands: Any) -> None:
+    """Add the arguments of ``networks``."""
+    parser = commands.add_parser("networks", help="every network, beside MONAI's of its kind")
+    parser.add_argument(
+        "--names", nargs="+", default=list_networks(), choices=list_networks(), metavar="NAME"
+    )
+    parser.add_argument("--dims", nargs="+", type=int, default=[2, 3], choices=[2, 3])
+    parser.add_argument("--preset", default="laptop", choices=["laptop", "reference", "tiny"])
+    parser.add_argument("--size", type=int, help="voxels a side; 256 in 2D and 64 in 3D if absent")
+    parser.add_argument("--repeats", type=int, default=7, help="turns each network is timed")
+    parser.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="memory layout of images and weights",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.set_defaults(run=run_networks)
+
+
+def main() -> None:
+    """Read the arguments and run the sub-command."""
+    parser = argparse.ArgumentParser(description="Measure speed beside others in the same run.")
+    commands = parser.add_subparsers(required=True)
+    add_networks(commands)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
