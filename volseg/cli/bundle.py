@@ -30,6 +30,7 @@ def list_bundles(
                 "name": name,
                 "version": bundle.metadata.get("version"),
                 "task": bundle.metadata.get("task"),
+                "spatial_dims": bundle.spatial_dims,
                 "labels": bundle.labels,
                 "trained": bundle.weights.is_file(),
                 "folder": str(folder),
@@ -38,11 +39,14 @@ def list_bundles(
     if as_json:
         print_json(rows)
         return
-    table = Table("name", "version", "task", "labels", "trained")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    for heading in ("version", "dims", "trained", "labels"):
+        table.add_column(heading)
     for row in rows:
         labels = ", ".join(f"{value} {name}" for name, value in row["labels"].items())
         trained = "yes" if row["trained"] else "no"
-        table.add_row(row["name"], row["version"], row["task"], labels, trained)
+        table.add_row(row["name"], row["version"], f"{row['spatial_dims']}D", trained, labels)
     output.print(table)
 
 
@@ -80,9 +84,12 @@ def recipes(
     if as_json:
         print_json([asdict(recipe) | {"spatial_dims": recipe.spatial_dims} for recipe in found])
         return
-    table = Table("recipe", "dims", "for", "loss")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("dims")
+    table.add_column("for")
     for recipe in found:
-        table.add_row(recipe.name, f"{recipe.spatial_dims}D", recipe.about, recipe.loss)
+        table.add_row(recipe.name, f"{recipe.spatial_dims}D", recipe.about)
     output.print(table)
 
 
