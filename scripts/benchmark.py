@@ -361,8 +361,8 @@ def add_networks(commands: Any) -> None:
     parser.add_argument(
         "--channels-last",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="memory layout of images and weights",
+        default=False,
+        help="memory layout of images and weights; torch's own default is channels first",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")

@@ -12,9 +12,7 @@ from volseg.atomic import replacing
 from volseg.errors import BundleError
 
 
-def save_weights(
-    network: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None
-) -> None:
+def save_weights(network: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
     """Write the plain state dictionary of ``network``; an interrupted write leaves nothing.
 
     Args:
