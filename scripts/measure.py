@@ -1,6 +1,8 @@
-"""Measure what the README claims and write it there, between its two markers.
+"""Measure what the README and the metadata of the bundles claim, and write it there.
 
-python scripts/measure.py --data ../shared/data
+    python scripts/measure.py --data ../shared/data
+
+Shipped bundles are measured on the held-out fold of the data set they were trained on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from volseg.atomic import replacing
 from volseg.bundle import build_parts, open_bundle, shipped_bundles
 from volseg.demonstration import run_demonstration
 from volseg.networks import count_parameters
-from volseg.training import measure_bundle
+from volseg.training import measure_bundle, record_measurement
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- measured: begin (written by scripts/measure.py) -->", "<!-- measured: end -->"
@@ -29,8 +31,9 @@ DATA = {"hippocampus": "msd_hippocampus", "membrane": "isbi2012_em", "nuclei": "
 
 
 def held_out_row(name: str, data: Path) -> str:
-    """A table row of mean Dice a class over the held-out cases of a bundle."""
+    """Measure a bundle on its held-out cases, into its metadata too; return its table row."""
     evaluation = measure_bundle(name, data)
+    record_measurement(name, data, evaluation)
     dice = ", ".join(
         f"{label} {statistics['dice'].mean:.4f}"
         for label, statistics in evaluation.summary().items()

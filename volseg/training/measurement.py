@@ -75,7 +75,10 @@ def record_measurement(
     opened = open_bundle(bundle)
     datalist = read_datalist(opened.folder / "configs" / "datalist.json")
     files = [Path(data) / name for case in datalist for name in (case.image, case.label)]
+    # How long training took is known from the run, or else from when the run was there.
+    before = opened.metadata.get("training", {})
     training: dict[str, Any] = {
+        **{key: before[key] for key in ("epochs", "seconds") if key in before},
         "fold": fold,
         "training_cases": sum(case.fold != fold for case in datalist),
         "validation_cases": len({row.case for row in evaluation.rows}),
