@@ -55,6 +55,11 @@ LAPTOP: dict[str, dict[str, Any]] = {
     "bionetplus": {"width": 24, "stem_width": 16},
     "bixnet": {"width": 24, "stem_width": 16},
     "wnet": {"channels": (16, 32, 64, 128, 256)},
+    "attentionunet": {"channels": (16, 32, 64, 128, 256)},
+    "monai_unet": {"channels": (16, 32, 64, 128, 256), "residual_units": 2},
+    "monai_vnet": {"channels": 16},
+    "segresnet": {"channels": 16},
+    "swinunetr": {"channels": 12},
 }
 SIZES = {2: 256, 3: 64}
 
@@ -120,7 +125,7 @@ def counterparts(name: str, dims: int, options: Mapping[str, Any]) -> dict[str, 
                     **common, **basic, deep_supervision=deep
                 )
             }
-        case "vnet" | "monai_vnet":
+        case "vnet":
             return {"VNet": lambda: nets.VNet(**common)}
         case "resunet":
             return {"UNet, 2 residual units": strided(2)}
@@ -297,7 +302,9 @@ def networks_table(rows: Sequence[NetworkRow], *, preset: str, channels_last: bo
         *lines,
         "",
         f"Ratios are our seconds to theirs, below 1 where ours is faster; medians of turns taken "
-        f"one after the other. One image of 1 channel, 2 classes, configuration `{preset}` of "
+        "one after the other. Rows differ in parameters and MACs where MONAI's network is another "
+        "one; `vnet` is the variant that MONAI has, and a step of `wnet` trains its segmenting "
+        f"half. One image of 1 channel, 2 classes, configuration `{preset}` of "
         f"`scripts/benchmark.py`, {'channels last' if channels_last else 'channels first'}. On "
         f"{datetime.now(UTC):%Y-%m-%d}, {torch.get_num_threads()} thread(s) of {processor()}, "
         f"torch {torch.__version__}.",

@@ -77,7 +77,7 @@ def test_every_recipe_gives_complete_configurations(recipe, network):
         # evaluate.yaml is laid over inference.yaml
         ({**inference, **evaluate}, texts["evaluate.yaml"]),
     ):
-        referred = set(re.findall(r"(?<![\w.'])@([a-z_]+)", re.sub(r"#.*", "", text)))
+        referred = set(re.findall(r"(?<![\w.])@([a-z_]+)", re.sub(r"#.*", "", text)))
         assert referred - content.keys() == set()
     assert train["preparation"] == inference["preparation"]
     assert train["network_def"] == inference["network_def"]
@@ -124,8 +124,52 @@ def test_what_does_not_exist_is_answered_with_the_nearest():
     # Code and references of the pieces are not values.
     with pytest.raises(UnknownNameError, match="device"):
         composing(values={"device": "$exit()"})
-    with pytest.raises(InputError, match="at least one class"):
-        composing(labels=())
+    with pytest.raises(UnknownNameError, match="cropping"):
+        composing(values={"cropping": 3})
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        ((), "at least one class"),
+        (("liver", ""), "cannot name a class"),
+        (("liver\nrun: [$print(1)]",), "cannot name a class"),
+        (("liver", "background"), "cannot name a class"),
+        (("liver", "liver"), "not all different"),
+    ],
+)
+def test_classes_need_names_of_their_own(labels, sentence):
+    with pytest.raises(InputError, match=sentence):
+        compose(Composition(network="unet", recipe="mr", labels=labels))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"in_channels": "$__import__('os').getcwd()"},
+        {"patch": "@spacing"},
+        {"patch": 64},
+        {"patch": None},
+        {"epochs": "ten"},
+        {"epochs": 1.5},
+        {"resume": 1},
+        {"spacing": [1, 1, "$1"]},
+        {"crop_ratios": 3},
+    ],
+)
+def test_values_of_another_kind_are_refused(values):
+    (name,) = values
+    with pytest.raises(InputError, match=f"{name} is .*expected a value such as"):
+        compose(Composition(network="unet", recipe="mr", labels=("liver",), values=values))
+
+
+@pytest.mark.parametrize("value", [1e-5, 2e-4, 1e16, 3, 0.25])
+def test_numbers_are_read_back_as_they_were_given(value):
+    values = {"learning_rate": value, "crop_ratios": [1, 2], "single_objects": None}
+    composition = Composition(network="unet", recipe="mr", labels=("liver",), values=values)
+    train = yaml.safe_load(compose(composition)["train.yaml"])
+    assert train["learning_rate"] == value
+    assert train["crop_ratios"] == [1, 2]
 
 
 @pytest.mark.parametrize(("network", "reason"), [("unet2015", "valid"), ("wnet", "of its own")])

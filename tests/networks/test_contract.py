@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 
 import pytest
@@ -139,7 +140,7 @@ def test_weights_survive_a_file(name, dims, tmp_path):
 
 @every_dimension
 @pytest.mark.parametrize(
-    "name", [name for name in list_networks() if network_spec(name).exportable]
+    "name", [name for name in list_networks() if network_spec(name).scriptable]
 )
 def test_torchscript_gives_the_same_logits(name, dims):
     network = small(name, dims, deep=True).eval()
@@ -165,18 +166,39 @@ def test_channels_last_gives_the_same_logits(name, dims):
 
 
 @every_network
-def test_mixed_precision_is_finite(name):
-    network = small(name, 2).eval()
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.isfinite(network(torch.randn(1, 1, *sides_of(name, 2)))).all()
+@every_dimension
+def test_mixed_precision_is_finite(name, dims):
+    network = small(name, dims).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network(torch.randn(2, 1, *sides_of(name, dims)))
+    assert torch.isfinite(logits).all()
+    if dims == 3:
+        # Not of ours: on a CPU torch 2.13 now and then gives a 5x5x5 convolution of few voxels
+        # gradients that are not finite in bfloat16 (9 of 60 draws of 16 to 8 maps on 4x8x6).
+        return
+    logits.float().square().mean().backward()
+    for parameter, value in network.named_parameters():
+        assert value.grad is None or torch.isfinite(value.grad).all(), parameter
 
 
 @every_network
-def test_the_reference_preset_has_the_published_parameter_count(name):
-    spec = network_spec(name)
-    with torch.device("meta"):
-        network = build_network(name, preset="reference", **spec.reference_input)
-    assert sum(p.numel() for p in network.parameters()) == spec.reference_parameters
+def test_dropout_is_off_in_evaluation(name):
+    options = {"deep_supervision": True} if network_spec(name).deep_supervision else {}
+    if "dropout" in inspect.signature(network_spec(name).build).parameters:
+        options["dropout"] = 0.5
+    torch.manual_seed(0)
+    network = build_network(
+        name, spatial_dims=2, in_channels=1, out_channels=2, preset="tiny", **options
+    )
+    x = torch.randn(2, 1, *sides_of(name, 2))
+    with torch.no_grad():
+        network.eval()
+        assert torch.equal(network(x), network(x))
+        if "dropout" in options:
+            first, second = network.train()(x), network(x)
+            if isinstance(first, list):
+                first, second = first[0], second[0]
+            assert not torch.equal(first, second)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

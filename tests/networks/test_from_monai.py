@@ -154,18 +154,6 @@ def test_the_logits_are_those_of_monai(name, options, monai, dims):
         assert torch.equal(ours(x), theirs(x))
 
 
-@pytest.mark.slow
-def test_swin_unetr_survives_torch_export():
-    torch.manual_seed(0)
-    network = build_network(
-        "swinunetr", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny"
-    ).eval()
-    x = torch.randn(1, 1, 32, 64)
-    with torch.no_grad():
-        exported = torch.export.export(network, (x,)).module()
-        torch.testing.assert_close(exported(x), network(x), atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [

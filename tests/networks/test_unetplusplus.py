@@ -60,10 +60,15 @@ def test_multiply_accumulates(arguments, options, sides, expected):
 
 
 @pytest.mark.parametrize(
-    ("level", "nodes", "count"),
-    [(1, 3, 100_961), (2, 6, 511_105), (3, 10, 2_204_961), (4, 15, 9_041_601)],
+    ("level", "nodes", "count", "macs"),
+    [
+        (1, 3, 100_961, 488_964_096),
+        (2, 6, 511_105, 1_248_657_408),
+        (3, 10, 2_204_961, 2_451_898_368),
+        (4, 15, 9_041_601, 4_183_621_632),
+    ],
 )
-def test_pruning_keeps_the_published_nodes(level, nodes, count):
+def test_pruning_keeps_the_published_nodes(level, nodes, count, macs):
     with torch.device("meta"):
         pruned = UNetPlusPlus(2, 1, 1, deep_supervision=True).pruned(level)
         x = torch.zeros(1, 1, 2**level, 2**level)
@@ -73,6 +78,7 @@ def test_pruning_keeps_the_published_nodes(level, nodes, count):
     pruned(x)
     assert len(executed) == len(set(executed)) == nodes
     assert count_parameters(pruned) == count
+    assert count_multiply_accumulates(pruned, 1, (96, 96)) == macs
 
 
 @pytest.mark.parametrize("dims", [2, 3])

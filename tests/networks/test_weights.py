@@ -55,6 +55,21 @@ def test_weights_of_another_network_name_the_first_wrong_tensor(tmp_path, saved,
         load_weights(UNet(2, 1, 2, channels=(4, 8)), tmp_path / "model.pt")
 
 
+def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path):
+    first, second = (UNet(2, 1, 2, channels=(16, 32), norm="batch").eval() for _ in range(2))
+    save_weights(first, tmp_path / "full.pt")
+    save_weights(first, tmp_path / "half.pt", dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.pt").stat().st_size for name in ("half", "full")]
+    assert sizes[0] < 0.65 * sizes[1]
+    load_weights(second, tmp_path / "half.pt")
+    x = torch.randn(1, 1, 16, 16)
+    assert second(x).dtype == torch.float32
+    torch.testing.assert_close(second(x), first(x), atol=1e-2, rtol=1e-2)
+    first.encoder[0].get_submodule("units.0.norm").running_var.fill_(1e5)
+    with pytest.raises(OutputError, match=r"up to 100000, too large for torch.float16"):
+        save_weights(first, tmp_path / "half.pt", dtype=torch.float16)
+
+
 def test_a_failed_write_keeps_the_old_weights(tmp_path, monkeypatch):
     network = UNet(2, 1, 2, channels=(4, 8))
     save_weights(network, tmp_path / "model.pt")

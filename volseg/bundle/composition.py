@@ -21,7 +21,11 @@ from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.networks import network_spec
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_ENTRY = re.compile(r"^(?P<name>[a-z_]+): (?P<value>[^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE)
+_ENTRY = re.compile(
+    r"^(?P<name>[a-z_]+): (?P<value>[^#\s][^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE
+)
+# What a run sets itself, and what the labels decide.
+_NOT_VALUES = {"bundle_root", "classes", "fold", "handlers", "initialize"}
 _COMMENT_COLUMN = 41
 _SPATIAL_DIMS = {"volumes": 3, "pictures": 2}
 
@@ -126,8 +130,7 @@ def compose(composition: Composition) -> dict[str, str]:
     """
     recipe = find_recipe(composition.recipe)
     _require_trainable(composition.network)
-    if not composition.labels:
-        raise InputError("a bundle needs at least one class besides the background, got none.")
+    _require_names(composition.labels)
     network = f"networks/{composition.network}_{recipe.spatial_dims}d"
     loss = composition.loss or recipe.loss
     _named("loss", "losses", loss)
@@ -157,7 +160,7 @@ def compose(composition: Composition) -> dict[str, str]:
         ),
         "evaluate.yaml": _joined("inference/evaluate", recipe.label_reading, "inference/metrics"),
     }
-    _require_known_values(composition, texts)
+    _require_values(composition, texts)
     classes = "background, " + ", ".join(composition.labels)
     chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
     comments = {"classes": classes}
@@ -250,17 +253,52 @@ def _values(text: str) -> set[str]:
     return {
         entry["name"]
         for entry in _ENTRY.finditer(text)
-        if not entry["value"].startswith(("$", '"$', "'@"))
+        if not entry["value"].startswith(("$", '"$', "'@")) and entry["name"] not in _NOT_VALUES
     }
 
 
-def _require_known_values(composition: Composition, texts: Mapping[str, str]) -> None:
-    known = set[str]().union(*map(_values, texts.values())) - {"classes"}
-    for name in composition.values:
-        if name not in known:
-            raise UnknownNameError(
-                f"value of recipe {composition.recipe} with {composition.network}", name, known
+def _require_names(labels: Sequence[str]) -> None:
+    """Refuse class names that a comment or a table could not hold, or that say one thing twice."""
+    if not labels:
+        raise InputError("a bundle needs at least one class besides the background, got none.")
+    for name in labels:
+        if not name.strip() or not name.isprintable() or name == "background":
+            raise InputError(
+                f"{name!r} cannot name a class: expected a printable word other than background."
             )
+    if len(set(labels)) < len(labels):
+        raise InputError(f"the classes {', '.join(labels)} are not all different: name each once.")
+
+
+def _require_values(composition: Composition, texts: Mapping[str, str]) -> None:
+    """Refuse values that no piece has, of another kind than the piece's own, or that are code."""
+    own: dict[str, Any] = {}
+    for text in texts.values():
+        content = yaml.safe_load(text)
+        own |= {name: content[name] for name in _values(text)}
+    for name, value in composition.values.items():
+        if name not in own:
+            raise UnknownNameError(
+                f"value of recipe {composition.recipe} with {composition.network}", name, own
+            )
+        if not _same_kind(value, own[name]):
+            raise InputError(f"{name} is {value!r}; expected a value such as {own[name]!r}.")
+
+
+def _same_kind(value: Any, own: Any) -> bool:
+    """Whether a value can stand for a piece's own; what has none (null) may become a list."""
+    if own is None or isinstance(own, list):
+        kind = type(own[0]) if own else int
+        if value is None:
+            return own in (None, [])
+        return isinstance(value, list) and all(_same_kind(one, kind()) for one in value)
+    if isinstance(value, bool) or isinstance(own, bool):
+        return isinstance(value, bool) and isinstance(own, bool)
+    if isinstance(own, float):
+        return isinstance(value, (int, float))
+    if isinstance(own, str):
+        return isinstance(value, str) and value.isprintable() and value[:1] not in "$@%"
+    return isinstance(value, type(own))
 
 
 def _with_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str]) -> str:
@@ -272,7 +310,9 @@ def _with_values(text: str, values: Mapping[str, Any], comments: Mapping[str, st
         if name not in values or name not in changeable:
             return entry[0]
         comment = comments.get(name) or (entry["comment"] or "").strip(" #")
-        written = f"{name}: {json.dumps(values[name])}"
+        # YAML reads 1e-05 as a word, 1.0e-05 as a number.
+        value = re.sub(r"(?<![.\d\w\"])(\d+)e(?=[-+]?\d)", r"\1.0e", json.dumps(values[name]))
+        written = f"{name}: {value}"
         return f"{written:<{_COMMENT_COLUMN - 1}} # {comment}" if comment else written
 
     return _ENTRY.sub(line, text)

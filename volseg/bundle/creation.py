@@ -21,7 +21,7 @@ from volseg.bundle.composition import (
     network_data_format,
     recipe_book,
 )
-from volseg.bundle.folder import Bundle, open_bundle
+from volseg.bundle.folder import Bundle, open_bundle, shipped_bundles
 from volseg.bundle.verification import SCHEMA
 from volseg.data import list_cases, write_datalist
 from volseg.errors import InputError, OutputError, VolsegError
@@ -56,7 +56,11 @@ def new_bundle(
         InputError: The patch does not fit the network, or the data cannot be paired.
         OutputError: The folder is not free or cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
+    if folder.name in shipped_bundles():
+        raise OutputError(
+            f"{folder.name} is the name of a bundle that comes with volseg: choose another name."
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not empty: choose another folder.")
     texts = compose(composition)

@@ -130,7 +130,7 @@ def new(
     composition = Composition(
         network=network,
         recipe=recipe,
-        labels=tuple(name.strip() for name in labels.split(",") if name.strip()),
+        labels=tuple(name.strip() for name in labels.split(",")),
         loss=loss,
         values=dict(_setting(text) for text in change or ()),
     )

@@ -83,14 +83,14 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 def _patients(table: Path, cases: list[str]) -> Mapping[str, str]:
     try:
-        with table.open(newline="", encoding="utf-8") as stream:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
             patient_of = {row["case"]: row["patient"] for row in csv.DictReader(stream)}
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as a list of patients ({type(error).__name__}: {error}): "
             "expected a CSV file with the columns case and patient."
         ) from error
-    missing = [case for case in cases if case not in patient_of]
+    missing = [case for case in cases if not patient_of.get(case)]
     if missing:
         raise InputError(
             f"{table} lacks the patient of {len(missing)} cases (first: {missing[0]}): add them."

@@ -1,7 +1,8 @@
 """Networks: plain torch modules behind one contract and one registry.
 
-Every network returns logits ``(batch, out_channels, ...)`` on the grid of its input; with deep
-supervision it returns a list in training (full resolution first) and one tensor in evaluation.
+Every network returns logits ``(batch, out_channels, ...)`` on the grid of its input (of its
+middle, with valid convolutions); with deep supervision it returns a list in training (full
+resolution first) and one tensor in evaluation.
 """
 
 from volseg.networks.contract import NetworkSpec, require_divisible_sides

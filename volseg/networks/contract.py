@@ -35,7 +35,8 @@ class NetworkSpec:
             shorter than the input along each axis.
         any_size: Whether it takes sides that are no multiple of anything, from a smallest one up.
         training_only: Prefixes of parameters that only the network's own training method reaches.
-        exportable: Whether TorchScript, ONNX and OpenVINO conversion give the same logits.
+        scriptable: Whether TorchScript can compile it.
+        exportable: Whether ``torch.export``, ONNX and OpenVINO conversion give the same logits.
         not_exportable_because: The reason, where they do not.
     """
 
@@ -55,6 +56,7 @@ class NetworkSpec:
     valid: bool = False
     any_size: bool = False
     training_only: tuple[str, ...] = ()
+    scriptable: bool = True
     exportable: bool = True
     not_exportable_because: str = ""
 

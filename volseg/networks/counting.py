@@ -30,12 +30,15 @@ def count_multiply_accumulates(
         size: Spatial size of the input in voxels.
         training: Count the pass of the training mode, in which deep supervision runs every head.
     """
-    was_training = network.training
+    modes = {module: module.training for module in network.modules()}
     network.train(training)
     counter = _Counter()
-    with counter, torch.no_grad():
-        network(torch.empty(1, in_channels, *size, device="meta"))
-    network.train(was_training)
+    try:
+        with counter, torch.no_grad():
+            network(torch.empty(1, in_channels, *size, device="meta"))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return counter.operations // 2
 
 

@@ -207,8 +207,8 @@ SPEC = NetworkSpec(
     published_macs="170 GFlops",
     difference=(
         "The authors' code has 10,526,307: one element more that computes nothing. What the paper "
-        "calls GFlops are multiply-accumulates. MONAI's MedNeXt-B has 10,510,850: its downsampling "
-        "blocks take the expansion ratio of the stage before them."
+        "calls GFlops are multiply-accumulates, rounded up to tens. MONAI's MedNeXt-B has "
+        "10,510,850: its downsampling blocks take the expansion ratio of the stage before them."
     ),
     deep_supervision=True,
 )

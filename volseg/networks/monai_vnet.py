@@ -144,7 +144,7 @@ SPEC = NetworkSpec(
     reference_input={"spatial_dims": 3, "in_channels": 1, "out_channels": 2},
     reference_size=(128, 128, 64),
     difference=(
-        "Not the authors' V-Net (vnet, 61,982,682): one convolution fewer in three stages each, "
-        "batch normalisation, ELU and dropout."
+        "Not the authors' V-Net (vnet, 61,982,682): one 256-channel convolution fewer in each of "
+        "two stages, batch normalisation, ELU and dropout."
     ),
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.atomic import replacing
-from volseg.errors import BundleError
+from volseg.errors import BundleError, OutputError
 
 
 def save_weights(network: nn.Module, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -22,12 +22,18 @@ def save_weights(network: nn.Module, path: str | Path, *, dtype: torch.dtype | N
             rounds them to three decimal digits. A network loads them in its own type.
 
     Raises:
-        OutputError: The file could not be written.
+        OutputError: The file could not be written, or ``dtype`` cannot hold a value.
     """
     state = {
         name: value.detach().cpu().to((value.is_floating_point() and dtype) or value.dtype)
         for name, value in network.state_dict().items()
     }
+    for name, value in network.state_dict().items():
+        if value.isfinite().all() and not state[name].isfinite().all():
+            raise OutputError(
+                f"{name} holds values up to {value.abs().max():g}, too large for {dtype}: store "
+                "the weights without another type."
+            )
     with replacing(path) as temporary:
         torch.save(state, temporary)
 

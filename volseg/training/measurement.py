@@ -100,6 +100,7 @@ def record_measurement(
         f"{called.get(metric, metric)}_{name}": round(statistics[metric].mean, 4)
         for name, statistics in evaluation.summary().items()
         for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm")
+        if np.isfinite(statistics[metric].mean)  # JSON has no number for a class never found
     }
     with replacing(opened.folder / "configs" / "metadata.json") as temporary:
         temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
