@@ -249,11 +249,11 @@ def _joined(*pieces: str) -> str:
 
 
 def _values(text: str) -> set[str]:
-    """The one-line entries of a text that hold plain values, which a user may change."""
+    """The one-line entries of a text that hold plain values."""
     return {
         entry["name"]
         for entry in _ENTRY.finditer(text)
-        if not entry["value"].startswith(("$", '"$', "'@")) and entry["name"] not in _NOT_VALUES
+        if not entry["value"].startswith(("$", '"$', "'@"))
     }
 
 
@@ -275,7 +275,7 @@ def _require_values(composition: Composition, texts: Mapping[str, str]) -> None:
     own: dict[str, Any] = {}
     for text in texts.values():
         content = yaml.safe_load(text)
-        own |= {name: content[name] for name in _values(text)}
+        own |= {name: content[name] for name in _values(text) - _NOT_VALUES}
     for name, value in composition.values.items():
         if name not in own:
             raise UnknownNameError(
