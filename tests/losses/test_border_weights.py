@@ -123,3 +123,36 @@ def test_maps_and_options_that_cannot_be_meant_are_refused():
     for options in ({"w0": -1.0}, {"sigma": 0.0}, {"sigma": np.inf}):
         with pytest.raises(InputError, match="sigma above 0"):
             border_weight_map(np.zeros((3, 3), int), **options)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_gap_of_three_pixels_weighs_the_same_in_all_of_them(axis):
+    """10 exp(-(1 + 3)^2 / 50) = 7.2615; with d1 - d2 it would be 9.2312, 10, 9.2312."""
+    instances = np.zeros((20, 23), int)
+    instances[:, 2:10], instances[:, 13:21] = 1, 2
+    instances = np.moveaxis(instances, 1, axis)
+    gap = np.moveaxis(border_weight_map(instances, balance=False) - 1, axis, 1)[:, 10:13]
+    np.testing.assert_allclose(gap, 10 * np.exp(-16 / 50), rtol=1e-5)
+    assert gap[10, 0] == pytest.approx(7.2615, abs=1e-4)
+
+
+@pytest.mark.parametrize(("sides", "spacing"), [((24, 20), (2.0, 0.7)), ((9, 14, 10), (3, 0.5, 1))])
+def test_with_a_spacing_distances_are_in_its_unit(sides, spacing):
+    instances = discs(sides, 5)
+    found = border_weight_map(instances, sigma=2.5, spacing=spacing, balance=False)
+    numbers = np.unique(instances[instances > 0])
+    for place in np.argwhere(instances == 0):
+        distances = sorted(
+            np.sqrt((((np.argwhere(instances == n) - place) * spacing) ** 2).sum(1).min())
+            for n in numbers
+        )
+        expected = 1 + 10 * np.exp(-((distances[0] + distances[1]) ** 2) / (2 * 2.5**2))
+        assert found[tuple(place)] == pytest.approx(expected, abs=1e-6)
+    same = border_weight_map(instances, sigma=5, spacing=(2,) * len(sides))
+    np.testing.assert_allclose(same, border_weight_map(instances, sigma=2.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [(1.0,), (1.0, 0.0), (1.0, np.inf)])
+def test_a_spacing_that_cannot_be_meant_is_refused(spacing):
+    with pytest.raises(InputError, match="one number above 0 for each axis"):
+        border_weight_map(np.zeros((4, 4), int), spacing=spacing)

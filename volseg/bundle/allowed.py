@@ -36,6 +36,9 @@ ALLOWED_TARGETS = frozenset(
         "volseg.postprocess.FillHolesd",
         "volseg.postprocess.KeepLargestd",
         "volseg.postprocess.RemoveSmallComponentsd",
+        "volseg.transforms.BorderWeightMapd",
+        "volseg.transforms.CorrectBiasFieldd",
+        "volseg.transforms.StandardizeIntensityd",
     }
 )
 

@@ -86,10 +86,11 @@ def _build(
     missing = [name for name in sections if name not in config]
     if missing:
         raise BundleError(f"{path} lacks the section {missing[0]!r}: expected {tuple(sections)}.")
+    # Wherever the bundle lies: a transform may refer to it, as `folder: "@bundle_root"`.
+    config["bundle_root"] = str(bundle.folder)
     if trust_code:
         _log.warning("executing the code in %s, as allowed by trust_code", path)
         parser = ConfigParser(config)
-        parser["bundle_root"] = str(bundle.folder)
     else:
         parser = ConfigParser(_checked_sections(config, str(path), sections))
     built = {}

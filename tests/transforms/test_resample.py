@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from scipy.ndimage import map_coordinates
+
+from volseg.errors import UnknownNameError
+from volseg.transforms import Volume, resample
+from volseg.transforms.displacement import node_weights
+from volseg.transforms.mapping import Inverse, Pull
+
+RANDOM = np.random.default_rng(7)
+SHAPES = [(23, 17), (14, 11, 9)]
+
+
+def mapping(shape, size=None, strength=1.0):
+    axes = len(shape)
+    size = size or tuple(n - 2 for n in shape)
+    rng = np.random.default_rng(axes)
+    matrix = np.eye(axes + 1)
+    matrix[:-1, :-1] += rng.uniform(-0.2, 0.2, (axes, axes))
+    matrix[:-1, -1] = (np.array(shape) - 1) / 2 - matrix[:-1, :-1] @ ((np.array(size) - 1) / 2)
+    return Pull(matrix, size, strength * rng.normal(0, 0.5, (axes, *[4] * axes)))
+
+
+def positions(pull):
+    """The source indices, written out: spline displacement, then the matrix."""
+    field = pull.nodes
+    for axis, n in enumerate(pull.size, start=1):
+        weights = node_weights(n, field.shape[axis])
+        field = np.moveaxis(np.tensordot(weights, field, (1, axis)), 0, axis)
+    moved = np.indices(pull.size) + field
+    linear = np.tensordot(pull.matrix[:-1, :-1], moved, 1)
+    return linear + pull.matrix[:-1, -1].reshape(-1, *[1] * len(pull.size))
+
+
+def inside(at, shape, margin=0.0):
+    last = np.array(shape).reshape(-1, *[1] * len(shape)) - 1
+    return ((at >= margin) & (at <= last - margin)).all(0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("padding", "scipy_mode"),
+    [("zeros", "grid-constant"), ("border", "nearest"), ("reflection", "mirror")],
+)
+def test_linear_is_that_of_scipy(shape, padding, scipy_mode):
+    values = RANDOM.normal(size=(2, *shape)).astype(np.float32)
+    pull = mapping(shape, tuple(n + 3 for n in shape))
+    [found] = resample([Volume(torch.from_numpy(values), "linear", padding)], pull)
+    assert not inside(positions(pull), shape).all()
+    for channel in range(2):
+        expected = map_coordinates(values[channel], positions(pull), order=1, mode=scipy_mode)
+        np.testing.assert_allclose(found[channel], expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_cubic_is_that_of_scipy(shape, padding):
+    values = RANDOM.normal(size=shape).astype(np.float32)
+    pull = mapping(shape, tuple(n + 3 for n in shape))
+    at = positions(pull)
+    [found] = resample([Volume(torch.from_numpy(values)[None], "cubic", padding)], pull)
+    expected = map_coordinates(values.astype(float), at, order=3, mode="mirror")
+    within = np.ones_like(expected, bool) if padding == "reflection" else inside(at, shape)
+    assert within.sum() > 100
+    np.testing.assert_allclose(found[0].numpy()[within], expected[within], atol=2e-4)
+    if padding == "zeros":
+        far = ~inside(at, shape, -0.5)
+        assert far.any()
+        assert (found[0].numpy()[far] == 0).all()
+
+
+def test_a_part_of_a_large_volume_is_filtered_as_in_the_whole():
+    values = RANDOM.normal(size=(160, 50)).astype(np.float32)
+    pull = Pull(np.array([[0.9, 0.1, 70.3], [-0.1, 0.9, 20.4], [0, 0, 1]]), (12, 10))
+    [found] = resample([Volume(torch.from_numpy(values)[None], "cubic")], pull)
+    at = (
+        np.tensordot(pull.matrix[:2, :2], np.indices(pull.size), 1) + pull.matrix[:2, 2, None, None]
+    )
+    expected = map_coordinates(values.astype(float), at, order=3, mode="mirror")
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mode", "interpolator"), [("linear", sitk.sitkLinear)])
+def test_affine_is_that_of_itk(mode, interpolator):
+    shape = (12, 9, 7)
+    values = RANDOM.normal(size=shape).astype(np.float32)
+    pull = Pull(mapping(shape).matrix, shape)
+    image = sitk.GetImageFromArray(values.transpose(2, 1, 0))
+    affine = sitk.AffineTransform(3)
+    affine.SetMatrix(pull.matrix[:3, :3].ravel().tolist())
+    affine.SetTranslation(pull.matrix[:3, 3].tolist())
+    expected = sitk.GetArrayFromImage(sitk.Resample(image, image, affine, interpolator))
+    at = np.tensordot(pull.matrix[:3, :3], np.indices(shape), 1) + pull.matrix[:3, 3].reshape(
+        3, 1, 1, 1
+    )
+    [found] = resample([Volume(torch.from_numpy(values)[None], mode)], pull)
+    within = inside(at, shape)
+    np.testing.assert_allclose(
+        found[0].numpy()[within], expected.transpose(2, 1, 0)[within], atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (9, 7, 5), (1, 6, 3)])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+def test_identity(shape, padding):
+    values = torch.from_numpy(RANDOM.integers(-9, 9, (1, *shape)))
+    image = torch.from_numpy(RANDOM.normal(size=(1, *shape)).astype(np.float32))
+    volumes = [Volume(values, "nearest", padding), Volume(values, "classes", padding)]
+    volumes += [Volume(image, "linear", padding), Volume(image, "cubic", padding)]
+    near, classes, linear, cubic = resample(volumes, Pull(np.eye(len(shape) + 1), shape))
+    assert torch.equal(near, values)
+    assert torch.equal(classes, values)
+    np.testing.assert_allclose(linear, image, atol=1e-6)
+    np.testing.assert_allclose(cubic, image, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.int16, torch.int64, torch.float16, torch.bool]
+)
+def test_types(dtype):
+    values = torch.from_numpy(RANDOM.integers(0, 2, (1, 6, 5))).to(dtype)
+    pull = mapping((6, 5))
+    assert resample([Volume(values, "nearest")], pull)[0].dtype == dtype
+    assert resample([Volume(values, "linear")], pull)[0].dtype == torch.float32
+
+
+def test_large_numbers_of_objects_stay_exact():
+    values = torch.tensor([[[2**40 + 1, 2**40 + 3], [5, 2**24 + 1]]])
+    [found] = resample([Volume(values, "nearest")], Pull(np.eye(3), (2, 2)))
+    assert torch.equal(found, values)
+
+
+def test_classes_are_the_largest_of_the_linear_shares():
+    labels = RANDOM.integers(0, 4, (15, 13))
+    pull = mapping((15, 13), strength=0.5)
+    [found] = resample([Volume(torch.from_numpy(labels)[None], "classes")], pull)
+    at = positions(pull)
+    shares = np.stack(
+        [
+            map_coordinates(
+                (labels == c).astype(float), at, order=1, mode="grid-constant", cval=c == 0
+            )
+            for c in range(4)
+        ]
+    )
+    clear = np.diff(np.sort(shares, 0)[-2:], axis=0)[0] > 1e-4
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(found[0].numpy()[clear], shares.argmax(0)[clear])
+
+
+def test_fill_is_outside():
+    [found] = resample(
+        [Volume(torch.ones(1, 4, 4), "linear", fill=-1000.0)],
+        Pull(np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]]), (4, 4)),
+    )
+    assert (found == -1000).all()
+
+
+def test_only_the_patch_is_read(tmp_path):
+    stored = np.lib.format.open_memmap(
+        tmp_path / "v.npy", mode="w+", dtype=np.float32, shape=(1, 60, 40, 30)
+    )
+    stored[:] = np.nan
+    stored[:, 20:34, 10:24, 8:22] = 3.0
+    volume = torch.from_numpy(stored)
+    matrix = np.eye(4)
+    matrix[:3, 3] = (22, 12, 10)
+    nodes = np.full((3, 3, 3, 3), 0.5)
+    [found] = resample([Volume(volume, "linear")], Pull(matrix, (8, 8, 8), nodes))
+    assert (found == 3.0).all()
+
+
+def test_inverse_of_affine_and_displacement():
+    shape = (40, 36)
+    x, y = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    image = torch.from_numpy(np.cos(3 * x + y) * np.cos(2 * y))[None].float()
+    rng = np.random.default_rng(0)
+    forward = Pull(
+        np.array([[0.95, 0.2, -2.0], [-0.2, 0.95, 4.0], [0, 0, 1]]),
+        shape,
+        rng.normal(0, 1, (2, 5, 5)),
+    )
+    [moved] = resample([Volume(image, "cubic")], forward)
+    [back] = resample([Volume(moved, "cubic")], Inverse(forward, shape))
+    core = (slice(None), slice(10, -10), slice(10, -10))
+    np.testing.assert_allclose(back[core], image[core], atol=5e-3)
+    # The tolerance in voxels: the coordinates there and back.
+    coordinates = torch.from_numpy(np.indices(shape)).float()
+    [there] = resample([Volume(coordinates, "linear", "border")], forward)
+    [again] = resample([Volume(there, "cubic")], Inverse(forward, shape))
+    assert (again - coordinates)[core].abs().max() < 0.05
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
+        resample([Volume(torch.zeros(1, 2, 2), "bilinear")], Pull(np.eye(3), (2, 2)))
+    with pytest.raises(UnknownNameError, match="padding mode 'reflect'"):
+        resample([Volume(torch.zeros(1, 2, 2), "linear", "reflect")], Pull(np.eye(3), (2, 2)))

@@ -1,0 +1,50 @@
+"""Transforms of images in dictionaries, as MONAI composes them; their numeric work as functions."""
+
+from volseg.transforms.bias_field import CorrectBiasFieldd, bias_field
+from volseg.transforms.border_weight import BorderWeightMapd
+from volseg.transforms.low_resolution import RandLowResolutiond, lower_resolution
+from volseg.transforms.resample import Volume, resample
+from volseg.transforms.rician_noise import RandRicianNoised, add_rician_noise
+from volseg.transforms.spatial import RandElasticd, RandRotated, RandSpatiald
+from volseg.transforms.standardization import (
+    METHODS,
+    Foreground,
+    Nyul,
+    Percentile,
+    Standardization,
+    Window,
+    ZScore,
+    read_standardization,
+    standardization,
+    write_standardization,
+)
+from volseg.transforms.standardization_fit import FITTED_METHODS, fit_standardization
+from volseg.transforms.standardize_intensity import StandardizeIntensityd
+
+__all__ = [
+    "FITTED_METHODS",
+    "METHODS",
+    "BorderWeightMapd",
+    "CorrectBiasFieldd",
+    "Foreground",
+    "Nyul",
+    "Percentile",
+    "RandElasticd",
+    "RandLowResolutiond",
+    "RandRicianNoised",
+    "RandRotated",
+    "RandSpatiald",
+    "Standardization",
+    "StandardizeIntensityd",
+    "Volume",
+    "Window",
+    "ZScore",
+    "add_rician_noise",
+    "bias_field",
+    "fit_standardization",
+    "lower_resolution",
+    "read_standardization",
+    "resample",
+    "standardization",
+    "write_standardization",
+]

@@ -1,0 +1,437 @@
+"""Random rotation, scaling, shear, flip, translation and elastic deformation in one resample.
+
+Conventions: angles, factors and shifts describe what happens to the content of the image, in the
+order flip, scaling, shear, rotation (about array axis x, then y, then z), translation, about the
+middle of the output. A positive angle turns the first of two axes towards the second: x to y, in
+3D about x: y to z, about y: z to x, about z: x to y. All of it happens in millimetres along the
+array axes, so that anisotropic voxels are rotated and not sheared. The elastic displacement says
+where in the output's frame the content of a voxel comes from, before the affine part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform
+from monai.utils import TraceKeys, ensure_tuple_rep
+
+from volseg.errors import GeometryError, InputError, ShapeError
+from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
+from volseg.io import grid_of
+from volseg.transforms.displacement import Matrix, without_folds
+from volseg.transforms.mapping import Inverse, Pull
+from volseg.transforms.resample import Volume, resample
+
+Parameters = dict[str, Any]
+PerAxis = float | Sequence[float]
+
+# Of the distance of two control points: the default standard deviation of a displacement.
+_DEFAULT_DISPLACEMENT = 0.08
+
+
+class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
+    """Move, deform and crop images and labels together, in one resample each.
+
+    All keys share one draw. The drawn numbers are recorded on every output and can be applied
+    again: `transform.apply(data, image.applied_operations[-1]["extra_info"]["parameters"])`.
+
+    Args:
+        keys: Images and label maps (channels, x, y) or (channels, x, y, z). The first present one
+            is the reference: its voxel size is that of the output, its axes those of the angles.
+        patch_size: Spatial size of the output in voxels; that of the reference without it. Only
+            these voxels are computed.
+        position: Where the patch lies: "random" (anywhere inside) or "middle".
+        prob: How often anything but cropping is done.
+        rotation: Largest angle in radians; in 3D one for all axes or one an axis.
+        scale: Smallest and largest factor, drawn log-uniformly; above 1 enlarges the content.
+        scale_per_axis: Whether each axis has its own factor.
+        shear: Largest shear of one axis along another, below 0.5 (no unit).
+        translation: Largest shift, in `unit`; one for all axes or one an axis.
+        flip_axes: Array axes that are flipped in half of the draws.
+        control_points: Points of the elastic grid along each axis, at least 2.
+        displacement: Standard deviation of the normal displacement of each control point, in
+            `unit`; one for all axes or one an axis. 0.08 of the distance of two points if None; 0
+            for no deformation. Displacements that could fold are scaled down as a whole
+            (`volseg.transforms.displacement.without_folds`).
+        unit: "mm" or "voxels", of translation and displacement.
+        prob_elastic: How often a draw is deformed elastically.
+        mode: "linear", "cubic", "nearest" or "classes" (each class linear, the largest wins); one
+            for all keys or one a key.
+        padding: "zeros" (the value `fill`), "border" or "reflection"; one or one a key.
+        fill: Value outside of the volume for "zeros"; one or one a key.
+        different_grids: Whether keys may lie on different grids of one world; they are read
+            through their affines. They are refused without it.
+        allow_missing_keys: Skip a key that the dictionary lacks.
+
+    Raises:
+        InputError: If an option is out of its range.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        patch_size: int | Sequence[int] | None = None,
+        position: str = "random",
+        prob: float = 1.0,
+        rotation: PerAxis = 0.35,
+        scale: Sequence[float] = (0.8, 1.25),
+        scale_per_axis: bool = False,
+        shear: float = 0.0,
+        translation: PerAxis = 0.0,
+        flip_axes: Sequence[int] = (),
+        control_points: int | Sequence[int] = 5,
+        displacement: PerAxis | None = None,
+        unit: str = "mm",
+        prob_elastic: float = 1.0,
+        mode: str | Sequence[str] = "linear",
+        padding: str | Sequence[str] = "zeros",
+        fill: float | Sequence[float] = 0.0,
+        different_grids: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        if position not in ("random", "middle"):
+            raise InputError(f"the position is {position!r}; expected 'random' or 'middle'.")
+        if unit not in ("mm", "voxels"):
+            raise InputError(f"the unit is {unit!r}; expected 'mm' or 'voxels'.")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise InputError(
+                f"the scale is {tuple(scale)}; expected the smallest and the largest factor, both "
+                "above 0."
+            )
+        if np.min(control_points) < 2:
+            raise InputError(
+                f"there are {control_points} control points; expected at least 2 along each axis."
+            )
+        if not 0 <= shear < 0.5:
+            raise InputError(f"the shear is {shear}; expected at least 0 and less than 0.5.")
+        self.patch_size = patch_size
+        self.position = position
+        self.rotation = rotation
+        self.scale = (float(scale[0]), float(scale[1]))
+        self.scale_per_axis = scale_per_axis
+        self.shear = shear
+        self.translation = translation
+        self.flip_axes = tuple(flip_axes)
+        self.control_points = control_points
+        self.displacement = displacement
+        self.unit = unit
+        self.prob_elastic = prob_elastic
+        self.mode = ensure_tuple_rep(mode, len(self.keys))
+        self.padding = ensure_tuple_rep(padding, len(self.keys))
+        self.fill = ensure_tuple_rep(fill, len(self.keys))
+        self.different_grids = different_grids
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with one new draw applied to all keys."""
+        for key in self.key_iterator(dict(data)):
+            return self.apply(data, self.draw(_grid(key, data[key])))
+        return dict(data)
+
+    def draw(self, grid: Grid) -> Parameters:
+        """Return plain numbers for one case on the reference grid.
+
+        Returns:
+            `size` of the output, `centre` of it in the reference (indices), `rotation` (radians),
+            `scale`, `shear`, `flip` (-1 or 1), `translation` (mm) and `displacement` of the
+            control points (axes, *points), in mm along the array axes.
+        """
+        axes = len(grid.shape)
+        spacing = np.array(grid.spacing)
+        unit = np.ones(axes) if self.unit == "mm" else spacing
+        size = self._size(grid)
+        self.randomize(None)
+        active = 1.0 if self._do_transform else 0.0
+        room = [n - p for n, p in zip(grid.shape, size, strict=True)]
+        start = [
+            int(self.R.randint(0, free + 1))
+            if self.position == "random" and free > 0
+            else free // 2
+            for free in room
+        ]
+        angles = (axes * (axes - 1)) // 2
+        factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
+        flips = self.R.rand(axes) < 0.5
+        elastic = active * float(self.R.rand() < self.prob_elastic)
+        values = {
+            "rotation": active * self._uniform(self.rotation, angles, "rotation"),
+            "scale": np.exp(active * np.broadcast_to(factors, (axes,))),
+            "shear": active * self._uniform(self.shear, axes * (axes - 1), "shear"),
+            "flip": [
+                -1.0 if active and flips[axis] and axis in self._flipped(axes) else 1.0
+                for axis in range(axes)
+            ],
+            "translation": active * self._uniform(self.translation, axes, "translation") * unit,
+            "displacement": elastic * self._nodes(size, spacing, unit),
+        }
+        return {
+            "size": list(size),
+            "centre": [s + (p - 1) / 2 for s, p in zip(start, size, strict=True)],
+            **{name: np.asarray(value).tolist() for name, value in values.items()},
+        }
+
+    def apply(self, data: Mapping[Hashable, Any], parameters: Parameters) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with a draw applied to all keys.
+
+        Args:
+            data: The case.
+            parameters: What `draw` has returned, or what a tensor has recorded.
+
+        Raises:
+            GeometryError: If the keys do not lie on one grid (or, with `different_grids`, do not
+                overlap in the world); the message holds both geometries.
+        """
+        result = dict(data)
+        present = list(self.key_iterator(result, self.mode, self.padding, self.fill))
+        if not present:
+            return result
+        first = present[0][0]
+        grids = {key: _grid(key, data[key]) for key, *_ in present}
+        for key, *_ in present:
+            if not isinstance(data[key], MetaTensor) and isinstance(data[first], MetaTensor):
+                grids[key] = Grid(grids[key].shape, grids[first].affine)
+        pull = pull_of(parameters, grids[first])
+        to_key = {key: self._from_reference(first, key, grids) for key, *_ in present}
+        volumes = [
+            Volume(_plain(data[key]), mode, padding, float(fill), to_key[key])
+            for key, mode, padding, fill in present
+        ]
+        moved = resample(volumes, pull)
+        for (key, *_), values in zip(present, moved, strict=True):
+            to_own = to_key[key]
+            matrix = pull.matrix if to_own is None else to_own @ pull.matrix
+            result[key] = self._recorded(data[key], values, matrix, parameters, grids[first])
+        return result
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with the last draw undone, on the original grids.
+
+        The affine part is inverted exactly, the displacement to a few hundredths of a voxel. What
+        the patch did not hold is filled.
+        """
+        result = dict(data)
+        for key, mode, fill in self.key_iterator(result, self.mode, self.fill):
+            if not isinstance(result[key], MetaTensor):
+                raise InputError(f"{key!r} is not a MetaTensor; only those record what was done.")
+            moved = result[key].clone()
+            operation = self.pop_transform(moved)
+            recorded = operation[TraceKeys.EXTRA_INFO]
+            matrix = np.asarray(recorded["matrix"], dtype=float)
+            size = tuple(int(n) for n in operation[TraceKeys.ORIG_SIZE])
+            forward = Pull(
+                matrix,
+                tuple(moved.shape[1:]),
+                _displacement_in_voxels(recorded["parameters"], recorded["spacing"]),
+            )
+            volume = Volume(_plain(moved), mode, "zeros", float(fill))
+            [values] = resample([volume], Inverse(forward, size))
+            restored = MetaTensor(values).copy_meta_from(moved)
+            restored.affine = moved.affine @ _sized(np.linalg.inv(matrix), moved.affine)
+            result[key] = restored
+        return result
+
+    def _size(self, grid: Grid) -> tuple[int, ...]:
+        if self.patch_size is None:
+            return grid.shape
+        size = tuple(int(n) for n in ensure_tuple_rep(self.patch_size, len(grid.shape)))
+        return tuple(n if n > 0 else full for n, full in zip(size, grid.shape, strict=True))
+
+    def _flipped(self, axes: int) -> set[int]:
+        return {axis % axes for axis in self.flip_axes}
+
+    def _uniform(self, largest: PerAxis, count: int, name: str) -> Matrix:
+        signed: Matrix = self.R.uniform(-1.0, 1.0, count)
+        return signed * _per_axis(largest, count, name)
+
+    def _nodes(self, size: Sequence[int], spacing: Matrix, unit: Matrix) -> Matrix:
+        """Return displacements of the control points in mm, (axes, *points), free of folds."""
+        axes = len(size)
+        points = ensure_tuple_rep(self.control_points, axes)
+        extent = spacing * [max(n - 1, 1) for n in size]
+        if self.displacement is None:
+            apart = extent / (np.array(points) - 1)
+            sigma = _DEFAULT_DISPLACEMENT * apart.min() * np.ones(axes)
+        else:
+            sigma = _per_axis(self.displacement, axes, "displacement") * unit
+        column = (axes, *([1] * axes))
+        drawn = self.R.normal(size=(axes, *points)) * sigma.reshape(column)
+        return without_folds(drawn, extent.tolist())
+
+    def _from_reference(
+        self, first: Hashable, key: Hashable, grids: Mapping[Hashable, Grid]
+    ) -> Matrix | None:
+        reference, own = grids[first], grids[key]
+        try:
+            require_same_grid(reference, own, what=f"the entries {first!r} and {key!r}")
+        except GeometryError:
+            if not self.different_grids:
+                raise
+        else:
+            return None
+        lower, upper = own.corners.min(axis=0), own.corners.max(axis=0)
+        corners = reference.corners
+        if np.any(corners.max(axis=0) < lower) or np.any(corners.min(axis=0) > upper):
+            raise GeometryError(
+                f"the entries {first!r} and {key!r} do not overlap in the world: found "
+                f"{reference.describe()}, and {own.describe()}; check the header of both."
+            )
+        return index_mapping(own, reference).matrix.copy()
+
+    def _recorded(
+        self,
+        before: torch.Tensor,
+        values: torch.Tensor,
+        matrix: Matrix,
+        parameters: Parameters,
+        reference: Grid,
+    ) -> torch.Tensor:
+        if not isinstance(before, MetaTensor):
+            return values
+        after = MetaTensor(values).copy_meta_from(before)
+        after.affine = before.affine @ _sized(matrix, before.affine)
+        extra = {
+            "parameters": parameters,
+            "matrix": matrix.tolist(),
+            "spacing": list(reference.spacing),
+        }
+        size = tuple(before.shape[1:])
+        recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=extra)
+        return recorded
+
+
+class RandElasticd(RandSpatiald):
+    """Deform elastically only; the default is the recipe of the original U-Net.
+
+    3 x 3 control points with normal displacements of 10 pixels (Ronneberger, Fischer, Brox: U-Net,
+    2015), here interpolated by cubic B-splines; scaled down on images so small that it could fold.
+
+    Args:
+        keys: As in `RandSpatiald`, and so are the further options.
+        control_points: Points along each axis, at least 2.
+        displacement: Standard deviation of the displacement of each point, in `unit`.
+        unit: "voxels" or "mm".
+        options: Further options of `RandSpatiald`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        control_points: int | Sequence[int] = 3,
+        displacement: PerAxis | None = 10.0,
+        unit: str = "voxels",
+        **options: Any,
+    ) -> None:
+        options = {"rotation": 0.0, "scale": (1.0, 1.0), **options}
+        super().__init__(
+            keys,
+            control_points=control_points,
+            displacement=displacement,
+            unit=unit,
+            **options,
+        )
+
+
+class RandRotated(RandSpatiald):
+    """Rotate only.
+
+    Args:
+        keys: As in `RandSpatiald`, and so are the further options.
+        rotation: Largest angle in radians; in 3D one for all axes or one an axis.
+        options: Further options of `RandSpatiald`.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, *, rotation: PerAxis = math.pi / 12, **options: Any
+    ) -> None:
+        options = {"scale": (1.0, 1.0), "displacement": 0.0, **options}
+        super().__init__(keys, rotation=rotation, **options)
+
+
+def pull_of(parameters: Parameters, grid: Grid) -> Pull:
+    """Return the mapping of drawn parameters on a reference grid."""
+    axes = len(grid.shape)
+    spacing = np.array(grid.spacing)
+    scaling = np.diag(np.asarray(parameters["flip"]) * np.asarray(parameters["scale"]))
+    content = _rotation(parameters["rotation"], axes) @ _shear(parameters["shear"], axes) @ scaling
+    back = np.linalg.inv(content)
+    size = tuple(int(n) for n in parameters["size"])
+    linear = back * (spacing / spacing[:, None])
+    shift = (back @ np.asarray(parameters["translation"], dtype=float)) / spacing
+    matrix = np.eye(axes + 1)
+    matrix[:-1, :-1] = linear
+    matrix[:-1, -1] = (
+        np.asarray(parameters["centre"], dtype=float) - linear @ ((np.array(size) - 1) / 2) - shift
+    )
+    return Pull(matrix, size, _displacement_in_voxels(parameters, spacing))
+
+
+def _displacement_in_voxels(parameters: Parameters, spacing: Any) -> Matrix | None:
+    nodes = np.asarray(parameters["displacement"], dtype=float)
+    if not nodes.any():
+        return None
+    steps = np.asarray(spacing, dtype=float)
+    return np.asarray(nodes / steps.reshape(-1, *([1] * (nodes.ndim - 1))))
+
+
+def _rotation(angles: Sequence[float], axes: int) -> Matrix:
+    """Return the rotation of the content; see the module for its sign and order."""
+    planes = [(0, 1)] if axes == 2 else [(1, 2), (2, 0), (0, 1)]
+    matrix = np.eye(axes)
+    for angle, (first, second) in zip(angles, planes, strict=True):
+        turn = np.eye(axes)
+        cosine, sine = math.cos(float(angle)), math.sin(float(angle))
+        turn[first, first] = turn[second, second] = cosine
+        turn[second, first], turn[first, second] = sine, -sine
+        matrix = turn @ matrix
+    return matrix
+
+
+def _shear(factors: Sequence[float], axes: int) -> Matrix:
+    matrix = np.eye(axes)
+    for factor, (row, column) in zip(factors, itertools.permutations(range(axes), 2), strict=True):
+        matrix[row, column] = float(factor)
+    return matrix
+
+
+def _per_axis(values: PerAxis, count: int, name: str) -> Matrix:
+    given = np.asarray(values, dtype=float)
+    if given.ndim and given.shape != (count,):
+        raise InputError(
+            f"{name} has {given.size} numbers, {given.tolist()}; expected one number or {count}."
+        )
+    return np.broadcast_to(given, (count,))
+
+
+def _grid(key: Hashable, image: torch.Tensor) -> Grid:
+    if image.ndim not in (3, 4):
+        raise ShapeError(
+            f"{key!r} has the shape {tuple(image.shape)}; expected (channels, x, y) or "
+            "(channels, x, y, z)."
+        )
+    if isinstance(image, MetaTensor):
+        return grid_of(image)
+    return Grid(tuple(image.shape[1:]), Affine(np.eye(image.ndim)))
+
+
+def _plain(image: torch.Tensor) -> torch.Tensor:
+    return image.as_tensor() if isinstance(image, MetaTensor) else image
+
+
+def _sized(matrix: Matrix, like: torch.Tensor) -> torch.Tensor:
+    """Return the matrix with as many axes as an affine: a 2D image may carry a 3D affine."""
+    result = torch.eye(len(like), dtype=like.dtype, device=like.device)
+    axes = len(matrix) - 1
+    values = torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
+    result[:axes, :axes] = values[:-1, :-1]
+    result[:axes, -1] = values[:-1, -1]
+    return result
