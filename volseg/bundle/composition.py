@@ -145,6 +145,7 @@ def compose(composition: Composition) -> dict[str, str]:
             recipe.preparation,
             f"{images}_restored",
             recipe.label_reading,
+            "transforms/check_labels",
             *recipe.training,
             "transforms/augmentation",
             "training/loop",
@@ -158,7 +159,12 @@ def compose(composition: Composition) -> dict[str, str]:
             recipe.cleaning,
             "inference/segment",
         ),
-        "evaluate.yaml": _joined("inference/evaluate", recipe.label_reading, "inference/metrics"),
+        "evaluate.yaml": _joined(
+            "inference/evaluate",
+            recipe.label_reading,
+            "transforms/check_labels",
+            "inference/metrics",
+        ),
     }
     _require_values(composition, texts)
     classes = "background, " + ", ".join(composition.labels)

@@ -4,6 +4,7 @@ from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
 from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
+from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
 from volseg.io.meta_tensor import affine_of, grid_of
 from volseg.io.read import read_image
@@ -11,6 +12,7 @@ from volseg.io.write import write_image, write_segmentation
 
 __all__ = [
     "SUFFIXES",
+    "CheckLabelsd",
     "ImageDescription",
     "ReadImaged",
     "WriteSegmentationd",

@@ -17,7 +17,8 @@ from volseg.atomic import replacing
 from volseg.bundle import Bundle, build_label_reading, open_bundle
 from volseg.data import fold_cases, hash_files, read_datalist
 from volseg.evaluation import Evaluation, evaluate_case
-from volseg.geometry import Affine
+from volseg.geometry import Affine, require_same_grid
+from volseg.io import grid_of
 from volseg.segmenter import Segmenter
 
 
@@ -49,6 +50,8 @@ def measure_bundle(
     for done, case in enumerate(cases, start=1):
         reference = label_reading({"label": case["label"]})["label"]
         prediction = segmenter.segment(case["image"])
+        what = f"the image {case['image']} and its label {case['label']}"
+        require_same_grid(grid_of(prediction), grid_of(reference), what=what)
         rows += evaluate_case(
             prediction.numpy()[0],
             np.rint(reference.numpy()[0]).astype(np.uint8),

@@ -1,0 +1,53 @@
+"""A label from another grid, or with other values than the classes, never trains."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from volseg.errors import GeometryError, InputError
+from volseg.training import measure_bundle, train_bundle
+
+
+def replace_label(data, change):
+    path = data / "labels" / "ball1.nii.gz"
+    stored = nib.load(path)
+    values, affine = change(np.asarray(stored.dataobj).copy(), stored.affine.copy())
+    nib.save(nib.Nifti1Image(values, affine), path)
+
+
+def shifted(values, affine):
+    affine[0, 3] += 15
+    return values, affine
+
+
+def mirrored(values, affine):
+    return values, affine @ np.diag([-1.0, 1, 1, 1])
+
+
+def third_class(values, affine):
+    values[0, 0, 0] = 3
+    return values, affine
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "sentence"),
+    [
+        (shifted, GeometryError, "ball1.*same grid.*15 mm apart"),
+        (mirrored, GeometryError, "ball1.*same grid"),
+        (third_class, InputError, r"ball1.nii.gz holds 3; expected whole numbers from 0 to 2"),
+    ],
+)
+def test_training_refuses_it_and_names_the_file(tiny_bundle, tmp_path, change, error, sentence):
+    data = tiny_bundle.parent / "data"
+    replace_label(data, change)
+    with pytest.raises(error, match=sentence):
+        train_bundle(tiny_bundle, data, tmp_path / "trained", epochs=1)
+
+
+def test_measuring_refuses_a_label_on_another_grid(tiny_bundle):
+    data = tiny_bundle.parent / "data"
+    replace_label(data, shifted)
+    with pytest.raises(GeometryError, match="ball1.*same grid"):
+        measure_bundle(tiny_bundle, data, fold=1)
