@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from volseg.errors import ShapeError
+from volseg.errors import InputError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,31 @@ def require_divisible_sides(
         f"{divisor if isinstance(divisor, int) else _product(divisors)}{more}, got "
         f"{_product(sides)}: pad the input to {_product(padded)}."
     )
+
+
+def sizes_per_stage(
+    option: str, values: Sequence[int | Sequence[int]], stages: int, spatial_dims: int
+) -> list[tuple[int, ...]]:
+    """Return one size an axis for each stage; a single number stands for every axis.
+
+    Args:
+        option: Name of the option and its network, for the message.
+        values: One number, or one an axis, for each stage.
+        stages: Number of stages.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        InputError: A stage or an axis lacks its size, or a size is below 1.
+    """
+    sizes = [
+        (value,) * spatial_dims if isinstance(value, int) else tuple(value) for value in values
+    ]
+    if len(sizes) != stages or any(len(size) != spatial_dims or min(size) < 1 for size in sizes):
+        raise InputError(
+            f"{option} must hold, for each of {stages} stages, a number or {spatial_dims} numbers "
+            f"of at least 1, got {list(values)}."
+        )
+    return sizes
 
 
 def _product(sides: Sequence[int]) -> str:

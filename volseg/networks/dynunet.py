@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from volseg.errors import InputError, UnknownNameError
 from volseg.networks.blocks import require_spatial_dims
-from volseg.networks.contract import NetworkSpec, require_divisible_sides
+from volseg.networks.contract import NetworkSpec, require_divisible_sides, sizes_per_stage
 
 _NORMS = {"instance": ("instance", {"affine": True}), "batch": ("batch", {})}
 _ACTIVATIONS = {
@@ -24,21 +24,6 @@ _ACTIVATIONS = {
     "prelu": ("prelu", {}),
     "gelu": ("gelu", {}),
 }
-
-
-def _sizes_per_stage(
-    option: str, values: Sequence[int | Sequence[int]], stages: int, spatial_dims: int
-) -> list[tuple[int, ...]]:
-    """Return one size an axis for each stage; a single number stands for every axis."""
-    sizes = [
-        (value,) * spatial_dims if isinstance(value, int) else tuple(value) for value in values
-    ]
-    if len(sizes) != stages or any(len(size) != spatial_dims or min(size) < 1 for size in sizes):
-        raise InputError(
-            f"{option} of dynunet must hold, for each of {stages} stages, a number or "
-            f"{spatial_dims} numbers of at least 1, got {list(values)}."
-        )
-    return sizes
 
 
 class DynUNet(nn.Module):
@@ -94,11 +79,11 @@ class DynUNet(nn.Module):
             raise UnknownNameError("norm of dynunet", norm, _NORMS)
         if activation not in _ACTIVATIONS:
             raise UnknownNameError("activation of dynunet", activation, _ACTIVATIONS)
-        kernels = _sizes_per_stage(
-            "kernel_sizes", kernel_sizes or [3] * stages, stages, spatial_dims
+        kernels = sizes_per_stage(
+            "kernel_sizes of dynunet", kernel_sizes or [3] * stages, stages, spatial_dims
         )
-        steps = _sizes_per_stage(
-            "strides", strides or [1] + [2] * (stages - 1), stages, spatial_dims
+        steps = sizes_per_stage(
+            "strides of dynunet", strides or [1] + [2] * (stages - 1), stages, spatial_dims
         )
         # MONAI pads for odd kernels that leave out no voxel between two of their steps.
         pairs = zip(sum(kernels, ()), sum(steps, ()), strict=True)

@@ -23,7 +23,7 @@ from volseg.networks.blocks import (
     norm_layer,
     require_spatial_dims,
 )
-from volseg.networks.contract import NetworkSpec, require_divisible_sides
+from volseg.networks.contract import NetworkSpec, require_divisible_sides, sizes_per_stage
 
 # One number an axis. Torch types the sizes of its 2D and 3D layers apart, hence no tuple here.
 _Sizes = Any
@@ -134,21 +134,6 @@ class _Up(nn.Module):
         return features
 
 
-def _sizes_per_stage(
-    option: str, values: Sequence[int | Sequence[int]], stages: int, spatial_dims: int
-) -> list[tuple[int, ...]]:
-    """Return one size an axis for each stage; a single number stands for every axis."""
-    sizes = [
-        (value,) * spatial_dims if isinstance(value, int) else tuple(value) for value in values
-    ]
-    if len(sizes) != stages or any(len(size) != spatial_dims or min(size) < 1 for size in sizes):
-        raise InputError(
-            f"{option} of resencunet must hold, for each of {stages} stages, a number or "
-            f"{spatial_dims} numbers of at least 1, got {list(values)}."
-        )
-    return sizes
-
-
 class ResEncUNet(nn.Module):
     """Residual encoder U-Net; sides must be multiples of the product of the strides.
 
@@ -196,11 +181,11 @@ class ResEncUNet(nn.Module):
                 f"one decoder convolution, got channels={list(channels)}, blocks={list(blocks)} "
                 f"and decoder_convolutions={decoder_convolutions}."
             )
-        kernels = _sizes_per_stage(
-            "kernel_sizes", kernel_sizes or [3] * stages, stages, spatial_dims
+        kernels = sizes_per_stage(
+            "kernel_sizes of resencunet", kernel_sizes or [3] * stages, stages, spatial_dims
         )
-        steps = _sizes_per_stage(
-            "strides", strides or [1] + [2] * (stages - 1), stages, spatial_dims
+        steps = sizes_per_stage(
+            "strides of resencunet", strides or [1] + [2] * (stages - 1), stages, spatial_dims
         )
         if any(side % 2 == 0 for kernel in kernels for side in kernel) or max(steps[0]) > 1:
             raise InputError(
