@@ -154,7 +154,7 @@ def test_classes_need_names_of_their_own(labels, sentence):
         {"epochs": 1.5},
         {"resume": 1},
         {"spacing": [1, 1, "$1"]},
-        {"crop_ratios": 3},
+        {"class_ratios": 3},
     ],
 )
 def test_values_of_another_kind_are_refused(values):
@@ -165,11 +165,11 @@ def test_values_of_another_kind_are_refused(values):
 
 @pytest.mark.parametrize("value", [1e-5, 2e-4, 1e16, 3, 0.25])
 def test_numbers_are_read_back_as_they_were_given(value):
-    values = {"learning_rate": value, "crop_ratios": [1, 2], "single_objects": None}
+    values = {"learning_rate": value, "class_ratios": [1, 2], "single_objects": None}
     composition = Composition(network="unet", recipe="mr", labels=("liver",), values=values)
     train = yaml.safe_load(compose(composition)["train.yaml"])
     assert train["learning_rate"] == value
-    assert train["crop_ratios"] == [1, 2]
+    assert train["class_ratios"] == [1, 2]
 
 
 @pytest.mark.parametrize(("network", "reason"), [("unet2015", "valid"), ("wnet", "of its own")])

@@ -87,7 +87,7 @@ def test_pictures_are_listed_trained_measured_and_segmented(tmp_path, recipe, la
                 "patch": [32, 32],
                 "epochs": 12,
                 "batch_size": 1,
-                "crops": 2,
+                "patches": 2,
                 "val_interval": 12,
                 "workers": 0,
             },

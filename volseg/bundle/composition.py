@@ -25,7 +25,7 @@ _ENTRY = re.compile(
     r"^(?P<name>[a-z_]+): (?P<value>[^#\s][^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE
 )
 # What a run sets itself, and what the labels decide.
-_NOT_VALUES = {"bundle_root", "classes", "fold", "handlers", "initialize"}
+_NOT_VALUES = {"bundle_root", "classes", "fold", "handlers", "initialize", "label_preparation"}
 _COMMENT_COLUMN = 41
 _SPATIAL_DIMS = {"volumes": 3, "pictures": 2}
 

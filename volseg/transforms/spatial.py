@@ -22,15 +22,17 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform
 from monai.utils import TraceKeys, ensure_tuple_rep
 
-from volseg.errors import GeometryError, InputError, ShapeError
+from volseg.errors import GeometryError, InputError, ShapeError, UnknownNameError
 from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
 from volseg.io import grid_of
 from volseg.transforms.displacement import Matrix, without_folds
 from volseg.transforms.mapping import Inverse, Pull
+from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
 
 Parameters = dict[str, Any]
 PerAxis = float | Sequence[float]
+POSITIONS = ("random", "middle", "classes")
 
 # Of the distance of two control points: the default standard deviation of a displacement.
 _DEFAULT_DISPLACEMENT = 0.08
@@ -47,7 +49,12 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             is the reference: its voxel size is that of the output, its axes those of the angles.
         patch_size: Spatial size of the output in voxels; that of the reference without it. Only
             these voxels are computed.
-        position: Where the patch lies: "random" (anywhere inside) or "middle".
+        position: Where the patch lies: "random" (anywhere inside), "middle", or "classes" (a class
+            is drawn, then one of its voxels for the middle of the patch).
+        label_key: Label map that "classes" looks at, on the grid of the reference.
+        classes: Number of classes with the background, for "classes".
+        class_ratios: How often each class is drawn, the background first; equally without it. What
+            a case lacks is not drawn.
         prob: How often anything but cropping is done.
         rotation: Largest angle in radians; in 3D one for all axes or one an axis.
         scale: Smallest and largest factor, drawn log-uniformly; above 1 enlarges the content.
@@ -80,6 +87,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         *,
         patch_size: int | Sequence[int] | None = None,
         position: str = "random",
+        label_key: Hashable | None = None,
+        classes: int | None = None,
+        class_ratios: Sequence[float] | None = None,
         prob: float = 1.0,
         rotation: PerAxis = 0.35,
         scale: Sequence[float] = (0.8, 1.25),
@@ -99,8 +109,8 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        if position not in ("random", "middle"):
-            raise InputError(f"the position is {position!r}; expected 'random' or 'middle'.")
+        if position not in POSITIONS:
+            raise UnknownNameError("position", position, POSITIONS)
         if unit not in ("mm", "voxels"):
             raise InputError(f"the unit is {unit!r}; expected 'mm' or 'voxels'.")
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
@@ -116,6 +126,8 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             raise InputError(f"the shear is {shear}; expected at least 0 and less than 0.5.")
         self.patch_size = patch_size
         self.position = position
+        self.label_key = label_key
+        self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
         self.rotation = rotation
         self.scale = (float(scale[0]), float(scale[1]))
         self.scale_per_axis = scale_per_axis
@@ -134,11 +146,15 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with one new draw applied to all keys."""
         for key in self.key_iterator(dict(data)):
-            return self.apply(data, self.draw(_grid(key, data[key])))
+            return self.apply(data, self.draw(_grid(key, data[key]), self._labels(data)))
         return dict(data)
 
-    def draw(self, grid: Grid) -> Parameters:
-        """Return plain numbers for one case on the reference grid.
+    def draw(self, grid: Grid, labels: torch.Tensor | None = None) -> Parameters:
+        """Return plain numbers for one case.
+
+        Args:
+            grid: The reference grid.
+            labels: Label map (1, x, y) or (1, x, y, z) on it, for the position "classes".
 
         Returns:
             `size` of the output, `centre` of it in the reference (indices), `rotation` (radians),
@@ -151,13 +167,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         size = self._size(grid)
         self.randomize(None)
         active = 1.0 if self._do_transform else 0.0
-        room = [n - p for n, p in zip(grid.shape, size, strict=True)]
-        start = [
-            int(self.R.randint(0, free + 1))
-            if self.position == "random" and free > 0
-            else free // 2
-            for free in room
-        ]
+        start = self._start(grid.shape, size, labels)
         angles = (axes * (axes - 1)) // 2
         factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
         flips = self.R.rand(axes) < 0.5
@@ -238,6 +248,39 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             restored.affine = moved.affine @ _sized(np.linalg.inv(matrix), moved.affine)
             result[key] = restored
         return result
+
+    def _start(
+        self, shape: Sequence[int], size: Sequence[int], labels: torch.Tensor | None
+    ) -> list[int]:
+        """Return the first voxel of the patch, which stays inside where it fits."""
+        room = [n - p for n, p in zip(shape, size, strict=True)]
+        start = [free // 2 for free in room]
+        if self.position == "random":
+            start = [int(self.R.randint(0, free + 1)) if free > 0 else free // 2 for free in room]
+        elif self.class_ratios is not None and labels is not None:
+            voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R)
+            start = [
+                min(max(at - length // 2, 0), free) if free > 0 else free // 2
+                for at, length, free in zip(voxel, size, room, strict=True)
+            ]
+        return start
+
+    def _labels(self, data: Mapping[Hashable, Any]) -> torch.Tensor | None:
+        if self.position != "classes":
+            return None
+        if self.label_key not in data:
+            raise InputError(
+                f"the position 'classes' looks at {self.label_key!r}, which the case lacks; it has "
+                f"{sorted(map(str, data))}."
+            )
+        labels = _plain(data[self.label_key])
+        reference = next(data[key] for key in self.key_iterator(dict(data)))
+        if labels.shape[1:] != reference.shape[1:]:
+            raise ShapeError(
+                f"{self.label_key!r} has the shape {tuple(labels.shape)} and the reference "
+                f"{tuple(reference.shape)}; expected one grid for the position 'classes'."
+            )
+        return labels
 
     def _size(self, grid: Grid) -> tuple[int, ...]:
         if self.patch_size is None:

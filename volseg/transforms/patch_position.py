@@ -1,0 +1,55 @@
+"""Where a patch is cut so that small structures are met as often as large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from volseg.errors import InputError
+
+
+def ratios_of(ratios: Sequence[float] | None, classes: int | None) -> tuple[float, ...]:
+    """Return how often each class is drawn, checked.
+
+    Args:
+        ratios: One number a class, the background first; equal ones without it.
+        classes: Number of classes with the background.
+
+    Raises:
+        InputError: Both are missing or do not fit, or a ratio is negative or all are 0.
+    """
+    if ratios is None and classes is not None and classes > 0:
+        return (1.0,) * classes
+    found = () if ratios is None else tuple(float(ratio) for ratio in ratios)
+    if not found or min(found) < 0 or max(found) == 0 or classes not in (None, len(found)):
+        raise InputError(
+            f"classes is {classes} and class_ratios is {ratios}; expected the number of classes "
+            "with the background, or a ratio of at least 0 for each of them, not all of them 0."
+        )
+    return found
+
+
+def voxel_of_a_class(
+    labels: torch.Tensor, ratios: Sequence[float], random: np.random.RandomState
+) -> tuple[int, ...]:
+    """Return the index of a random voxel of a random class.
+
+    Classes without a voxel are passed over; where no class is left, any voxel is returned.
+
+    Args:
+        labels: Classes, `(x, y)` or `(x, y, z)`.
+        ratios: How often each class is drawn, the background first.
+        random: What draws.
+    """
+    values = labels.detach().cpu().numpy()
+    weights = np.asarray(ratios, dtype=float)
+    while weights.sum() > 0:
+        drawn = int(random.choice(len(weights), p=weights / weights.sum()))
+        found = np.flatnonzero(values == drawn)
+        if found.size:
+            flat = found[random.randint(found.size)]
+            return tuple(int(i) for i in np.unravel_index(flat, values.shape))
+        weights[drawn] = 0
+    return tuple(int(random.randint(n)) for n in values.shape)
