@@ -61,6 +61,16 @@ def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)
     assert states[0].epoch == 3
     assert torch.load(checkpoint, weights_only=True)["epoch"] == 4
+    # The run that was stopped gives the weights of one that was not, bit for bit.
+    train_bundle(tiny_bundle, data, tmp_path / "whole", epochs=4)
+    weights = [
+        torch.load(tmp_path / run / "models" / "model.pt", weights_only=True)
+        for run in ("t", "whole")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    with pytest.raises(BundleError, match="a run of 4 epochs, but 5 were asked for"):
+        train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
     # Asked once more, there is nothing left to train.
     states.clear()
     train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)

@@ -8,12 +8,16 @@ from volseg.data.datalist import (
     read_datalist,
     write_datalist,
 )
+from volseg.data.draws import CachedDraws, Draw, RandomDraws
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
 from volseg.data.listing import list_cases
 
 __all__ = [
+    "CachedDraws",
     "Case",
+    "Draw",
+    "RandomDraws",
     "fold_cases",
     "grouped_folds",
     "hash_files",

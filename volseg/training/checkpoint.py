@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from volseg.atomic import replacing
-from volseg.errors import BundleError
+from volseg.errors import BundleError, VolsegError
 from volseg.networks import save_weights
 
 _log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class CheckpointEveryEpoch:
         state = {
             "objects": {name: value.state_dict() for name, value in self.objects.items()},
             "epoch": engine.state.epoch,
+            "epochs": engine.state.max_epochs,
             "iteration": engine.state.iteration,
             "random": torch.get_rng_state(),
             "seconds": self._seconds + time.monotonic() - self._since,
@@ -88,15 +89,26 @@ class CheckpointEveryEpoch:
             return
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self._require_same_length(int(state["epochs"]), engine)
             for name, value in self.objects.items():
                 value.load_state_dict(state["objects"][name])
             torch.set_rng_state(state["random"])
             self._seconds = float(state["seconds"])
             engine.state.epoch = state["epoch"]
             engine.state.iteration = state["iteration"]
+        except VolsegError:
+            raise
         except Exception as error:
             raise BundleError(
                 f"training cannot go on from {self.checkpoint} ({type(error).__name__}: {error}): "
                 "it is damaged or belongs to another configuration; move it away to start anew."
             ) from error
         _log.info("going on after epoch %d of %s", engine.state.epoch, self.checkpoint)
+
+    def _require_same_length(self, epochs: int, engine: Engine) -> None:
+        if epochs != engine.state.max_epochs:
+            raise BundleError(
+                f"{self.checkpoint} is of a run of {epochs} epochs, but {engine.state.max_epochs} "
+                "were asked for, and the learning rate follows a plan for all of them: ask for "
+                f"{epochs}, or train anew into another folder."
+            )

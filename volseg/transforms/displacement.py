@@ -7,6 +7,7 @@ matrix product of the node values, one matrix an axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,9 +39,15 @@ def node_weights(size: int, nodes: int) -> Matrix:
 def coefficients_of(values: Matrix) -> Matrix:
     """Return the B-spline coefficients of node values (components, *nodes)."""
     for axis in range(1, values.ndim):
-        matrix = spline_coefficients(values.shape[axis])
-        values = np.moveaxis(np.tensordot(matrix, values, axes=(1, axis)), 0, axis)
+        values = along_axis(spline_coefficients(values.shape[axis]), values, axis)
     return values
+
+
+def along_axis(matrix: Matrix, values: Matrix, axis: int) -> Matrix:
+    """Return the values with each line along an axis multiplied by a matrix (new, old)."""
+    before, after = values.shape[:axis], values.shape[axis + 1 :]
+    lines = values.reshape(math.prod(before), values.shape[axis], math.prod(after))
+    return (matrix @ lines).reshape(*before, len(matrix), *after)
 
 
 def largest_displacement(values: Matrix) -> Matrix:
@@ -71,7 +78,7 @@ def fold_bound(values: Matrix, extent: Sequence[float]) -> float:
             basis = _basis(positions, nodes, slope=axis == derived) @ spline_coefficients(nodes)
             if axis == derived:
                 basis = basis * ((nodes - 1) / length)
-            slope = np.moveaxis(np.tensordot(basis, slope, axes=(1, axis + 1)), 0, axis + 1)
+            slope = along_axis(basis, slope, axis + 1)
         rows = rows + np.abs(slope)
     return float(rows.max())
 

@@ -17,6 +17,7 @@ import torch
 
 from volseg.transforms.displacement import (
     Matrix,
+    along_axis,
     largest_displacement,
     node_weights,
 )
@@ -91,8 +92,7 @@ class Pull:
         if self.nodes is not None:
             values = np.tensordot(linear, self.nodes, axes=1)
             for axis, size in enumerate(first, start=1):
-                weights = node_weights(size, values.shape[axis])
-                values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+                values = along_axis(node_weights(size, values.shape[axis]), values, axis)
             factors.append(values)
         return np.concatenate(factors, axis=-1)
 
@@ -128,8 +128,7 @@ class Inverse:
             return
         values = self.forward.nodes
         for axis, size in enumerate(self.forward.size, start=1):
-            weights = node_weights(size, values.shape[axis])
-            values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+            values = along_axis(node_weights(size, values.shape[axis]), values, axis)
         field = torch.as_tensor(values, dtype=torch.float32, device=device)
         for rows, target in slabs:
             yield rows, _fixed_point(target, field)
@@ -141,9 +140,10 @@ class Inverse:
 def _fixed_point(target: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
     """Return o with o + field(o) = target; field is (axes, *size), read linearly."""
     source = Source.prepare(field, mode="linear", padding="border")
-    found = target.clone()
+    found, displaced = target.clone(), torch.empty_like(target)
     for _ in range(_MOST_STEPS):
-        improved = target - source.sample(found)
+        source.sample(found, displaced)
+        improved = target - displaced
         step = float((improved - found).abs().max())
         found = improved
         if step < _STEP_TOLERANCE:

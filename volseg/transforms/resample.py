@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,20 +66,50 @@ def resample(volumes: Sequence[Volume], mapping: Mapping) -> list[torch.Tensor]:
         for volume in volumes
     ]
     device = volumes[0].values.device
+    plane = math.prod(mapping.size[1:])
     results = [
-        torch.empty((len(source.values), *mapping.size), dtype=source.values.dtype, device=device)
+        torch.empty(
+            (len(source.values), plane * mapping.size[0]),
+            dtype=source.values.dtype,
+            device=device,
+        )
         for source in sources
     ]
-    voxels = _VOXELS_ON_CPU if device.type == "cpu" else _VOXELS_ELSEWHERE
-    for rows, indices in mapping.slabs(device, voxels):
+
+    def fill(rows: slice, indices: torch.Tensor) -> None:
         for volume, source, result in zip(volumes, sources, results, strict=True):
             own = indices
             if volume.from_reference is not None:
                 matrix = torch.as_tensor(volume.from_reference, dtype=indices.dtype, device=device)
                 own = torch.addmm(matrix[:-1, -1:], matrix[:-1, :-1], indices)
-            target = result[:, rows]
-            target.copy_(source.sample(own).view(target.shape))
-    return results
+            start = rows.start * plane
+            source.sample(own, result[:, start : start + own.shape[1]])
+
+    if device.type == "cpu":
+        _in_threads(fill, mapping.slabs(device, _VOXELS_ON_CPU))
+    else:
+        for rows, indices in mapping.slabs(device, _VOXELS_ELSEWHERE):
+            fill(rows, indices)
+    return [result.view(-1, *mapping.size) for result in results]
+
+
+def _in_threads(
+    fill: Callable[[slice, torch.Tensor], None], slabs: Iterator[tuple[slice, torch.Tensor]]
+) -> None:
+    """Fill slabs side by side, in as many threads as torch may use; a few are held at once."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for rows, indices in slabs:
+            fill(rows, indices)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        running: deque[Future[None]] = deque()
+        for rows, indices in slabs:
+            running.append(pool.submit(fill, rows, indices))
+            if len(running) > threads:
+                running.popleft().result()
+        for future in running:
+            future.result()
 
 
 def _bounds_in(volume: Volume, bounds: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from volseg.errors import UnknownNameError
+from volseg.transforms import compiled_sampling
 from volseg.transforms.displacement import Matrix, spline_coefficients
 
 MODES = ("nearest", "linear", "cubic", "classes")
@@ -23,6 +25,7 @@ PADDINGS = ("zeros", "border", "reflection")
 # it is below 1e-9 of its value, so that a part of a volume can be filtered on its own.
 _CUBIC_REACH = 16
 _RING = 2
+_UNSIGNED = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,34 @@ class Source:
             fill=fill,
         )
 
-    def sample(self, indices: torch.Tensor) -> torch.Tensor:
-        """Return (channels, voxels) at indices (axes, voxels) of the whole volume."""
+    def sample(self, indices: torch.Tensor, result: torch.Tensor) -> None:
+        """Write (channels, voxels) at indices (axes, voxels) of the whole volume into a result."""
+        if indices.device.type == "cpu" and self.values.element_size() <= 8:
+            self._sample_compiled(indices, result)
+        else:
+            result.copy_(self.sample_by_tensors(indices))
+
+    def _sample_compiled(self, indices: torch.Tensor, result: torch.Tensor) -> None:
+        values, target = self.values, result
+        if self.mode in ("nearest", "classes"):  # only moved or compared, whatever they mean
+            unsigned = _UNSIGNED[values.element_size()]
+            values, target = values.view(unsigned), target.view(unsigned)
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape))]
+        limits = np.array([self.offset, self.lower, self.upper], dtype=np.float32).T
+        arguments: list[Any] = [
+            values.numpy(),
+            np.array(strides, dtype=np.uint64),
+            indices.numpy(),
+            np.ascontiguousarray(limits),
+            np.array(self.mirrored, dtype=np.int64),
+        ]
+        if self.mode == "cubic":
+            last = [] if self.outside is None else [n - 0.5 for n in self.outside]
+            arguments += [np.array(last, dtype=np.float32), np.float32(self.fill)]
+        getattr(compiled_sampling, self.mode)(*arguments, target.numpy())
+
+    def sample_by_tensors(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return (channels, voxels) at the indices by tensor operations, on any device."""
         inside = indices.clone()
         for axis, n in enumerate(self.mirrored):
             if n:

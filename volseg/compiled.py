@@ -1,0 +1,26 @@
+"""Loops over voxels that no library offers, compiled to machine code on first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function compiled by numba, without the interpreter's lock while it runs.
+
+    The machine code is kept beside the source or in the user's cache folder, so that it is made
+    once on a machine; where neither can be written it is made in each process. Threads are the
+    caller's: numba's own pools do not survive the fork of a data loader's workers.
+    """
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a part of compiled functions that becomes part of their code."""
+    return numba.njit(inline="always", error_model="numpy")(function)  # type: ignore[no-any-return]

@@ -1,0 +1,87 @@
+"""Which cases are drawn in an epoch, and the seed of every draw.
+
+A draw carries the seed of all that is random about it. What comes of it then depends on the seed
+of the run, the epoch and its place in it, and on nothing else: not on the number of processes that
+prepare batches, nor on whether the run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.data import CacheDataset
+from monai.transforms import Randomizable
+from torch.utils.data import Sampler
+
+from volseg.errors import InputError
+
+
+class Draw(NamedTuple):
+    """One case, to be augmented with one seed."""
+
+    case: int
+    seed: int
+
+
+class RandomDraws(Sampler[Draw]):
+    """Draw every case equally often an epoch, in random order, each time with a seed of its own.
+
+    Its state is the number of epochs begun: keep it in the checkpoint.
+
+    Args:
+        cases: What is drawn from.
+        times: How often each case is drawn in an epoch.
+        seed: Of the run.
+
+    Raises:
+        InputError: There is no case, or none is to be drawn.
+    """
+
+    def __init__(self, cases: Sized, *, times: int = 1, seed: int = 0) -> None:
+        if len(cases) < 1 or times < 1:
+            raise InputError(
+                f"{len(cases)} cases are to be drawn {times} times an epoch; expected at least "
+                "one case, and at least once."
+            )
+        self._cases = len(cases)
+        self._times = times
+        self._seed = seed
+        self._epochs = 0
+
+    def __len__(self) -> int:
+        """Return the number of draws in an epoch."""
+        return self._cases * self._times
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Begin the next epoch."""
+        random = np.random.default_rng((self._seed, self._epochs))
+        self._epochs += 1
+        # Every case is met once before any is met again.
+        order = np.concatenate([random.permutation(self._cases) for _ in range(self._times)])
+        seeds = random.integers(2**32, size=len(order))
+        return iter([Draw(int(i), int(s)) for i, s in zip(order, seeds, strict=True)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many epochs have begun."""
+        return {"epochs": self._epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after as many epochs."""
+        self._epochs = int(state_dict["epochs"])
+
+
+class CachedDraws(CacheDataset):
+    """MONAI's `CacheDataset` for `RandomDraws`: random transforms start from the seed of a draw.
+
+    Plain indices work as in MONAI.
+    """
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the case of a draw."""
+        if not isinstance(index, Draw):
+            return super().__getitem__(index)
+        if isinstance(self.transform, Randomizable):
+            self.transform.set_random_state(seed=index.seed)
+        return self._transform(index.case)
