@@ -8,6 +8,7 @@ from volseg.errors import UnknownNameError
 from volseg.transforms import Volume, resample
 from volseg.transforms.displacement import node_weights
 from volseg.transforms.mapping import Inverse, Pull
+from volseg.transforms.sampling import Source
 
 RANDOM = np.random.default_rng(7)
 SHAPES = [(23, 17), (14, 11, 9)]
@@ -198,3 +199,35 @@ def test_unknown_names():
         resample([Volume(torch.zeros(1, 2, 2), "bilinear")], Pull(np.eye(3), (2, 2)))
     with pytest.raises(UnknownNameError, match="padding mode 'reflect'"):
         resample([Volume(torch.zeros(1, 2, 2), "linear", "reflect")], Pull(np.eye(3), (2, 2)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic", "classes"])
+def test_compiled_loops_give_what_tensor_operations_give(shape, padding, mode):
+    """The two routes were written apart: one for processors, one for any other device."""
+    values = torch.from_numpy(RANDOM.normal(size=(2, *shape)).astype(np.float32))
+    if mode in ("nearest", "classes"):
+        values = torch.from_numpy(RANDOM.integers(0, 4, (2, *shape)).astype(np.int16))
+    source = Source.prepare(values, mode=mode, padding=padding, fill=3)
+    # Some of the 5,000 positions lie far outside.
+    at = RANDOM.uniform(-0.7, 1.7, (len(shape), 5000)) * np.reshape(shape, (-1, 1))
+    indices = torch.from_numpy(at.astype(np.float32))
+    found = torch.empty(2, 5000, dtype=values.dtype)
+    source.sample(indices, found)
+    torch.testing.assert_close(found, source.sample_by_tensors(indices), atol=1e-5, rtol=0)
+
+
+def test_the_number_of_threads_does_not_matter():
+    image = torch.from_numpy(RANDOM.normal(size=(1, 70, 50, 40)).astype(np.float32))
+    pull = mapping((70, 50, 40))
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(resample([Volume(image)], pull)[0])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader, MetaTensor
-from monai.transforms import Compose, Invertd
+from monai.transforms import Compose, Invertd, Orientationd
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.transforms import RandElasticd, RandRotated, RandSpatiald
@@ -412,3 +412,20 @@ def test_impossible_options(options, message):
 def test_a_wrong_number_of_angles():
     with pytest.raises(InputError, match="rotation has 2 numbers.*expected one number or 3"):
         RandSpatiald("image", rotation=[0.1, 0.2])({"image": volume(smooth((5, 5, 5)))})
+
+
+def test_in_a_lazy_composition_what_is_pending_comes_first():
+    image = volume(smooth((12, 10, 8)), spacing=(1.0, 1.0, 2.0))
+    results = []
+    for lazy in (False, True):
+        composed = Compose(
+            [
+                Orientationd("image", axcodes="PIL", labels=None),
+                RandSpatiald("image", patch_size=6),
+            ],
+            lazy=lazy,
+        ).set_random_state(0)
+        results.append(composed({"image": image.clone()})["image"])
+    assert not results[1].pending_operations
+    torch.testing.assert_close(results[0].as_tensor(), results[1].as_tensor())
+    torch.testing.assert_close(results[0].affine, results[1].affine)
