@@ -38,6 +38,7 @@ ALLOWED_TARGETS = frozenset(
         "volseg.postprocess.RemoveSmallComponentsd",
         "volseg.transforms.BorderWeightMapd",
         "volseg.transforms.CorrectBiasFieldd",
+        "volseg.transforms.Regridd",
         "volseg.transforms.StandardizeIntensityd",
     }
 )

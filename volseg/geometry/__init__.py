@@ -8,16 +8,20 @@ from volseg.geometry.orientation import (
     parse_orientation,
     reorientation,
 )
+from volseg.geometry.parallel_grids import AxisSampling, parallel_grid, relate_grids
 from volseg.geometry.slice_stack import SliceStack, stack_slices
 
 __all__ = [
     "Affine",
+    "AxisSampling",
     "Grid",
     "Reorientation",
     "SliceStack",
     "direction_of",
     "index_mapping",
+    "parallel_grid",
     "parse_orientation",
+    "relate_grids",
     "reorientation",
     "require_same_grid",
     "stack_slices",

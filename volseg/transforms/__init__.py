@@ -3,6 +3,7 @@
 from volseg.transforms.bias_field import CorrectBiasFieldd, bias_field
 from volseg.transforms.border_weight import BorderWeightMapd
 from volseg.transforms.low_resolution import RandLowResolutiond, lower_resolution
+from volseg.transforms.regrid import Regridd, regrid
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.rician_noise import RandRicianNoised, add_rician_noise
 from volseg.transforms.spatial import RandElasticd, RandRotated, RandSpatiald
@@ -34,6 +35,7 @@ __all__ = [
     "RandRicianNoised",
     "RandRotated",
     "RandSpatiald",
+    "Regridd",
     "Standardization",
     "StandardizeIntensityd",
     "Volume",
@@ -44,6 +46,7 @@ __all__ = [
     "fit_standardization",
     "lower_resolution",
     "read_standardization",
+    "regrid",
     "resample",
     "standardization",
     "write_standardization",
