@@ -1,0 +1,1 @@
+"""What `scripts/reproduce.py` trains and measures anew: one module a result."""
