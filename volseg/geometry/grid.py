@@ -103,14 +103,15 @@ def require_same_grid(
     allowed = _TOLERANCE_IN_VOXELS * min((*first.spacing, *second.spacing))
     if tolerance_mm is not None:
         allowed = tolerance_mm
-    found = f"found {first.describe()}, and {second.describe()}"
     if first.shape != second.shape:
         raise GeometryError(
-            f"{what} must have the same spatial shape: {found}; resample one onto the other's grid."
+            f"{what} must have the same spatial shape: found {first.describe()}, and "
+            f"{second.describe()}; resample one onto the other's grid."
         )
     apart = first.affine.displacement(second.affine, first.shape)
     if apart > allowed:
         raise GeometryError(
-            f"{what} must lie on the same grid: {found}; the same voxel is up to {apart:.4g} mm "
-            f"apart where at most {allowed:.2g} mm is expected; resample one onto the other's grid."
+            f"{what} must lie on the same grid: found {first.describe()}, and "
+            f"{second.describe()}; the same voxel is up to {apart:.4g} mm apart where at most "
+            f"{allowed:.2g} mm is expected; resample one onto the other's grid."
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +22,25 @@ FOLD_MARGIN = 0.9
 _POINTS_A_CELL = 6
 
 
+# The matrices are those of the last draw as a rule; none may be written to.
+_kept = lru_cache(maxsize=32)
+
+
+@_kept
 def spline_coefficients(nodes: int) -> Matrix:
     """Return the (nodes, nodes) matrix from node values to cubic B-spline coefficients.
 
     Unser, Splines: a perfect fit for signal and image processing (1999); mirrored ends.
     """
     collocation = _basis(np.arange(nodes, dtype=np.float64), nodes)
-    return np.linalg.inv(collocation).astype(np.float64)
+    return _read_only(np.linalg.inv(collocation).astype(np.float64))
 
 
+@_kept
 def node_weights(size: int, nodes: int) -> Matrix:
     """Return the (size, nodes) matrix from node values to the values at the voxels of an axis."""
     positions = np.linspace(0.0, nodes - 1.0, size) if size > 1 else np.zeros(1)
-    return _basis(positions, nodes) @ spline_coefficients(nodes)
+    return _read_only(_basis(positions, nodes) @ spline_coefficients(nodes))
 
 
 def coefficients_of(values: Matrix) -> Matrix:
@@ -74,11 +81,9 @@ def fold_bound(values: Matrix, extent: Sequence[float]) -> float:
         slope = values
         for axis, length in enumerate(extent):
             nodes = values.shape[axis + 1]
-            positions = np.linspace(0.0, nodes - 1.0, _POINTS_A_CELL * (nodes - 1) + 1)
-            basis = _basis(positions, nodes, slope=axis == derived) @ spline_coefficients(nodes)
+            slope = along_axis(_dense(nodes, slope=axis == derived), slope, axis + 1)
             if axis == derived:
-                basis = basis * ((nodes - 1) / length)
-            slope = along_axis(basis, slope, axis + 1)
+                slope = slope * ((nodes - 1) / length)
         rows = rows + np.abs(slope)
     return float(rows.max())
 
@@ -90,6 +95,18 @@ def without_folds(values: Matrix, extent: Sequence[float]) -> Matrix:
     """
     bound = fold_bound(values, extent)
     return values if bound <= FOLD_MARGIN else values * (FOLD_MARGIN / bound)
+
+
+@_kept
+def _dense(nodes: int, *, slope: bool) -> Matrix:
+    """Return the matrix from node values to values or slopes at points much closer than those."""
+    positions = np.linspace(0.0, nodes - 1.0, _POINTS_A_CELL * (nodes - 1) + 1)
+    return _read_only(_basis(positions, nodes, slope=slope) @ spline_coefficients(nodes))
+
+
+def _read_only(matrix: Matrix) -> Matrix:
+    matrix.setflags(write=False)
+    return matrix
 
 
 def _basis(positions: Matrix, nodes: int, *, slope: bool = False) -> Matrix:

@@ -177,7 +177,7 @@ def _with_ring(part: torch.Tensor, mode: str, fill: float) -> torch.Tensor:
         values = part.to(torch.float32)
         for axis in range(1, values.ndim):
             n = values.shape[axis]
-            filters = torch.as_tensor(spline_coefficients(n), device=values.device)
+            filters = torch.tensor(spline_coefficients(n), device=values.device)
             values = torch.movedim(values, axis, -1) @ filters.T.to(values.dtype)
             beyond = _mirror(torch.arange(-_RING, n + _RING, device=values.device), n)
             values = torch.movedim(values.index_select(-1, beyond), -1, axis)
