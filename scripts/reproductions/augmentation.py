@@ -7,6 +7,7 @@ its own and measured on the cases it was not trained on.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from measure import data_set
 from readme import header, row, when_and_where, write_section
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
-from volseg.data import fold_cases
+from volseg.data import fold_cases, read_datalist
 from volseg.errors import BundleError, OutputError, VolsegError
 from volseg.training import CheckpointEveryEpoch, measure_bundle
 
@@ -43,16 +44,20 @@ class Arm:
 
     Attributes:
         seconds: Of the training.
+        seen: Patches the network was trained on.
         dice: By class and case; None where neither map holds the class.
     """
 
     bundle: str
     augment: bool
+    cases: int | None
+    patches: int
     epochs: int
     fold: int
     seed: int
     threads: int
     seconds: float
+    seen: int
     dice: dict[str, dict[str, float | None]]
 
     def mean(self, name: str) -> float:
@@ -85,13 +90,10 @@ def reproduce_arm(
                 f"{bundle.config('train')} has no entry {name!r}, so that setting it would change "
                 "nothing; compose the bundle again."
             )
-    for held_out in (False, True):  # the data are there, or it is said before hours of training
-        fold_cases(
-            bundle.folder / "configs" / "datalist.json",
-            data,
-            fold=settings["fold"],
-            held_out=held_out,
-        )
+    # The data are there, or it is said before hours of training.
+    datalist, fold = bundle.folder / "configs" / "datalist.json", settings["fold"]
+    fold_cases(datalist, data, fold=fold, held_out=True)
+    trained = len(fold_cases(datalist, data, fold=fold, held_out=False, number=settings["cases"]))
     _prepare(bundle, folder, settings)
     finished = folder / "result.json"
     if finished.is_file():
@@ -117,6 +119,7 @@ def reproduce_arm(
         bundle=bundle.folder.name,
         threads=threads,
         seconds=round(state["seconds"], 1),
+        seen=state["epoch"] * settings["patches"] * trained,
         dice=dice,
         **settings,
     )
@@ -129,7 +132,7 @@ def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int) -> list[str]:
     """Return the lines of the README's section, from the arms without and with augmentation."""
     lines = header(
         [
-            *["bundle", "class", "epochs", "held-out cases"],
+            *["bundle", "class", "training cases", "patches seen", "held-out cases"],
             *["Dice without", "Dice with", "gain", "cases that gain"],
         ]
     )
@@ -143,7 +146,8 @@ def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int) -> list[str]:
             cells = [
                 f"`{without.bundle}`",
                 name,
-                str(without.epochs),
+                str(without.cases or "all"),
+                f"{without.seen:,}",
                 str(len(gains)),
                 f"{without.mean(name):.4f}",
                 f"{augmented.mean(name):.4f}",
@@ -166,21 +170,16 @@ def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int) -> list[str]:
 def run(arguments: argparse.Namespace) -> None:
     """Train and measure what is not finished, and print, store or publish the table."""
     pairs = []
-    for name in arguments.bundles:
+    for name, cases in itertools.product(arguments.bundles, _numbers(arguments.cases)):
         bundle = open_bundle(name)
         data = arguments.data / (data_set(bundle.folder.name) or ".")
-        epochs = arguments.epochs or _configuration(bundle)["epochs"]
+        settings = _settings(bundle, cases, arguments)
         arms = [
             reproduce_arm(
                 bundle,
                 data,
-                arguments.output / bundle.folder.name / label,
-                settings={
-                    "augment": augment,
-                    "epochs": epochs,
-                    "fold": arguments.fold,
-                    "seed": arguments.seed,
-                },
+                arguments.output / bundle.folder.name / (f"{cases or 'all'}_cases_{label}"),
+                settings={**settings, "augment": augment},
                 threads=arguments.threads,
             )
             for augment, label in ARMS.items()
@@ -190,6 +189,26 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join(lines))
     if arguments.readme:
         write_section("augmentation", "scripts/reproduce.py augmentation", lines)
+
+
+def _numbers(cases: Sequence[int] | None) -> list[int | None]:
+    return [number or None for number in cases or (0,)]
+
+
+def _settings(bundle: Bundle, cases: int | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the entries to set; few cases are cut as many patches of an epoch as all of them."""
+    own = _configuration(bundle)
+    patches = own["patches"]
+    if cases is not None:
+        listed = read_datalist(bundle.folder / "configs" / "datalist.json")
+        patches = round(patches * sum(case.fold != arguments.fold for case in listed) / cases)
+    return {
+        "cases": cases,
+        "patches": patches,
+        "epochs": arguments.epochs or own["epochs"],
+        "fold": arguments.fold,
+        "seed": arguments.seed,
+    }
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -207,6 +226,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default=BUNDLES,
         metavar="BUNDLE",
         help="names or folders; the data of a folder that is not shipped are DATA itself",
+    )
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        type=int,
+        help="to train on, a row each; all if absent (0 among numbers), the patches are as many",
     )
     parser.add_argument("--epochs", type=int, help="of both arms; the bundle's own if absent")
     parser.add_argument("--fold", type=int, default=0, help="held out")

@@ -93,3 +93,22 @@ def test_the_hash_depends_on_names_and_contents_only(folder):
     assert hash_files(reversed(files)) == before
     files[0].write_bytes(b"changed")
     assert hash_files(files) != before
+
+
+def test_fewer_cases_are_spread_over_the_list(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    cases = [Case(f"c{i}", f"images/{i}.nii", f"labels/{i}.nii", "p", i % 2) for i in range(20)]
+    for case in cases:
+        (tmp_path / case.image).touch()
+        (tmp_path / case.label).touch()
+    write_datalist(cases, tmp_path / "list.json", about={})
+
+    def chosen(number):
+        found = fold_cases(tmp_path / "list.json", tmp_path, fold=1, held_out=False, number=number)
+        return [case["case"] for case in found]
+
+    assert chosen(2) == ["c4", "c14"]
+    assert chosen(10) == chosen(None) == [f"c{i}" for i in range(0, 20, 2)]
+    with pytest.raises(InputError, match="ask for 1 to 10"):
+        chosen(11)

@@ -24,11 +24,11 @@ def test_both_arms_are_trained_once_and_compared(tiny_bundle, tmp_path, monkeypa
     _run(monkeypatch, *words, "--epochs", 1)
     first = capsys.readouterr().out.splitlines()
     rows = [line for line in first if line.startswith("| `tiny_bundle` |")]
-    assert [row.split(" | ")[1:4] for row in rows] == [
-        ["anterior", "1", "2"],
-        ["posterior", "1", "2"],
+    assert [row.split(" | ")[1:5] for row in rows] == [
+        ["anterior", "all", "4", "2"],
+        ["posterior", "all", "4", "2"],
     ]
-    arms = {name: output / "tiny_bundle" / name for name in ("with", "without")}
+    arms = {name: output / "tiny_bundle" / f"all_cases_{name}" for name in ("with", "without")}
     with_, without = (read_weights(arm / "models" / "model.pt") for arm in arms.values())
     # The same budget and seed, but not the same patches.
     assert with_.keys() == without.keys()
@@ -68,6 +68,6 @@ def test_data_that_are_not_there_are_named_before_anything_is_trained(
 ):
     output = tmp_path / "arms"
     words = ["--bundles", tiny_bundle, "--data", tmp_path / "absent", "--output", output]
-    with pytest.raises(SystemExit, match="ball1.* does not exist"):
+    with pytest.raises(SystemExit, match="ball0.* does not exist"):
         _run(monkeypatch, *words)
     assert not output.exists()

@@ -77,10 +77,10 @@ def write_datalist(cases: Iterable[Case], path: str | Path, *, about: Mapping[st
     Raises:
         OutputError: The file could not be written.
     """
-    head = json.dumps(dict(about), indent=2)[1:-2]
+    head = json.dumps(dict(about), indent=2)[1:-2] + "," if about else ""
     rows = ",\n".join("    " + json.dumps(asdict(case)) for case in cases)
     with replacing(path) as temporary:
-        temporary.write_text(f'{{{head},\n  "training": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+        temporary.write_text(f'{{{head}\n  "training": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
 
 
 def read_datalist(path: str | Path) -> list[Case]:
@@ -106,7 +106,12 @@ def read_datalist(path: str | Path) -> list[Case]:
 
 
 def fold_cases(
-    datalist: str | Path, data: str | Path, *, fold: int, held_out: bool
+    datalist: str | Path,
+    data: str | Path,
+    *,
+    fold: int,
+    held_out: bool,
+    number: int | None = None,
 ) -> list[dict[str, str]]:
     """Return ``[{"image", "label", "case"}]`` with full paths, of one fold or of all the others.
 
@@ -115,14 +120,22 @@ def fold_cases(
         data: Folder that the paths in it are relative to.
         fold: The held-out fold.
         held_out: True for the cases of ``fold``, False for all the others.
+        number: How many of them, spread evenly over the list; all without it.
 
     Raises:
-        InputError: No case is left, or a file does not exist.
+        InputError: No case is left, there are fewer than asked for, or a file does not exist.
     """
     data = Path(data)
     chosen = [case for case in read_datalist(datalist) if (case.fold == fold) == held_out]
     if not chosen:
         raise InputError(f"{datalist} has no case {'in' if held_out else 'outside'} fold {fold}.")
+    if number is not None:
+        if not 1 <= number <= len(chosen):
+            raise InputError(
+                f"{number} cases were asked for, but {datalist} has {len(chosen)} "
+                f"{'in' if held_out else 'outside'} fold {fold}: ask for 1 to {len(chosen)}."
+            )
+        chosen = [chosen[(2 * place + 1) * len(chosen) // (2 * number)] for place in range(number)]
     for case in chosen:
         for relative in (case.image, case.label):
             if not (data / relative).is_file():
