@@ -420,3 +420,36 @@ def test_mistakes_are_said(tmp_path):
         fit_standardization(images, method="foreground", labels=[tmp_path / "zero.nii.gz"])
     with pytest.raises(InputError, match="zero.nii.gz: no voxel lies in the region"):
         fit_standardization([*images, tmp_path / "zero.nii.gz"], method="nyul")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.lists(st.integers(2, 9), min_size=2, max_size=3),
+    channels=st.integers(1, 3),
+    dtype=st.sampled_from(["uint8", "int16", "int32", "float32", "float64"]),
+    spacing=st.floats(0.05, 20),
+    method=st.sampled_from(["zscore", "percentile", "window", "foreground", "nyul"]),
+    seed=st.integers(0, 2**16),
+)
+def test_any_shape_type_and_spacing(shape, channels, dtype, spacing, method, seed):
+    """Order and place of the values are kept whatever the image is."""
+    options = {
+        "window": {"lower": 20, "upper": 90},
+        "foreground": {"lower": 10, "upper": 110, "mean": 60, "std": 20},
+        "nyul": {"percents": [5, 50, 95], "landmarks": [0, 50, 100], "region": "whole"},
+    }
+    random = np.random.default_rng(seed)
+    values = random.integers(1, 120, (channels, *shape)).astype(dtype)
+    values.reshape(channels, -1)[:, :2] = [1, 119]  # no channel is constant
+    affine = np.diag([spacing] * len(shape) + [1.0])
+    given_image = MetaTensor(torch.from_numpy(values), affine=affine)
+    transform = StandardizeIntensityd("image", method, parameters=options.get(method))
+    found = transform({"image": given_image})["image"]
+    assert found.dtype == torch.float32
+    assert found.shape == given_image.shape
+    assert torch.isfinite(found).all()
+    assert torch.equal(found.affine, given_image.affine)
+    assert torch.equal(given_image.as_tensor(), torch.from_numpy(values))
+    for before, after in zip(values, found.numpy(), strict=True):
+        order = np.argsort(before, axis=None)
+        assert (np.diff(after.ravel()[order]) >= -1e-5).all()
