@@ -20,6 +20,7 @@ from benchmarks.augmentation import (
     peers,
     tasks_of,
 )
+from benchmarks.first_use import first_use
 from benchmarks.timing import Ratio, interleaved, ratio, use_threads, write_rows
 from readme import header, row, when_and_where, write_section
 
@@ -133,8 +134,8 @@ def copy_table(rows: Sequence[TransformRow]) -> list[str]:
     return lines
 
 
-def section(rows: Sequence[TransformRow], *, repeats: int) -> list[str]:
-    """Return the lines of the README's section."""
+def section(rows: Sequence[TransformRow], *, repeats: int, first: tuple[float, float]) -> list[str]:
+    """Return the lines of the README's section; `first` is what `first_use` gave."""
     threads = " and ".join(str(count) for count in sorted({one.threads for one in rows}))
     differs: dict[str, dict[str, None]] = {}
     for one in rows:
@@ -154,6 +155,10 @@ def section(rows: Sequence[TransformRow], *, repeats: int) -> list[str]:
         "",
         *copy_table(rows),
         "",
+        f"The first call on a machine compiles its loops: {first[0]:.2f} s for 128x128x128, linear "
+        f"and nearest, one thread. They are kept: the first call of later processes takes "
+        f"{first[1]:.2f} s.",
+        "",
         f"On {when_and_where(threads)}{_versions()}, by `python scripts/benchmark.py transforms`.",
     ]
 
@@ -167,7 +172,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(_progress(one), flush=True)
             if arguments.json:
                 write_rows(arguments.json, rows)
-    lines = section(rows, repeats=arguments.repeats)
+    lines = section(rows, repeats=arguments.repeats, first=first_use())
     print("\n".join(lines))
     if arguments.readme:
         write_section("transforms", "scripts/benchmark.py transforms", lines)
