@@ -1,107 +1,117 @@
-"""The connected components of all classes of a label map, found together.
-
-One pass labels the components of every class at once (W. Silversmith, "cc3d: Connected components
-on multilabel 3D images", 2021), a second counts them; what happens to a component is then a
-look-up by its number, so the cost does not grow with the number of classes.
-"""
+"""Connected components of a region graph, and which of them go."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from volseg.postprocess.label_map import slabs
+from volseg.postprocess.region_graph import RegionGraph
+from volseg.postprocess.runs import join_edges, number_nodes
 
 _LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Components:
-    """The connected components of a label map; entry 0 of every table is background."""
+    """The connected components of what a rule is for."""
 
-    numbers: npt.NDArray[Any]
-    """The number of the component of each voxel, 0 for background; shape of the label map."""
+    numbers: npt.NDArray[np.int32]
+    """The component of each region; -1 where it is in none."""
+    targets: npt.NDArray[np.int64]
+    """The class of each component, or the first class of its region of classes."""
     sizes: npt.NDArray[np.int64]
     """Voxels of each component."""
-    classes: npt.NDArray[np.int64]
-    """Class of each component."""
-    boxes: npt.NDArray[np.int64]
-    """First and last index of each component on each axis: `(component, 2 * axis + end)`."""
+    firsts: npt.NDArray[np.int64]
+    """Flat index of the lowest voxel of each component."""
 
-    def first_voxel(self, number: int) -> tuple[int, ...]:
-        """Return the lowest voxel index of a component, compared along x, then y, then z."""
-        start, stop = self.boxes[number, 0::2], self.boxes[number, 1::2] + 1
-        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        # argwhere walks in index order whatever the memory layout is.
-        inside = np.argwhere(self.numbers[box] == number)[0]
-        return tuple(int(i) for i in inside + start)
+    def largest_first(self) -> npt.NDArray[np.int64]:
+        """Return the components by target, then from large to small; ties by lowest voxel."""
+        order: npt.NDArray[np.int64] = np.lexsort((self.firsts, -self.sizes, self.targets))
+        return order
+
+    def select(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return the regions in chosen components."""
+        # The entry that the number -1 finds is the last one.
+        return np.append(chosen, False)[self.numbers]
 
 
-def find_components(labels: npt.NDArray[Any], *, connectivity: int) -> Components:
-    """Return the connected components of every class of a checked label map.
+def find_components(graph: RegionGraph, targets: npt.NDArray[np.int64], level: int) -> Components:
+    """Return the connected components of the regions of equal target.
 
     Args:
-        labels: Result of `check_label_map`.
-        connectivity: 4 or 8 neighbours in 2D; 6, 18 or 26 in 3D.
+        graph: The regions and which of them touch.
+        targets: What each region counts as; 0 takes no part.
+        level: Level at which voxels hold together.
     """
-    numbers, count = cc3d.connected_components(labels, connectivity=connectivity, return_N=True)
-    classes = np.zeros(count + 1, dtype=np.int64)
-    for slab, slab_numbers in slabs(labels, numbers):
-        classes[slab_numbers] = slab
-    if count == 0:
-        # The statistics of an empty map have no entry to rely on.
-        boxes = np.zeros((1, 2 * labels.ndim), dtype=np.int64)
-        return Components(numbers, np.array([labels.size]), classes, boxes)
-    statistics = cc3d.statistics(numbers, no_slice_conversion=True)
-    return Components(
-        numbers,
-        statistics["voxel_counts"].astype(np.int64),
-        classes,
-        statistics["bounding_boxes"].astype(np.int64),
-    )
+    numbers, count = join_regions(graph, targets, level)
+    inside = numbers >= 0
+    which = numbers[inside]
+    of_component = np.zeros(count, dtype=np.int64)
+    of_component[which] = targets[inside]
+    sizes = np.zeros(count, dtype=np.int64)
+    np.add.at(sizes, which, graph.sizes[inside])
+    firsts = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(firsts, which, graph.firsts[inside])
+    return Components(numbers, of_component, sizes, firsts)
 
 
-def keep_components(
-    labels: npt.NDArray[Any],
-    components: Components,
-    keep: npt.NDArray[np.bool_],
+def join_regions(
+    graph: RegionGraph, groups: npt.NDArray[np.int64], level: int
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Return the number of the connected set of each region (-1 in group 0), and their count."""
+    parent = np.arange(groups.size, dtype=np.int32)
+    edges = graph.edges
+    join_edges(edges.lower, edges.higher, edges.levels, groups, level, parent)
+    count = number_nodes(parent, groups, False)
+    return parent, count
+
+
+def remove_components(
+    graph: RegionGraph,
+    classes: npt.NDArray[np.int64],
+    remove: npt.NDArray[np.bool_],
     *,
+    level: int,
     replace_with: int = 0,
-    reason: str,
-) -> npt.NDArray[Any]:
-    """Return a copy of the label map in which the components that are not kept are replaced.
+    never_empty: bool,
+    reason: Callable[[int], str],
+) -> npt.NDArray[np.int64]:
+    """Return the classes of the regions after some of them are removed.
 
-    A class of which nothing stays is reported as a warning in the log: a structure that vanishes
-    from a result must leave a trace.
+    A class of which nothing would stay is reported as a warning in the log: a structure that
+    vanishes from a result must leave a trace.
 
     Args:
-        labels: Result of `check_label_map`.
-        components: Its components.
-        keep: One entry a component number; entry 0 (background) has no effect.
-        replace_with: Value given to the voxels of the other components.
-        reason: What the caller was doing, for the warning.
+        graph: The regions.
+        classes: Class of each region before.
+        remove: Which regions are removed.
+        level: Level at which voxels hold together.
+        replace_with: Class given to removed regions.
+        never_empty: Whether the largest component of a class stays that would vanish.
+        reason: What the caller was doing to a class, for the warning.
     """
-    result = labels.copy(order="K")
-    replace = ~keep
-    replace[0] = False
-    if not replace.any():
+    result = np.where(remove, np.int64(replace_with), classes)
+    vanished = np.setdiff1d(classes[remove], result)
+    if vanished.size == 0:
         return result
-    for slab, numbers in slabs(result, components.numbers):
-        slab[replace[numbers]] = replace_with
-    for vanished in sorted({*components.classes[replace]} - {*components.classes[keep]}):
-        members = components.classes == vanished
+    members = find_components(graph, np.where(np.isin(classes, vanished), classes, 0), level)
+    largest = members.largest_first()
+    for label in vanished.tolist():
+        own = largest[members.targets[largest] == label]
+        if never_empty:
+            result[members.numbers == own[0]] = label
         _LOGGER.warning(
-            "%s removed the whole of class %d: %d voxels in %d component(s), the largest of %d "
-            "voxels",
-            reason,
-            vanished,
-            components.sizes[members].sum(),
-            members.sum(),
-            components.sizes[members].max(),
+            "%s %s class %d: %d voxels in %d component(s), the largest of %d voxels%s",
+            reason(label),
+            "would have removed the whole of" if never_empty else "removed the whole of",
+            label,
+            members.sizes[own].sum(),
+            own.size,
+            members.sizes[own[0]],
+            ", which stays" if never_empty else "",
         )
     return result

@@ -1,12 +1,12 @@
-"""The post-processing functions as MONAI dictionary transforms, for bundles.
+"""The post-processing rules as MONAI dictionary transforms, for bundles.
 
 All options are plain values, so that they can be written in a YAML file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from functools import partial
+import os
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,62 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from volseg.errors import InputError, ShapeError
-from volseg.postprocess.holes import fill_holes
-from volseg.postprocess.largest_components import keep_largest
-from volseg.postprocess.small_components import remove_small_components
+from volseg.postprocess.apply import apply_rules
+from volseg.postprocess.decision_table import read_decision_table
+from volseg.postprocess.holes import FillHoles
+from volseg.postprocess.largest_components import KeepLargest
+from volseg.postprocess.rule import Rule
+from volseg.postprocess.rules import as_rules
+from volseg.postprocess.small_components import RemoveSmallComponents
 
 
-class FillHolesd(MapTransform):
+class PostprocessLabelsd(MapTransform):
+    """Apply rules to label maps in a dictionary: `volseg.postprocess.apply_rules`.
+
+    Args:
+        keys: Label maps `(1, x, y)` or `(1, x, y, z)`.
+        rules: The rules in order, as `Rule` or as plain values: `{kind: keep_largest, ...}`.
+        rules_file: Decision table (JSON) with the rules; give one of the two.
+        allow_missing_keys: Skip a key that the dictionary lacks.
+
+    Raises:
+        InputError: Not exactly one of rules and file is given, or a rule cannot be used.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        rules: Iterable[Rule | Mapping[str, Any]] | None = None,
+        rules_file: str | os.PathLike[str] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if rules_file is not None and rules is None:
+            self.rules = read_decision_table(rules_file).rules
+        elif rules is not None and rules_file is None:
+            self.rules = as_rules(rules)
+        else:
+            raise InputError(
+                f"{type(self).__name__} has rules={rules} and rules_file={rules_file}; expected "
+                "exactly one of them."
+            )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return a copy of the dictionary with the rules applied to the label maps."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = _on_label_map(key, result[key], self.rules)
+        return result
+
+
+class FillHolesd(PostprocessLabelsd):
     """Fill the holes of each class: `volseg.postprocess.fill_holes` on label maps in a dictionary.
 
     Args:
         keys: Label maps `(1, x, y)` or `(1, x, y, z)`.
         classes: Classes whose holes are filled; all without it.
+        region: Classes whose union has its holes filled.
         allow_missing_keys: Skip a key that the dictionary lacks.
     """
 
@@ -36,31 +81,26 @@ class FillHolesd(MapTransform):
         keys: KeysCollection,
         *,
         classes: Collection[int] | None = None,
+        region: Collection[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.classes = classes
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of the dictionary with the label maps filled."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            clean = partial(fill_holes, classes=self.classes)
-            result[key] = _on_label_map(key, result[key], clean)
-        return result
+        rule = FillHoles(classes=_tuple(classes), region=_tuple(region))
+        super().__init__(keys, rules=[rule], allow_missing_keys=allow_missing_keys)
 
 
-class RemoveSmallComponentsd(MapTransform):
+class RemoveSmallComponentsd(PostprocessLabelsd):
     """Remove small components: `volseg.postprocess.remove_small_components` in a dictionary.
 
     Args:
         keys: Label maps `(1, x, y)` or `(1, x, y, z)`.
-        min_size_mm3: Smallest size that stays in mm³ (in 2D: mm²), by the affine of the label map,
-            which must be a `MetaTensor`.
+        min_size_mm3: Smallest size that stays in mm³ (in 2D: mm²), or one for each class, by the
+            affine of the label map, which must be a `MetaTensor`.
         min_size_voxels: Smallest size that stays in voxels; give one of the two.
         classes: Classes to clean; all without it.
+        region: Classes whose union is cleaned as one.
         connectivity: 4 or 8 in 2D, 6, 18 or 26 in 3D; the largest number without it.
         replace_with: Value given to the removed voxels.
+        never_empty: Keep the largest component of a class of which nothing would stay.
         allow_missing_keys: Skip a key that the dictionary lacks.
     """
 
@@ -68,51 +108,37 @@ class RemoveSmallComponentsd(MapTransform):
         self,
         keys: KeysCollection,
         *,
-        min_size_mm3: float | None = None,
-        min_size_voxels: int | None = None,
+        min_size_mm3: float | Mapping[int, float] | None = None,
+        min_size_voxels: float | Mapping[int, float] | None = None,
         classes: Collection[int] | None = None,
+        region: Collection[int] | None = None,
         connectivity: int | None = None,
         replace_with: int = 0,
+        never_empty: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        if (min_size_mm3 is None) == (min_size_voxels is None):
-            raise InputError(
-                f"RemoveSmallComponentsd has min_size_mm3={min_size_mm3} and "
-                f"min_size_voxels={min_size_voxels}; expected exactly one of them."
-            )
-        self.min_size_mm3 = min_size_mm3
-        self.min_size_voxels = min_size_voxels
-        self.classes = classes
-        self.connectivity = connectivity
-        self.replace_with = replace_with
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of the dictionary with the label maps cleaned."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            spacing = None if self.min_size_mm3 is None else _spacing(key, result[key])
-            clean = partial(
-                remove_small_components,
-                min_size_mm3=self.min_size_mm3,
-                min_size_voxels=self.min_size_voxels,
-                spacing=spacing,
-                classes=self.classes,
-                connectivity=self.connectivity,
-                replace_with=self.replace_with,
-            )
-            result[key] = _on_label_map(key, result[key], clean)
-        return result
+        rule = RemoveSmallComponents(
+            classes=_tuple(classes),
+            region=_tuple(region),
+            min_size_mm3=min_size_mm3,
+            min_size_voxels=min_size_voxels,
+            connectivity=connectivity,
+            replace_with=replace_with,
+            never_empty=never_empty,
+        )
+        super().__init__(keys, rules=[rule], allow_missing_keys=allow_missing_keys)
 
 
-class KeepLargestd(MapTransform):
+class KeepLargestd(PostprocessLabelsd):
     """Keep the largest components of each class: `volseg.postprocess.keep_largest`.
 
     Args:
         keys: Label maps `(1, x, y)` or `(1, x, y, z)`.
         classes: Classes to clean; all without it.
-        count: Components that stay in each class.
+        region: Classes whose union is cleaned as one.
+        count: Components that stay in each class, or a number for each class.
         connectivity: 4 or 8 in 2D, 6, 18 or 26 in 3D; the largest number without it.
+        never_empty: Keep the largest component of a class that would vanish with its region.
         allow_missing_keys: Skip a key that the dictionary lacks.
     """
 
@@ -121,60 +147,60 @@ class KeepLargestd(MapTransform):
         keys: KeysCollection,
         *,
         classes: Collection[int] | None = None,
-        count: int = 1,
+        region: Collection[int] | None = None,
+        count: int | Mapping[int, int] = 1,
         connectivity: int | None = None,
+        never_empty: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.classes = classes
-        self.count = count
-        self.connectivity = connectivity
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of the dictionary with the label maps cleaned."""
-        result = dict(data)
-        for key in self.key_iterator(result):
-            clean = partial(
-                keep_largest,
-                classes=self.classes,
-                count=self.count,
-                connectivity=self.connectivity,
-            )
-            result[key] = _on_label_map(key, result[key], clean)
-        return result
+        rule = KeepLargest(
+            classes=_tuple(classes),
+            region=_tuple(region),
+            count=count,
+            connectivity=connectivity,
+            never_empty=never_empty,
+        )
+        super().__init__(keys, rules=[rule], allow_missing_keys=allow_missing_keys)
 
 
-def _on_label_map(
-    key: Hashable,
-    labels: torch.Tensor,
-    clean: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
-) -> torch.Tensor:
+def _tuple(classes: Collection[int] | None) -> tuple[int, ...] | None:
+    return None if classes is None else tuple(classes)
+
+
+def _on_label_map(key: Hashable, labels: torch.Tensor, rules: Sequence[Rule]) -> torch.Tensor:
     """Return the tensor with its one channel cleaned; type, dtype, device and affine are kept."""
     if labels.ndim not in (3, 4) or labels.shape[0] != 1:
         raise ShapeError(
             f"{key!r} has the shape {tuple(labels.shape)}; expected a label map with one channel, "
             "(1, x, y) or (1, x, y, z): apply AsDiscreted(argmax=True) first."
         )
+    spacing = None
+    if any(rule.needs_spacing for rule in rules):
+        spacing = _spacing(key, labels)
     plain = labels.as_tensor() if isinstance(labels, MetaTensor) else labels
-    array = plain.detach().cpu().numpy()[0]
-    if array.dtype.kind == "f":  # MONAI's AsDiscrete returns integers as 32-bit floats
-        if not (np.isfinite(array).all() and np.array_equal(np.rint(array), array)):
-            raise InputError(
-                f"{key!r} holds values that are not whole numbers; expected classes: apply "
-                "AsDiscreted(argmax=True) first."
-            )
-        array = array.astype(np.int64)
-    # A copy in C order: torch has no other, and the input is never shared with the result.
-    cleaned = np.ascontiguousarray(clean(array))[None]
-    result = torch.from_numpy(cleaned).to(device=plain.device, dtype=plain.dtype)
+    array = _integers(key, plain.detach().cpu().numpy()[0])
+    # The result in C order: torch has no other, and the input is never shared with it.
+    cleaned = apply_rules(array, rules, spacing=spacing, out=np.empty(array.shape, array.dtype))
+    result = torch.from_numpy(cleaned[None]).to(device=plain.device, dtype=plain.dtype)
     return MetaTensor(result).copy_meta_from(labels) if isinstance(labels, MetaTensor) else result
+
+
+def _integers(key: Hashable, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype.kind != "f":  # MONAI's AsDiscrete returns integers as 32-bit floats
+        return array
+    if not (np.isfinite(array).all() and np.array_equal(np.rint(array), array)):
+        raise InputError(
+            f"{key!r} holds values that are not whole numbers; expected classes: apply "
+            "AsDiscreted(argmax=True) first."
+        )
+    return array.astype(np.int64)
 
 
 def _spacing(key: Hashable, labels: torch.Tensor) -> Sequence[float]:
     if not isinstance(labels, MetaTensor):
         raise InputError(
-            f"{key!r} has no affine, so min_size_mm3 cannot be converted to voxels; give a "
-            "MetaTensor, or state the size with min_size_voxels."
+            f"{key!r} has no affine, so a rule in mm or mm³ cannot be converted to voxels; give a "
+            "MetaTensor, or state sizes with min_size_voxels."
         )
     # The length of each column of the affine; a 2D image may carry a 3D affine.
     affine = labels.affine.detach().cpu().numpy().astype(float)

@@ -1,30 +1,112 @@
-"""Filling the holes of each class.
+"""Filling the holes of each class, or of a region of classes.
 
-The map is cut into face-connected regions of equal value; which regions a class encloses is then a
-question about the graph of neighbouring regions, answered for each class without another pass over
-the voxels.
+Which regions a class encloses is a question about the graph of touching regions, answered for each
+class without another pass over the voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import cc3d
-import fill_voids
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from volseg.postprocess.components import find_components
-from volseg.postprocess.label_map import CONNECTIVITIES, check_classes, check_label_map, slabs
+from volseg.postprocess.apply import apply_rules
+from volseg.postprocess.components import join_regions
+from volseg.postprocess.region_graph import RegionGraph
+from volseg.postprocess.rule import GraphRule
+from volseg.postprocess.runs import FACE
+
+
+@dataclass(frozen=True, kw_only=True)
+class FillHoles(GraphRule):
+    """The rule of `fill_holes`."""
+
+    kind: ClassVar[str] = "fill_holes"
+    fills: ClassVar[bool] = True
+
+    def level(self, dimensions: int) -> int:  # noqa: ARG002 - the same in 2D and 3D
+        """Return the level at which background holds together."""
+        return FACE
+
+    def decide(
+        self,
+        graph: RegionGraph,
+        classes: npt.NDArray[np.int64],
+        spacing: Sequence[float] | None,  # noqa: ARG002 - there is nothing to measure
+        dimensions: int,  # noqa: ARG002
+    ) -> npt.NDArray[np.int64]:
+        """Return the classes of the regions after the rule."""
+        background = classes == 0
+        enclosed = _holes(graph, background) > 0
+        if not enclosed.any():
+            return classes  # the common case ends here, whatever the number of classes
+        result = classes.copy()
+        smallest = np.where(enclosed, np.iinfo(np.int64).max, 0)
+        targets = self.targets(classes)
+        for target in np.unique(targets[targets != 0]).tolist():
+            walls = targets == target
+            holes = _holes(graph, ~walls)
+            sizes = np.zeros(int(holes.max()) + 1, dtype=np.int64)
+            np.add.at(sizes, holes, graph.sizes)
+            inner = background & (holes > 0) & (sizes[holes] < smallest)
+            smallest[inner] = sizes[holes[inner]]
+            if self.region is None:
+                result[inner] = target
+            elif inner.any():
+                result[inner] = _wall_classes(graph, classes, walls, holes)[holes[inner]]
+        return result
+
+
+def _holes(graph: RegionGraph, passable: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the number (from 1) of the hole each region lies in.
+
+    Args:
+        graph: The regions.
+        passable: Regions that are no wall. A connected set of them is a hole when none of its
+            faces lies at the edge of the image.
+
+    Returns:
+        0 for walls and for what is open to the edge; numbers may be missing.
+    """
+    numbers, count = join_regions(graph, passable.astype(np.int64), FACE)
+    is_open = np.zeros(count, dtype=np.bool_)
+    is_open[numbers[passable & graph.outside]] = True
+    holes = np.zeros(numbers.size, dtype=np.int64)
+    holes[passable] = np.where(is_open, 0, np.arange(1, count + 1))[numbers[passable]]
+    return holes
+
+
+def _wall_classes(
+    graph: RegionGraph,
+    classes: npt.NDArray[np.int64],
+    walls: npt.NDArray[np.bool_],
+    holes: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """Return, by number of the hole, the class it shares most faces with (then the lowest)."""
+    lower, higher, faces = graph.edges.lower, graph.edges.higher, graph.edges.faces
+    hole = np.concatenate([lower, higher])
+    wall = np.concatenate([higher, lower])
+    counted = (holes[hole] > 0) & walls[wall]
+    pairs = np.stack([holes[hole[counted]], classes[wall[counted]]])
+    pairs, which = np.unique(pairs, axis=1, return_inverse=True)
+    shared = np.zeros(pairs.shape[1], dtype=np.int64)
+    np.add.at(shared, which.ravel(), np.concatenate([faces, faces])[counted])
+    order = np.lexsort((-pairs[1], shared))  # the last one written stays
+    result = np.zeros(int(holes.max()) + 1, dtype=np.int64)
+    result[pairs[0, order]] = pairs[1, order]
+    return result
 
 
 def fill_holes(
-    labels: npt.ArrayLike, *, classes: Collection[int] | None = None
-) -> npt.NDArray[Any]:
+    labels: npt.ArrayLike,
+    *,
+    classes: Collection[int] | None = None,
+    region: Collection[int] | None = None,
+    out: Any = None,
+) -> Any:
     """Return the label map with the holes of each class filled with that class.
 
     The rule: a background voxel is in a hole of class A when no path over voxel faces leads from
@@ -34,12 +116,18 @@ def fill_holes(
     ones the lowest class). What several classes enclose only together is not a hole, and neither
     is what reaches the edge of the image.
 
+    Of a region, the union is the wall: what its classes enclose together is a hole. It is filled
+    with the class of the region that it shares most voxel faces with (of equal ones the lowest).
+
     There is no choice of connectivity: background connects over faces, which matches classes that
     connect over faces, edges and corners.
 
     Args:
-        labels: Integer classes, 0 is background; shape `(x, y)` or `(x, y, z)`.
+        labels: Integer classes, 0 is background; shape `(x, y)` or `(x, y, z)`; in memory or on
+            disk.
         classes: Classes whose holes are filled; all without it.
+        region: Classes whose union has its holes filled.
+        out: Receives the result, see `apply_rules`; may be `labels`.
 
     Raises:
         InputError: A class is not a positive integer, or the values are not integers.
@@ -52,94 +140,8 @@ def fill_holes(
                [1, 1, 2, 1],
                [1, 1, 1, 1]], dtype=uint8)
     """
-    labels = check_label_map(labels)
-    chosen = check_classes(classes)
-    result = labels.copy(order="K")
-    # Whatever lies outside the box of the foreground reaches the edge of the image.
-    box = find_objects((labels != 0).view(np.uint8))
-    if not box:
-        return result
-    part = result[box[0]].copy(order="K")
-    present = np.unique(part[part != 0])
-    if present.size == 1:  # of one class alone, a compiled flood fill answers faster
-        if chosen is None or int(present[0]) in chosen:
-            part[fill_voids.fill(part != 0)] = present[0]
-        result[box[0]] = part
-        return result
-    faces = CONNECTIVITIES[part.ndim][0]
-    background, count = cc3d.connected_components(part == 0, connectivity=faces, return_N=True)
-    if count == np.count_nonzero(_touches_edge(background, count)[1:]):
-        return result  # nothing is enclosed: the common case ends here
-    fill = _classes_to_fill(part, background, count, chosen)
-    for slab, numbers in slabs(part, background):
-        values = fill[numbers]
-        np.copyto(slab, values.astype(slab.dtype), where=values != 0)
-    result[box[0]] = part
-    return result
-
-
-def _classes_to_fill(
-    labels: npt.NDArray[Any],
-    background: npt.NDArray[Any],
-    count: int,
-    chosen: frozenset[int] | None,
-) -> npt.NDArray[np.int64]:
-    """Return, for each background region by number, the class that fills it, or 0."""
-    foreground = find_components(labels, connectivity=CONNECTIVITIES[labels.ndim][0])
-    # One numbering: 1..count are background regions, the rest foreground, 0 is outside the image.
-    regions = background.astype(np.int64 if labels.size > 2**31 else np.int32)
-    for slab, numbers in slabs(regions, foreground.numbers):
-        inside = numbers > 0
-        slab[inside] = numbers[inside].astype(np.int64) + count
-    classes = np.concatenate([np.zeros(count + 1, np.int64), foreground.classes[1:]])
-    sizes = np.concatenate([_sizes(background, count), foreground.sizes[1:]])
-    edges = _neighbours(regions, classes.size)
-
-    fill = np.zeros(count + 1, dtype=np.int64)
-    smallest = np.full(count + 1, np.inf)
-    for value in np.unique(foreground.classes[1:]):
-        if chosen is not None and int(value) not in chosen:
-            continue
-        passable = (classes[edges] != value).all(axis=0)
-        graph = coo_array(
-            (np.ones(passable.sum(), np.int8), tuple(edges[:, passable])), shape=(classes.size,) * 2
-        )
-        _, group = connected_components(graph, directed=False)
-        hole = np.bincount(group, weights=sizes)[group[: count + 1]]
-        inner = (group[: count + 1] != group[0]) & (hole < smallest)
-        fill[inner], smallest[inner] = value, hole[inner]
-    return fill
-
-
-def _sizes(numbers: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
-    """Return the voxels of each region by number; entry 0, outside the image, has none."""
-    sizes: npt.NDArray[np.int64] = cc3d.statistics(numbers, no_slice_conversion=True)[
-        "voxel_counts"
-    ].astype(np.int64)
-    assert sizes.size == count + 1
-    sizes[0] = 0
-    return sizes
-
-
-def _touches_edge(regions: npt.NDArray[Any], count: int) -> npt.NDArray[np.bool_]:
-    touches = np.zeros(count + 1, dtype=bool)
-    for axis in range(regions.ndim):
-        for end in (0, -1):
-            touches[np.moveaxis(regions, axis, 0)[end]] = True
-    return touches
-
-
-def _neighbours(regions: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
-    """Return the pairs of regions that share a voxel face, `(2, pairs)`; 0 is the outside."""
-    pairs = [np.flatnonzero(_touches_edge(regions, count - 1))]  # the pairs (0, region)
-    # NumPy selects in C order: on the transpose of a Fortran array that is the order in memory.
-    regions = regions if regions.flags.c_contiguous else regions.T
-    for axis in range(regions.ndim):
-        ahead = np.moveaxis(regions, axis, 0)[1:]
-        behind = np.moveaxis(regions, axis, 0)[:-1]
-        border = ahead != behind
-        a, b = ahead[border].astype(np.int64), behind[border].astype(np.int64)
-        pairs.append(np.minimum(a, b) * count + np.maximum(a, b))
-    # Sorting by hand: the hash table of np.unique is ten times slower on millions of pairs.
-    keys = np.sort(np.concatenate(pairs))
-    return np.stack(np.divmod(keys[np.diff(keys, prepend=-1) > 0], count))
+    rule = FillHoles(
+        classes=None if classes is None else tuple(classes),
+        region=None if region is None else tuple(region),
+    )
+    return apply_rules(labels, [rule], out=out)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError, ShapeError
+from volseg.postprocess.slabs import ArrayOnDisk
 
 # Neighbours of a pixel or voxel, by the number of spatial axes; the last one is the default.
 CONNECTIVITIES = {2: (4, 8), 3: (6, 18, 26)}
 
 
-def check_label_map(labels: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return a label map as a contiguous array in native byte order; the dtype keeps its kind.
+def check_label_map(labels: Any) -> Any:
+    """Return a label map as it is where it is an array, in memory or on disk.
 
     Args:
         labels: Integers or booleans, 0 is background; shape `(x, y)` or `(x, y, z)`.
@@ -24,29 +25,35 @@ def check_label_map(labels: npt.ArrayLike) -> npt.NDArray[Any]:
         ShapeError: The array has no voxel, or neither two nor three axes.
         InputError: The values are not integers, or some are negative.
     """
-    array = np.asarray(labels)
-    if array.ndim not in CONNECTIVITIES or array.size == 0:
+    if not isinstance(labels, ArrayOnDisk) or not isinstance(labels.dtype, np.dtype):
+        labels = np.asarray(labels)
+    if len(labels.shape) not in CONNECTIVITIES or 0 in labels.shape:
         raise ShapeError(
-            f"the label map has the shape {array.shape}; expected (x, y) or (x, y, z) with at "
-            "least one voxel: take one channel of one case at a time."
+            f"the label map has the shape {tuple(labels.shape)}; expected (x, y) or (x, y, z) with "
+            "at least one voxel: take one channel of one case at a time."
         )
-    if array.dtype.kind not in "biu":
+    if labels.dtype.kind not in "biu":
         raise InputError(
-            f"the label map has the dtype {array.dtype}; expected integers: take the argmax of "
+            f"the label map has the dtype {labels.dtype}; expected integers: take the argmax of "
             "probabilities first, or convert with .astype('uint8')."
         )
-    if array.dtype.kind == "i" and array.min() < 0:
+    return labels
+
+
+def check_not_negative(block: npt.NDArray[Any]) -> None:
+    """Check the values of a part of a label map.
+
+    Raises:
+        InputError: A value is negative.
+    """
+    if block.dtype.kind == "i" and block.min() < 0:
         raise InputError(
-            f"the label map holds the value {array.min()}; expected 0 for background and positive "
+            f"the label map holds the value {block.min()}; expected 0 for background and positive "
             "classes: map negative values to a class first."
         )
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if not (array.flags.c_contiguous or array.flags.f_contiguous):
-        array = np.ascontiguousarray(array)
-    return array
 
 
-def check_classes(classes: Collection[int] | None) -> frozenset[int] | None:
+def check_classes(classes: Iterable[int] | None) -> frozenset[int] | None:
     """Return the chosen classes as a set; None, for all classes, stays None.
 
     Raises:
@@ -54,6 +61,7 @@ def check_classes(classes: Collection[int] | None) -> frozenset[int] | None:
     """
     if classes is None:
         return None
+    classes = list(classes)
     wrong = [c for c in classes if isinstance(c, bool) or int(c) != c or c < 1]
     if wrong:
         raise InputError(
@@ -79,16 +87,16 @@ def check_connectivity(connectivity: int | None, dimensions: int) -> int:
     return connectivity
 
 
-def voxel_size(spacing: Sequence[float] | None, dimensions: int) -> float:
-    """Return the volume of a voxel in mm³, or the area of a pixel in mm².
+def check_spacing(spacing: Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
+    """Return the distance of neighbouring voxels on each axis in mm.
 
     Raises:
         InputError: The spacing is missing, has the wrong length, or is not positive.
     """
     if spacing is None:
         raise InputError(
-            "a size in mm³ needs the spacing, which was not given: pass spacing=(x, y, z) in mm, "
-            "or state the size with min_size_voxels."
+            "a rule in mm or mm³ needs the spacing, which was not given: pass spacing=(x, y, z) "
+            "in mm, or state sizes with min_size_voxels."
         )
     values = np.asarray(spacing, dtype=float)
     if values.shape != (dimensions,) or not (np.isfinite(values).all() and (values > 0).all()):
@@ -96,15 +104,4 @@ def voxel_size(spacing: Sequence[float] | None, dimensions: int) -> float:
             f"spacing is {tuple(spacing)}; expected {dimensions} positive numbers in mm, one for "
             "each axis of the label map."
         )
-    return float(values.prod())
-
-
-def slabs(*arrays: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], ...]]:
-    """Yield matching views of equally laid out arrays, one index of the slowest axis at a time.
-
-    NumPy turns an index array into 64-bit integers before it uses it; slab by slab that costs one
-    slice of memory in place of eight bytes a voxel.
-    """
-    if arrays[0].flags.f_contiguous:
-        arrays = tuple(array.T for array in arrays)
-    yield from zip(*arrays, strict=True)
+    return tuple(values.tolist())

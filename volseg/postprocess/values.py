@@ -1,0 +1,28 @@
+"""Counting the values of an array."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.postprocess.runs import compiled
+
+
+def count_values(values: npt.NDArray[Any]) -> dict[int, int]:
+    """Return how often each value of an array of integers that are not negative occurs."""
+    if values.dtype.itemsize > 2:
+        found, counts = np.unique(values, return_counts=True)
+        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    table = np.zeros(1 << 8 * values.dtype.itemsize, dtype=np.int64)
+    # One order of memory is one compiled loop; a block is a copy of no more than a slab.
+    _count_into(np.ascontiguousarray(values).reshape(-1), table)
+    found = np.flatnonzero(table)
+    return dict(zip(found.tolist(), table[found].tolist(), strict=True))
+
+
+@compiled
+def _count_into(values: npt.NDArray[Any], table: npt.NDArray[np.int64]) -> None:
+    for index in range(values.size):
+        table[values[index]] += 1
