@@ -95,7 +95,8 @@ class CloseGaps(NeighbourhoodRule):
             start = np.where(mask, 0, _FAR).astype(np.int32)
             distances[label] = along_axes(spread, start, ball, _FAR)
         union = np.minimum.reduce(list(distances.values()))
-        outside = np.where(union <= limit, _FAR, 0).astype(np.int32)
+        inside = _without_margin(brick.exists, [c + n for c, n in zip(cuts, reach, strict=True)])
+        outside = np.where((union <= limit) | ~inside, _FAR, 0).astype(np.int32)
         closed = along_axes(spread, outside, ball, _FAR) > limit
         return closed, {label: _without_margin(d, reach) for label, d in distances.items()}
 
@@ -127,9 +128,10 @@ def close_gaps(
 
     Morphological closing (J. Serra, Image Analysis and Mathematical Morphology, 1982): the
     background that no ball of the radius can reach without touching the class becomes the class.
-    Clefts and holes narrower than the ball are filled and convex corners stay; the edge of the
-    image closes nothing. Only background is filled. A voxel that several classes close goes to the
-    nearest one, of equally near ones the lowest; of a region likewise.
+    Clefts and holes narrower than the ball are filled and convex corners stay. Balls have their
+    centre in the image, so a cleft that runs out of the image closes up to its edge. Only
+    background is filled. A voxel that several classes close goes to the nearest one, of equally
+    near ones the lowest; of a region likewise.
 
     A radius below the spacing of an axis does nothing along that axis.
 

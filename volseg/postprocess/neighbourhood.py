@@ -51,6 +51,12 @@ class Brick:
         """The part itself."""
         return self.around[self.inner]
 
+    @property
+    def exists(self) -> npt.NDArray[np.bool_]:
+        """Which voxels lie in the image, with the whole margin."""
+        inside: npt.NDArray[np.bool_] = np.pad(np.ones(self.around.shape, np.bool_), self.missing)
+        return inside
+
     def where(self, value: int) -> npt.NDArray[np.bool_]:
         """Return where a value is, with the whole margin; outside the image it is nowhere."""
         found: npt.NDArray[np.bool_] = np.pad(self.around == value, self.missing)

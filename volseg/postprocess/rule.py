@@ -157,6 +157,9 @@ class Rule(ABC):
         for name in options:
             if name not in known:
                 raise UnknownNameError(f"option of the rule {cls.kind}", str(name), known)
+        for field in dataclasses.fields(cls):
+            if field.default is dataclasses.MISSING and field.name not in options:
+                raise InputError(f"the rule {cls.kind} lacks its option {field.name}; state it.")
         for name in ("classes", "region"):
             value = options.get(name)
             if value is not None and (

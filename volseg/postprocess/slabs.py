@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -149,12 +149,14 @@ def in_threads(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterato
     threads: memory stays bounded, and files are read by one thread.
     """
     threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, tasks)
+    remaining = iter(tasks)
+    first = list(islice(remaining, 2))
+    if threads == 1 or len(first) < 2:
+        yield from map(work, chain(first, remaining))
         return
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
-        for task in tasks:
+        for task in chain(first, remaining):
             waiting.append(pool.submit(work, task))
             if len(waiting) > threads:
                 yield waiting.popleft().result()

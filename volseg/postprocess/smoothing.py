@@ -166,11 +166,11 @@ def smooth_boundaries(
 
     Example:
         >>> import numpy as np
-        >>> labels = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]], "uint8")
+        >>> labels = np.array([[0, 0, 0, 1, 1], [0, 1, 0, 1, 1], [0, 0, 0, 1, 1]], "uint8")
         >>> smooth_boundaries(labels, sigma_mm=1, spacing=(1, 1))
-        array([[0, 0, 1, 1],
-               [0, 0, 1, 1],
-               [0, 0, 1, 1]], dtype=uint8)
+        array([[0, 0, 0, 1, 1],
+               [0, 0, 0, 1, 1],
+               [0, 0, 0, 1, 1]], dtype=uint8)
     """
     rule = SmoothBoundaries(
         classes=None if classes is None else tuple(classes),
