@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.postprocess.apply import apply_rules
-from volseg.postprocess.neighbourhood import (
-    Brick,
-    NeighbourhoodRule,
-    Voxels,
-    along_axes,
-    spread,
-)
+from volseg.postprocess.neighbourhood import Brick, NeighbourhoodRule
+from volseg.postprocess.separable import Voxels, along_axes, bounding_box, spread
 
 # Squared distances are whole numbers, parts of that of the largest radius: sums are exact, so
 # neither the order of the axes nor the cut into bricks can tip the balance between two classes.
@@ -71,17 +66,21 @@ class CloseGaps(NeighbourhoodRule):
         nearest = np.full(free.shape, _FAR, dtype=np.int32)
         for target in np.unique(targets[targets != 0]).tolist():
             members = present[targets == target].tolist()
-            closed, distances = self._closed(brick, members, spacing)
+            closed, distances = self._closed(brick, free, members, spacing)
             for label in members:  # in increasing order: of equally near ones the lowest
-                take = free & closed & (distances[label] < nearest)
+                take = closed & (distances[label] < nearest)
                 result[take] = label
                 nearest[take] = distances[label][take]
         return result if result[free].any() else None
 
     def _closed(
-        self, brick: Brick, members: Sequence[int], spacing: Sequence[float]
+        self,
+        brick: Brick,
+        free: npt.NDArray[np.bool_],
+        members: Sequence[int],
+        spacing: Sequence[float],
     ) -> tuple[npt.NDArray[np.bool_], dict[int, npt.NDArray[np.int32]]]:
-        """Return the closing of a union of classes, and the distance of each voxel to each."""
+        """Return what closing adds to a union of classes, and how far each voxel is from each."""
         radius = float(self.option("radius_mm", members[0]))
         reach = _reach(radius, spacing)
         ball = [_squares(n, step, self._largest) for n, step in zip(reach, spacing, strict=True)]
@@ -92,13 +91,19 @@ class CloseGaps(NeighbourhoodRule):
         distances = {}
         for label in members:
             mask = _without_margin(brick.where(label), cuts)
-            start = np.where(mask, 0, _FAR).astype(np.int32)
-            distances[label] = along_axes(spread, start, ball, _FAR)
+            distances[label] = along_axes(spread, mask, ball, inside=0, outside=_FAR)
         union = np.minimum.reduce(list(distances.values()))
         inside = _without_margin(brick.exists, [c + n for c, n in zip(cuts, reach, strict=True)])
-        outside = np.where((union <= limit) | ~inside, _FAR, 0).astype(np.int32)
-        closed = along_axes(spread, outside, ball, _FAR) > limit
-        return closed, {label: _without_margin(d, reach) for label, d in distances.items()}
+        distances = {label: _without_margin(d, reach) for label, d in distances.items()}
+        closed = free & _without_margin(union <= limit, reach)
+        place = bounding_box(closed)
+        if place is not None:  # only these can belong to the closing
+            around = tuple(
+                slice(cut.start, cut.stop + 2 * n) for cut, n in zip(place, reach, strict=True)
+            )
+            beyond = (union > limit)[around] & inside[around]
+            closed[place] &= along_axes(spread, beyond, ball, inside=0, outside=_FAR) > limit
+        return closed, distances
 
 
 def _reach(radius: float, spacing: Sequence[float]) -> list[int]:

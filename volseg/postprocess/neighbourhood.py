@@ -11,26 +11,22 @@ import logging
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, ClassVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from volseg.postprocess.rule import Rule
-from volseg.postprocess.runs import compiled
+from volseg.postprocess.separable import Place, Voxels, place_of
 from volseg.postprocess.slabs import Slabs, in_threads
 from volseg.postprocess.values import count_values
 
 _LOGGER = logging.getLogger(__name__)
 
 _BRICK = 64
-
-Voxels = npt.NDArray[np.integer[Any]]
-Place = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -187,13 +183,13 @@ def _bricks(
     lengths = (planes, *block.shape[1:])
     corners = product(*(range(0, length, _BRICK) for length in lengths))
     for corner in corners:
-        place = _slices((n, min(n + _BRICK, end)) for n, end in zip(corner, lengths, strict=True))
+        place = place_of((n, min(n + _BRICK, end)) for n, end in zip(corner, lengths, strict=True))
         # The slab starts after the planes that lead the block.
         wanted = [
             (cut.start + offset - reach, cut.stop + offset + reach)
             for cut, offset, reach in zip(place, (lead, 0, 0), margin, strict=True)
         ]
-        around = _slices(
+        around = place_of(
             (max(0, low), min(high, end))
             for (low, high), end in zip(wanted, block.shape, strict=True)
         )
@@ -204,77 +200,8 @@ def _bricks(
                 (cut.start - low, high - cut.stop)
                 for (low, high), cut in zip(wanted, around, strict=True)
             )
-            inner = _slices(
+            inner = place_of(
                 (reach - before, length - reach + after)
                 for reach, (before, after), length in zip(margin, missing, part.shape, strict=True)
             )
             yield Brick(part, inner, missing, present), place
-
-
-def _slices(bounds: Iterable[tuple[int, int]]) -> Place:
-    planes, rows, columns = (slice(start, stop) for start, stop in bounds)
-    return planes, rows, columns
-
-
-@compiled
-def spread(
-    source: npt.NDArray[np.int32],
-    step: int,
-    weights: npt.NDArray[np.int32],
-    out: npt.NDArray[np.int32],
-) -> None:
-    """Set each value of `out` to the least of the values along one axis plus their weights.
-
-    Args:
-        source: Lines `(lines, values)`; neighbours along the axis are `step` apart.
-        step: See above.
-        weights: Added to the value at each distance.
-        out: `(lines, values - step * (weights - 1))`, high numbers before.
-    """
-    for line in range(out.shape[0]):
-        for begin in range(0, out.shape[1], 4096):  # a stretch stays in the cache
-            end = min(begin + 4096, out.shape[1])
-            for tap in range(weights.size):
-                offset = numba.uint64(tap * step)
-                for place in range(numba.uint64(begin), numba.uint64(end)):
-                    value = np.int32(source[line, place + offset] + weights[tap])
-                    out[line, place] = min(out[line, place], value)
-
-
-@compiled
-def blur(
-    source: npt.NDArray[np.int32],
-    step: int,
-    weights: npt.NDArray[np.int32],
-    out: npt.NDArray[np.int32],
-) -> None:
-    """Add to each value of `out` the values along one axis times their weights.
-
-    Args:
-        source: Lines `(lines, values)`; neighbours along the axis are `step` apart.
-        step: See above.
-        weights: Weight at each distance.
-        out: `(lines, values - step * (weights - 1))`, zero before.
-    """
-    for line in range(out.shape[0]):
-        for begin in range(0, out.shape[1], 4096):
-            end = min(begin + 4096, out.shape[1])
-            for tap in range(weights.size):
-                offset = numba.uint64(tap * step)
-                for place in range(numba.uint64(begin), numba.uint64(end)):
-                    out[line, place] += source[line, place + offset] * weights[tap]
-
-
-def along_axes(
-    kernel: Any, source: npt.NDArray[np.int32], weights: Sequence[Voxels], initial: int
-) -> npt.NDArray[np.int32]:
-    """Run `spread` or `blur` along planes, rows and columns; each axis loses its margin."""
-    for axis, taps in enumerate(weights):
-        shape = list(source.shape)
-        shape[axis] -= taps.size - 1
-        out = np.full(shape, initial, dtype=np.int32)
-        lines = math.prod(shape[:axis])
-        step = math.prod(shape[axis + 1 :])
-        kernel(source.reshape(lines, -1), step, taps, out.reshape(lines, -1))
-        source = out
-    return source

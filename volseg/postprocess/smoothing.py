@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.postprocess.apply import apply_rules
-from volseg.postprocess.neighbourhood import (
-    Brick,
-    NeighbourhoodRule,
-    Voxels,
-    along_axes,
-    blur,
-)
+from volseg.postprocess.neighbourhood import Brick, NeighbourhoodRule
+from volseg.postprocess.separable import Voxels, along_axes, blur
 
 # Weights along an axis are whole numbers with this sum: votes of three axes fit into 31 bits, are
 # exact, and a tie is a tie on every machine, in every order of axes and cut of the map.
@@ -79,7 +74,7 @@ class SmoothBoundaries(NeighbourhoodRule):
             return None
         weights = self._weights(spacing)
         votes = {
-            label: along_axes(blur, brick.where(label).astype(np.int32), weights, 0)
+            label: along_axes(blur, brick.where(label), weights, inside=1, outside=0)
             for label in voters
         }
         values = brick.values
