@@ -27,26 +27,48 @@ CLASSES = st.one_of(
     st.fixed_dictionaries({"region": st.sets(st.integers(1, 3), min_size=1).map(tuple)}),
 )
 LENGTH = st.sampled_from([0.8, 1.0, 1.5, 2.2])
+LEVEL = st.integers(-1, 1)
+
+
+def connectivity(labels, level):
+    return {2: (4, 8), 3: (6, 18, 26)}[labels.ndim][level]
+
+
+# Functions of the map, whose number of axes decides which connectivities there are.
 RULES = st.one_of(
-    CLASSES.map(lambda target: FillHoles(**target)),
+    CLASSES.map(lambda target: lambda labels: FillHoles(**target)),
     st.builds(
-        lambda target, size, to, keep: RemoveSmallComponents(
-            **target, min_size_mm3=size, replace_with=to, never_empty=keep
+        lambda target, size, to, keep, level: (
+            lambda labels: RemoveSmallComponents(
+                **target,
+                min_size_mm3=size,
+                replace_with=to,
+                never_empty=keep,
+                connectivity=connectivity(labels, level),
+            )
         ),
         CLASSES,
         st.integers(0, 9),
         st.integers(0, 3),
         st.booleans(),
+        LEVEL,
     ),
     st.builds(
-        lambda target, count, keep: KeepLargest(**target, count=count, never_empty=keep),
+        lambda target, count, keep, level: (
+            lambda labels: KeepLargest(
+                **target, count=count, never_empty=keep, connectivity=connectivity(labels, level)
+            )
+        ),
         CLASSES,
         st.integers(1, 3),
         st.booleans(),
+        LEVEL,
     ),
-    st.builds(lambda target, r: CloseGaps(**target, radius_mm=r), CLASSES, LENGTH),
+    st.builds(lambda target, r: lambda labels: CloseGaps(**target, radius_mm=r), CLASSES, LENGTH),
     st.builds(
-        lambda target, s, keep: SmoothBoundaries(**target, sigma_mm=s, never_empty=keep),
+        lambda target, sigma, keep: (
+            lambda labels: SmoothBoundaries(**target, sigma_mm=sigma, never_empty=keep)
+        ),
         CLASSES,
         LENGTH,
         st.booleans(),
@@ -58,6 +80,7 @@ RULES = st.one_of(
 @settings(max_examples=80, deadline=None)
 def test_any_slabs_layout_and_place_give_what_the_rules_give_one_by_one(labels, rules, planes, f):
     spacing = (1.0, 0.7, 1.9)[: labels.ndim]
+    rules = [rule(labels) for rule in rules]
     expected = labels
     for rule in rules:
         expected = apply_rules(expected, [rule], spacing=spacing)

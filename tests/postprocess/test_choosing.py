@@ -174,6 +174,8 @@ def test_cases_are_asked_for_one_at_a_time():
         ({"worse_share": 2}, InputError, "worse_share is 2"),
         ({"candidates": [FillHoles(region=(1, 9))]}, InputError, "region"),
         ({"predictions": [np.zeros((2, 2), np.uint8)] * 2}, ShapeError, "prediction 0"),
+        ({"references": [np.zeros((24, 24, 6), np.float32)] * 2}, InputError, "argmax"),
+        ({"references": [np.full((24, 24, 6), -1)] * 2}, InputError, "-1"),
         ({"candidates": [CloseGaps(radius_mm=1.0)]}, InputError, "needs the spacing"),
     ],
 )

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from volseg.errors import InputError, ShapeError
 from volseg.postprocess.apply import apply_rules
 from volseg.postprocess.decision_table import Decision, DecisionTable, Outcome
+from volseg.postprocess.label_map import check_label_map, check_not_negative
 from volseg.postprocess.rule import Rule
 from volseg.postprocess.values import count_values
 
@@ -116,20 +117,24 @@ class _Judge:
     metric: Metric
     classes: list[int]
 
+    def case(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Sequence[float] | None]:
+        """Return prediction, reference and spacing of a case."""
+        prediction = _label_map(self.predictions[index])
+        reference = _label_map(self.references[index])
+        if prediction.shape != reference.shape:
+            raise ShapeError(
+                f"prediction {index} has the shape {prediction.shape} and its reference "
+                f"{reference.shape}; expected the same grid."
+            )
+        return prediction, reference, None if self.spacings is None else self.spacings[index]
+
     def compare(
         self, chosen: Sequence[Rule], trials: Mapping[Target, Sequence[Rule]]
     ) -> dict[tuple[Target, int], _Comparison]:
         """Return what each trial does after the chosen rules, by target and place in its list."""
         found: dict[tuple[Target, int], _Comparison] = defaultdict(_Comparison)
         for case in range(len(self.predictions)):
-            spacing = None if self.spacings is None else self.spacings[case]
-            prediction = np.asarray(self.predictions[case])
-            reference = np.asarray(self.references[case])
-            if prediction.shape != reference.shape:
-                raise ShapeError(
-                    f"prediction {case} has the shape {prediction.shape} and its reference "
-                    f"{reference.shape}; expected the same grid."
-                )
+            prediction, reference, spacing = self.case(case)
             base = apply_rules(prediction, chosen, spacing=spacing)
             without = self.metric(base, reference, self.classes)
             for group in _side_by_side(trials):
@@ -267,9 +272,7 @@ def _search(
 def _outcomes(judge: _Judge, chosen: Sequence[Rule]) -> tuple[Outcome, ...]:
     totals = {label: _Comparison() for label in judge.classes}
     for case in range(len(judge.predictions)):
-        spacing = None if judge.spacings is None else judge.spacings[case]
-        prediction = np.asarray(judge.predictions[case])
-        reference = np.asarray(judge.references[case])
+        prediction, reference, spacing = judge.case(case)
         before = judge.metric(prediction, reference, judge.classes)
         result = apply_rules(prediction, chosen, spacing=spacing)
         after = judge.metric(result, reference, judge.classes)
@@ -295,4 +298,10 @@ def _dice(
 
 
 def _classes_in(reference: Any) -> Iterable[int]:
-    return (label for label in count_values(np.asarray(reference)) if label)
+    return (label for label in count_values(_label_map(reference)) if label)
+
+
+def _label_map(labels: Any) -> npt.NDArray[Any]:
+    array = np.asarray(check_label_map(labels))
+    check_not_negative(array)
+    return array

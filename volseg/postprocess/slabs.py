@@ -93,7 +93,8 @@ class Slabs:
         """Return a block to be filled and written: like `read`, but its values mean nothing."""
         if isinstance(labels, np.ndarray):
             return self.read(labels, start, stop)
-        return np.empty((stop - start, *self.block_shape[1:]), dtype=labels.dtype)
+        dtype = np.dtype(np.uint8) if labels.dtype.kind == "b" else labels.dtype.newbyteorder("=")
+        return np.empty((stop - start, *self.block_shape[1:]), dtype=dtype)
 
     def write(self, labels: Any, start: int, block: npt.NDArray[Any]) -> None:
         """Write a block back; nothing is copied where the block is a view of the map."""
