@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+
+def compiled(function: Function) -> Function:
     """Return the function compiled by numba, without the interpreter's lock while it runs.
 
     The machine code is kept beside the source or in the user's cache folder, so that it is made
@@ -16,11 +18,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     caller's: numba's own pools do not survive the fork of a data loader's workers.
     """
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError:  # there is no folder to keep it in
-        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(function: Function) -> Function:
     """Return a part of compiled functions that becomes part of their code."""
-    return numba.njit(inline="always", error_model="numpy")(function)  # type: ignore[no-any-return]
+    return cast(Function, numba.njit(inline="always", error_model="numpy")(function))

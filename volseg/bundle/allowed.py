@@ -35,6 +35,7 @@ ALLOWED_TARGETS = frozenset(
         "volseg.networks.build_network",
         "volseg.postprocess.FillHolesd",
         "volseg.postprocess.KeepLargestd",
+        "volseg.postprocess.PostprocessLabelsd",
         "volseg.postprocess.RemoveSmallComponentsd",
         "volseg.transforms.BorderWeightMapd",
         "volseg.transforms.CorrectBiasFieldd",

@@ -32,7 +32,7 @@ _SCHEMA_NAME = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
 )
-_PACKAGES = ("nibabel", "pytorch-ignite", "connected-components-3d", "fill-voids")
+_PACKAGES = ("nibabel", "numba", "pytorch-ignite")
 _TO_BE_STATED = "not stated yet"
 
 

@@ -77,7 +77,7 @@ class GraphPlan:
 class _Runs:
     """The runs of a block, see `volseg.postprocess.runs`."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int, int, int]
     pointer: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int32]
     values: npt.NDArray[np.int64]
@@ -209,7 +209,8 @@ def _runs(block: npt.NDArray[Any], plan: GraphPlan) -> _Runs:
     values = np.empty(pointer[-1], dtype=np.int64)
     find_runs(lines, pointer, starts, values)
     nodes = np.arange(pointer[-1], dtype=np.int32)
-    runs = _Runs((block.shape[0], *block.shape[1:]), pointer, starts, values, nodes.copy())
+    shape = (block.shape[0], block.shape[1], block.shape[2])
+    runs = _Runs(shape, pointer, starts, values, nodes.copy())
     _join(runs, nodes, plan, within=True)
     count = number_nodes(nodes, values, plan.with_background)
     return _Runs(runs.shape, pointer, starts, values, nodes, count)

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
+from volseg.compiled import compiled
 
 FACE = 1
 

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from volseg.postprocess.runs import compiled
+from volseg.compiled import compiled
 
 Voxels = npt.NDArray[np.integer[Any]]
 Place = tuple[slice, slice, slice]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.postprocess.runs import compiled
+from volseg.compiled import compiled
 
 
 def count_values(values: npt.NDArray[Any]) -> dict[int, int]:

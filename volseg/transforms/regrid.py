@@ -135,7 +135,7 @@ def interpolated(values: npt.NDArray[Any], samplings: Sequence[AxisSampling]) ->
                 copied = copied.take(sampling.lower, axis=axis)
         return np.array(copied, order="C")
     source = np.ascontiguousarray(values, dtype=np.float32)
-    axes = [(s.lower, s.upper, s.weight) for s in samplings]
+    axes: list[Any] = [(s.lower, s.upper, s.weight) for s in samplings]
     while len(axes) < 3:  # a picture is a volume of one plane
         axes.insert(0, (np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(1, np.float32)))
     sizes = tuple(len(lower) for lower, _, _ in axes)
@@ -149,7 +149,9 @@ def interpolated(values: npt.NDArray[Any], samplings: Sequence[AxisSampling]) ->
                 linear_rows,
                 result[channel],
                 source[channel].reshape(-1, *source.shape[-2:]),
-                *axes,
+                axes[0],
+                axes[1],
+                axes[2],
                 first,
                 min(first + step, rows),
             )
