@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/volseg demo
 
 test: check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_OPTIONS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
