@@ -6,12 +6,19 @@ import json
 
 import pytest
 import torch
+from ignite.engine import Engine
 
 from volseg import Segmenter
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, OutputError
-from volseg.networks import read_weights
-from volseg.training import TrainingState, measure_bundle, record_measurement, train_bundle
+from volseg.networks import read_weights, save_weights
+from volseg.training import (
+    CheckpointEveryEpoch,
+    TrainingState,
+    measure_bundle,
+    record_measurement,
+    train_bundle,
+)
 
 
 def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
@@ -78,6 +85,25 @@ def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="cannot go on"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
+
+
+def test_a_run_killed_between_its_last_two_files_is_completed(tmp_path):
+    network = torch.nn.Linear(1, 1)
+    weights = tmp_path / "model.pt"
+
+    def run(**options):
+        engine = Engine(lambda engine, batch: None)
+        CheckpointEveryEpoch(tmp_path, {"network": network}, network, **options).attach(engine)
+        engine.run([0], max_epochs=1)
+
+    run()
+    with torch.no_grad():
+        network.weight.fill_(5.0)
+    save_weights(network, weights)  # what a kill before the second file would have left behind
+    run()
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["objects"]["network"]
+    assert kept["weight"] != 5.0
+    assert torch.equal(read_weights(weights)["weight"], kept["weight"])
 
 
 def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):

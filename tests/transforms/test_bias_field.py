@@ -78,6 +78,7 @@ def test_mistakes_are_said():
         (positive * np.nan, {}, "not finite"),
         (positive[:2], {}, "four voxels"),
         (-positive, {"mask": positive > 0}, "no voxel is positive"),
+        (np.ones((64, 64), np.float32), {"mask": np.eye(64, k=61) > 0}, "use a smaller one"),
     ):
         with pytest.raises(InputError, match=message):
             bias_field(image, **options)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from volseg.errors import InputError, ShapeError
+from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.transforms import RandSpatiald
 from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 
@@ -79,5 +79,24 @@ def test_labels_of_another_size_and_missing_labels_are_refused():
     )
     with pytest.raises(InputError, match="which the case lacks"):
         transform({"image": torch.zeros(1, 8, 8)})
-    with pytest.raises(ShapeError, match="expected one grid"):
+    with pytest.raises(GeometryError, match="same spatial shape"):
         transform({"image": torch.zeros(1, 8, 8), "label": torch.zeros(1, 8, 7)})
+    with pytest.raises(ShapeError, match="one channel"):
+        transform({"image": torch.zeros(1, 8, 8), "label": torch.zeros(2, 8, 8)})
+
+
+def test_labels_elsewhere_in_the_world_are_refused():
+    image, affine = torch.zeros(1, 8, 8), torch.eye(3)
+    elsewhere = affine.clone()
+    elsewhere[0, 2] = 20
+    transform = RandSpatiald(
+        ["image", "label"],
+        patch_size=4,
+        position="classes",
+        label_key="label",
+        classes=2,
+        different_grids=True,
+    )
+    case = {"image": MetaTensor(image, affine=affine), "label": MetaTensor(image, affine=elsewhere)}
+    with pytest.raises(GeometryError, match="20 mm apart"):
+        transform(case)

@@ -66,9 +66,13 @@ def test_in_a_composition_the_inverse_passes_them_by(prob):
 
 def test_all_keys_share_one_draw_and_none_changes_without_luck():
     data = {"a": image(1, 9, 9), "b": image(1, 9, 9)}
-    transform = RandRicianNoised(["a", "b"], 1.0, std=(1.0, 1.0))
-    result = transform.set_random_state(1)(data)
-    assert torch.equal(result["a"].as_tensor(), result["b"].as_tensor())
+    shared = RandLowResolutiond(["a", "b"], 1.0).set_random_state(1)(data)
+    assert torch.equal(shared["a"].as_tensor(), shared["b"].as_tensor())
+    # The noise of two images is as strong, but another.
+    noisy = RandRicianNoised(["a", "b"], 1.0, std=(1.0, 1.0)).set_random_state(1)(data)
+    drawn = [noisy[key].applied_operations[-1]["extra_info"] for key in "ab"]
+    assert drawn[0]["std"] == drawn[1]["std"]
+    assert not torch.equal(noisy["a"].as_tensor(), noisy["b"].as_tensor())
     never = RandLowResolutiond(["a", "b"], 0.0)(data)
     assert torch.equal(never["a"].as_tensor(), data["a"].as_tensor())
 

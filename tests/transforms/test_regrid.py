@@ -102,10 +102,15 @@ def test_the_same_spacing_copies_and_keeps_the_type():
     values = torch.arange(2 * 11 * 8 * 6, dtype=torch.int16).reshape(2, *SHAPE)
     target = parallel_grid(grid, spacing=(1, 1, 2))
     assert target == grid
-    found = regrid(values, grid, target)
-    assert found.dtype == torch.int16
-    assert torch.equal(found, values)
-    assert found.data_ptr() != values.data_ptr()
+    for kind in (torch.int16, torch.bfloat16, torch.bool):
+        given = values.to(kind)
+        found = regrid(given, grid, target, mode="nearest")
+        assert found.dtype == kind
+        assert torch.equal(found, given)
+        assert found.data_ptr() != given.data_ptr()
+    # A value between voxels needs a type that can hold it, on every grid of a data set.
+    assert regrid(values, grid, target).dtype == torch.float32
+    assert torch.equal(regrid(values, grid, target), values.float())
 
 
 def test_a_part_is_that_part_of_the_whole_bit_for_bit():
@@ -132,6 +137,11 @@ def test_inverse_and_invertd_lead_back_to_the_grid_of_the_file(spacing):
     torch.testing.assert_close(back.affine, image.affine)
     if spacing is None:
         assert torch.equal(back.as_tensor(), image.as_tensor())
+    # Label maps are never averaged on the way back: Invertd's default.
+    labels = MetaTensor((moved["image"].as_tensor() > 0).float() * 2)
+    case = {"image": moved["image"], "pred": labels}
+    inverted = Invertd("pred", Compose([transform]), "image")(case)["pred"]
+    assert set(inverted.unique().tolist()) == {0, 2}
     # A prediction on the network's grid: a constant stays one, and lands on the file's grid.
     composed = Compose([transform])
     case = composed({"image": image})

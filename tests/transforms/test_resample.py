@@ -218,6 +218,56 @@ def test_compiled_loops_give_what_tensor_operations_give(shape, padding, mode):
     torch.testing.assert_close(found, source.sample_by_tensors(indices), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.uint16, torch.int64])
+def test_both_routes_know_every_type_of_label(dtype):
+    values = torch.from_numpy(RANDOM.integers(0, 2, (1, 9, 8, 7))).to(dtype)
+    indices = torch.from_numpy(RANDOM.uniform(0, 6, (3, 400)).astype(np.float32))
+    for mode in ("nearest", "classes"):
+        source = Source.prepare(values, mode=mode)
+        found = torch.empty(1, 400, dtype=dtype)
+        source.sample(indices, found)
+        assert torch.equal(found.long(), source.sample_by_tensors(indices).long())
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic", "classes"])
+def test_nothing_outside_is_read_whatever_the_indices_are(padding, mode):
+    values = torch.ones(1, 6, 5, 4)
+    source = Source.prepare(values, mode=mode, padding=padding, fill=1.0)
+    wild = [np.nan, np.inf, -np.inf, 3e38, -3e38, 2e9, -2e9]
+    at = RANDOM.choice(wild, (3, 2000)).astype(np.float32)
+    found = torch.empty(1, 2000)
+    source.sample(torch.from_numpy(at), found)
+    torch.testing.assert_close(found, torch.ones(1, 2000))
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("start", [-20, 130, 60])
+def test_a_part_near_the_edge_is_mirrored_as_the_whole(mode, start):
+    values = torch.from_numpy(RANDOM.normal(size=(1, 150, 12)).astype(np.float32))
+    matrix = np.eye(3)
+    matrix[:2, 2] = (start + 0.3, 2.6)
+    pull = Pull(matrix, (40, 6))
+    source = Source.prepare(values, pull.bounds(), mode=mode, padding="reflection")
+    assert source.shape[0] < 100  # only a part is read
+    [found] = resample([Volume(values, mode, "reflection")], pull)
+    expected = map_coordinates(
+        values[0],
+        positions(Pull(matrix, (40, 6), np.zeros((2, 2, 2)))),
+        order=1 if mode == "linear" else 3,
+        mode="mirror",
+    )
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+def test_coordinates_stay_exact_in_a_region_of_low_precision():
+    values = torch.from_numpy(RANDOM.normal(size=(1, 60, 50)).astype(np.float32))
+    [expected] = resample([Volume(values)], mapping((60, 50)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        [found] = resample([Volume(values)], mapping((60, 50)))
+    assert torch.equal(found, expected)
+
+
 def test_the_number_of_threads_does_not_matter():
     image = torch.from_numpy(RANDOM.normal(size=(1, 70, 50, 40)).astype(np.float32))
     pull = mapping((70, 50, 40))

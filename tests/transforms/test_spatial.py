@@ -13,7 +13,7 @@ from monai.transforms import Compose, Invertd, Orientationd
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.transforms import RandElasticd, RandRotated, RandSpatiald
-from volseg.transforms.spatial import pull_of
+from volseg.transforms.movement import pull_of
 
 ORIENTATIONS = list(
     itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3))
@@ -254,6 +254,37 @@ def test_invertd_brings_a_prediction_back():
     assert ((back[core] > 0.5) == (data["image"][core] > 0)).float().mean() > 0.93
 
 
+def test_a_label_map_comes_back_with_its_classes_only():
+    image = volume(smooth((20, 18, 16)))
+    composed = Compose([RandSpatiald("image", rotation=0.4)]).set_random_state(0)
+    case = composed({"image": image})
+    case["pred"] = MetaTensor((case["image"].as_tensor() > 0).float() * 2)
+    back = Invertd("pred", composed, "image")(case)["pred"]
+    assert set(back.unique().tolist()) == {0, 2}
+
+
+@pytest.mark.parametrize("patch", [(64, 64, 64), (192, 192, 48), (64, 64, 3), (64, 64, 1)])
+def test_a_thin_patch_is_deformed_as_much_as_a_thick_one(patch):
+    image = volume(np.zeros((1, *patch), np.uint8))
+    transform = RandElasticd("image", displacement=1.5, control_points=4).set_random_state(0)
+    found = [np.std(parameters(transform, image)["displacement"]) for _ in range(20)]
+    assert np.mean(found) == pytest.approx(1.5, rel=0.25)
+
+
+def test_arrays_and_tensors_with_gradients_are_taken():
+    values = smooth((9, 8))
+    expected = RandSpatiald("image").set_random_state(0)({"image": torch.from_numpy(values)})
+    for given_image in (values, torch.from_numpy(values).requires_grad_()):
+        found = RandSpatiald("image").set_random_state(0)({"image": given_image})
+        assert torch.equal(found["image"], expected["image"])
+
+
+def test_plain_tensors_on_different_grids_are_refused_in_any_case():
+    case = {"a": torch.zeros(1, 8, 8), "b": torch.zeros(1, 16, 16)}
+    with pytest.raises(GeometryError, match="same spatial shape"):
+        RandSpatiald(["a", "b"], different_grids=True)(case)
+
+
 def test_keys_on_different_grids_are_refused_with_both_geometries():
     data = {
         "image": volume(smooth((12, 10, 8)), (1, 1, 1)),
@@ -321,7 +352,7 @@ def test_displacement_in_mm_follows_the_spacing():
     np.testing.assert_allclose(spread, [4.0, 2.0, 0.4], rtol=0.15)
 
 
-def test_in_yaml_with_a_cache_and_workers():
+def test_in_yaml_with_a_cache():
     text = """
     augment:
       _target_: monai.transforms.Compose
@@ -402,11 +433,23 @@ def test_a_2d_image_keeps_an_affine_of_three_axes():
         ({"scale": (1.2, 0.8)}, "smallest and the largest"),
         ({"control_points": 1}, "at least 2"),
         ({"shear": 0.6}, "less than 0.5"),
+        ({"prob_elastic": 7}, "expected 0 to 1"),
+        ({"translation": float("nan")}, "finite numbers"),
+        ({"displacement": -1.0}, "finite numbers"),
+        ({"mode": "bilinear"}, "linear"),
+        ({"padding": "zero"}, "zeros"),
     ],
 )
 def test_impossible_options(options, message):
     with pytest.raises(InputError, match=message):
         RandSpatiald("image", **options)
+
+
+def test_movements_out_of_this_world_are_refused():
+    with pytest.raises(InputError, match="check translation"):
+        RandSpatiald("image", translation=1e39)({"image": torch.zeros(1, 8, 8)})
+    with pytest.raises(InputError, match="axes from 0 to 1"):
+        RandSpatiald("image", flip_axes=[2])({"image": torch.zeros(1, 8, 8)})
 
 
 def test_a_wrong_number_of_angles():

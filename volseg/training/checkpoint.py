@@ -103,6 +103,9 @@ class CheckpointEveryEpoch:
                 f"training cannot go on from {self.checkpoint} ({type(error).__name__}: {error}): "
                 "it is damaged or belongs to another configuration; move it away to start anew."
             ) from error
+        if engine.state.epoch == engine.state.max_epochs:
+            # The run may have been killed between the two files of its last epoch.
+            save_weights(self.weights, self.folder / self.WEIGHTS)
         _log.info("going on after epoch %d of %s", engine.state.epoch, self.checkpoint)
 
     def _require_same_length(self, epochs: int, engine: Engine) -> None:

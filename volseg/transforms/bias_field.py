@@ -68,10 +68,13 @@ def bias_field(
     factors = [max(1, min(shrink_factor, side // _SMALLEST_SIDE)) for side in image.shape]
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetMaximumNumberOfIterations([int(number) for number in iterations])
-    corrector.Execute(
-        sitk.Shrink(whole, factors),
-        sitk.Shrink(_as_itk(counting.astype(np.uint8), spacing), factors),
-    )
+    shrunk = sitk.Shrink(_as_itk(counting.astype(np.uint8), spacing), factors)
+    if not sitk.GetArrayViewFromImage(shrunk).any():
+        raise InputError(
+            f"nothing of the {np.count_nonzero(counting)} voxels that count is left at the shrink "
+            f"factor {shrink_factor}: use a smaller one, or a mask of connected tissue."
+        )
+    corrector.Execute(sitk.Shrink(whole, factors), shrunk)
     log_field = np.transpose(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(whole)))
     return np.ascontiguousarray(np.exp(log_field), dtype=np.float32)
 

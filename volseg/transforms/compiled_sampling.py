@@ -19,22 +19,21 @@ _ONE = np.uint64(1)
 def _locate(coordinates, bounds, mirrored, first, position):  # type: ignore[no-untyped-def]
     """Write where the voxels of a block lie along an axis, in the part with its ring.
 
-    `bounds` holds what is added to an index, and the smallest and the largest result.
+    `bounds` holds what is added to an index, and the smallest and the largest result. The
+    comparisons are such that what is no number becomes the smallest: nothing is read outside.
     """
     shift, lowest, highest = bounds[0], bounds[1], bounds[2]
-    if mirrored > 1:
-        period = np.float32(2 * (mirrored - 1))
-        for i in range(position.size):
-            found = coordinates[first + i]
+    period = np.float32(2 * (mirrored - 1))
+    for i in range(position.size):
+        found = coordinates[first + i]
+        if mirrored > 1:
             found -= period * np.floor(found / period)
-            found = min(found, period - found)
-            position[i] = min(max(found + shift, lowest), highest)
-    elif mirrored == 1:
-        for i in range(position.size):
-            position[i] = min(max(shift, lowest), highest)
-    else:
-        for i in range(position.size):
-            position[i] = min(max(coordinates[first + i] + shift, lowest), highest)
+            found = found if found < period - found else period - found
+        elif mirrored == 1:
+            found = np.float32(0)
+        found += shift
+        found = found if found > lowest else lowest
+        position[i] = found if found < highest else highest
 
 
 @compiled

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from volseg.errors import InputError
 from volseg.transforms.displacement import (
     Matrix,
     along_axis,
@@ -26,6 +27,8 @@ from volseg.transforms.sampling import Source
 # Fixed-point inversion of a displacement stops when no voxel moves by more than this, in voxels.
 _STEP_TOLERANCE = 1e-3
 _MOST_STEPS = 100
+# No volume is as large, and float32 still tells such an index from infinity.
+_FARTHEST = 1e30
 
 
 class Mapping(Protocol):
@@ -56,6 +59,14 @@ class Pull:
     size: tuple[int, ...]
     nodes: Matrix | None = None
 
+    def __post_init__(self) -> None:
+        lower, upper = self.bounds()
+        if not (np.abs([lower, upper]) < _FARTHEST).all():
+            raise InputError(
+                f"voxels would be read at indices from {lower.tolist()} to {upper.tolist()}; "
+                "expected finite ones: check translation, scale and displacement."
+            )
+
     def bounds(self) -> tuple[Matrix, Matrix]:
         """Return the smallest and the largest source index that can occur, one an axis."""
         corners = np.array(list(itertools.product(*((0, n - 1) for n in self.size))), dtype=float)
@@ -73,12 +84,16 @@ class Pull:
         columns = [np.ones(last), np.arange(last, dtype=float)]
         if self.nodes is not None:
             columns.extend(node_weights(last, self.nodes.shape[-1]).T)
-        across = torch.as_tensor(np.stack(columns), dtype=torch.float32, device=device)
-        along = torch.as_tensor(self._along(), dtype=torch.float32, device=device)
+        # A graphics card may round the factors of a float32 product to 10 bits (TF32).
+        kind = torch.float64 if device.type == "cuda" else torch.float32
+        across = torch.as_tensor(np.stack(columns), dtype=kind, device=device)
+        along = torch.as_tensor(self._along(), dtype=kind, device=device)
         rows = max(1, voxels // max(1, math.prod(self.size[1:])))
         for start in range(0, first[0], rows):
             part = along[:, start : start + rows].flatten(1, -2)
-            yield slice(start, start + rows), torch.matmul(part, across).flatten(1)
+            with torch.autocast(device.type, enabled=False):
+                indices = torch.matmul(part, across)
+            yield slice(start, start + rows), indices.flatten(1).to(torch.float32)
 
     def _along(self) -> Matrix:
         """Return the factors of the columns, (axes, *all sizes but the last, columns)."""

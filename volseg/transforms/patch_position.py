@@ -9,6 +9,8 @@ import torch
 
 from volseg.errors import InputError
 
+_TRIED = 1024
+
 
 def ratios_of(ratios: Sequence[float] | None, classes: int | None) -> tuple[float, ...]:
     """Return how often each class is drawn, checked.
@@ -47,6 +49,11 @@ def voxel_of_a_class(
     weights = np.asarray(ratios, dtype=float)
     while weights.sum() > 0:
         drawn = int(random.choice(len(weights), p=weights / weights.sum()))
+        # Trying some voxels is enough for all but small structures, and each is as likely.
+        tried = np.unravel_index(random.randint(values.size, size=_TRIED), values.shape)
+        hits = np.flatnonzero(values[tried] == drawn)
+        if hits.size:
+            return tuple(int(axis[hits[0]]) for axis in tried)
         found = np.flatnonzero(values == drawn)
         if found.size:
             flat = found[random.randint(found.size)]

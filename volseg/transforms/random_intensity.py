@@ -50,10 +50,12 @@ class RandomIntensityTransform(RandomizableTransform, MapTransform, InvertibleTr
         result = dict(data)
         self.randomize(None)
         drawn: dict[str, Any] = {}
-        for key in self.key_iterator(result):
+        for place, key in enumerate(self.key_iterator(result)):
             image = as_float_image(key, result[key])
             if self._do_transform:
                 drawn = drawn or self.draw(image.ndim - 1)
+                if place and "seed" in drawn:  # noise of two images is never the same
+                    drawn = {**drawn, "seed": (drawn["seed"] + 1) % 2**32}
                 changed = with_metadata_of(image, self.apply(plain(image), **drawn))
             else:
                 changed = with_metadata_of(image, plain(image))
@@ -64,5 +66,6 @@ class RandomIntensityTransform(RandomizableTransform, MapTransform, InvertibleTr
         """Return a copy of the dictionary without the record; intensities stay."""
         result = dict(data)
         for key in self.key_iterator(result):
+            result[key] = result[key].clone()
             self.pop_transform(result[key])
         return result

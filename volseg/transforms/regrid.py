@@ -20,10 +20,9 @@ from volseg.errors import InputError, UnknownNameError
 from volseg.geometry import Affine, AxisSampling, Grid, parallel_grid, relate_grids
 from volseg.io import grid_of
 from volseg.transforms.compiled_regridding import linear_rows
+from volseg.transforms.sampling import MONAI_MODES
 
 MODES = ("linear", "nearest")
-# What MONAI's `Invertd` replaces a recorded mode with.
-_MONAI_NAMES = {"bilinear": "linear"}
 
 
 class Regridd(MapTransform, InvertibleTransform):
@@ -83,7 +82,7 @@ class Regridd(MapTransform, InvertibleTransform):
             image = _with_affine(key, result[key]).clone()
             operation = self.pop_transform(image)
             recorded = operation[TraceKeys.EXTRA_INFO]
-            mode = _MONAI_NAMES.get(recorded["mode"], recorded["mode"])
+            mode = MONAI_MODES.get(recorded["mode"], recorded["mode"])
             size = tuple(int(n) for n in operation[TraceKeys.ORIG_SIZE])
             target = Grid(size, Affine(np.asarray(recorded["affine"])))
             values = regrid(image.as_tensor(), grid_of(image), target, mode=mode)
@@ -107,11 +106,16 @@ def regrid(values: Tensor, read: Grid, target: Grid, *, mode: str = "linear") ->
         GeometryError: An axis of one grid is not parallel to an axis of the other.
     """
     samplings = relate_grids(read, target)
+    plain = values.detach().cpu()
     if mode == "nearest":
         samplings = tuple(_nearest(sampling) for sampling in samplings)
-    array = in_target_order(values.detach().cpu().numpy(), samplings)
+    else:
+        plain = plain.to(torch.float32)
+    moved_only = plain.dtype == torch.bfloat16  # which numpy does not know
+    array = (plain.view(torch.int16) if moved_only else plain).numpy()
     ordered = sorted(samplings, key=lambda sampling: sampling.target_axis)
-    return torch.from_numpy(interpolated(array, ordered)).to(values.device)
+    found = torch.from_numpy(interpolated(in_target_order(array, samplings), ordered))
+    return (found.view(torch.bfloat16) if moved_only else found).to(values.device)
 
 
 def in_target_order(

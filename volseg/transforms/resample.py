@@ -81,7 +81,8 @@ def resample(volumes: Sequence[Volume], mapping: Mapping) -> list[torch.Tensor]:
             own = indices
             if volume.from_reference is not None:
                 matrix = torch.as_tensor(volume.from_reference, dtype=indices.dtype, device=device)
-                own = torch.addmm(matrix[:-1, -1:], matrix[:-1, :-1], indices)
+                with torch.autocast(device.type, enabled=False):
+                    own = torch.addmm(matrix[:-1, -1:], matrix[:-1, :-1], indices)
             start = rows.start * plane
             source.sample(own, result[:, start : start + own.shape[1]])
 

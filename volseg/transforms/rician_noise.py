@@ -34,7 +34,7 @@ def add_rician_noise(image: Tensor, *, std: float, seed: int) -> Tensor:
 class RandRicianNoised(RandomIntensityTransform):
     """Add Rician noise: `add_rician_noise`, for images of which zero is no signal.
 
-    All keys, if of one shape, get the same noise.
+    All keys share the standard deviation; the noise of each is its own.
 
     Args:
         keys: Images ``(channels, x, y)`` or ``(channels, x, y, z)``.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import spline_filter1d
 
 from volseg.errors import UnknownNameError
 from volseg.transforms import compiled_sampling
@@ -20,6 +21,8 @@ from volseg.transforms.displacement import Matrix, spline_coefficients
 
 MODES = ("nearest", "linear", "cubic", "classes")
 PADDINGS = ("zeros", "border", "reflection")
+# What MONAI's `Invertd` writes into a record, where it differs.
+MONAI_MODES = {"bilinear": "linear"}
 
 # What a coefficient contributes to a cubic spline falls by 2 - sqrt(3) a voxel: after 16 voxels
 # it is below 1e-9 of its value, so that a part of a volume can be filtered on its own.
@@ -89,7 +92,7 @@ class Source:
         for axis, n in enumerate(size):
             low, high = (0, n) if bounds is None else _interval(bounds, axis, reach)
             if padding == "reflection" and (low < 0 or high > n):
-                low, high = 0, n
+                low, high = _mirrored_extent(low, high, n)
                 mirrored.append(n)
             else:
                 mirrored.append(0)
@@ -164,6 +167,15 @@ class Source:
         return result
 
 
+def _mirrored_extent(low: int, high: int, n: int) -> tuple[int, int]:
+    """Return what is read of an axis of n voxels when an interval is mirrored at its ends."""
+    if low < 0 and high <= min(n, low + 2 * n - 1):
+        return 0, min(n, max(high, 1 - low))
+    if low >= 0 and high <= 2 * n - 1:
+        return max(0, min(low, 2 * n - 1 - high)), n
+    return 0, n
+
+
 def _interval(bounds: tuple[Matrix, Matrix], axis: int, reach: int) -> tuple[int, int]:
     return (
         math.floor(float(bounds[0][axis])) - reach,
@@ -177,16 +189,29 @@ def _with_ring(part: torch.Tensor, mode: str, fill: float) -> torch.Tensor:
         values = part.to(torch.float32)
         for axis in range(1, values.ndim):
             n = values.shape[axis]
-            filters = torch.tensor(spline_coefficients(n), device=values.device)
-            values = torch.movedim(values, axis, -1) @ filters.T.to(values.dtype)
+            values = _filtered(values, axis)
             beyond = _mirror(torch.arange(-_RING, n + _RING, device=values.device), n)
-            values = torch.movedim(values.index_select(-1, beyond), -1, axis)
+            values = values.index_select(axis, beyond)
         return values.contiguous()
     dtype = torch.float32 if mode == "linear" else part.dtype
     shape = [part.shape[0], *(n + 3 for n in part.shape[1:])]
-    values = torch.full(shape, fill, dtype=dtype, device=part.device)
+    values = torch.empty(shape, dtype=dtype, device=part.device)
+    for axis, n in enumerate(part.shape[1:], start=1):
+        values.narrow(axis, 0, 1).fill_(fill)
+        values.narrow(axis, n + 1, 2).fill_(fill)
     values[(slice(None), *(slice(1, n + 1) for n in part.shape[1:]))] = part
     return values
+
+
+def _filtered(values: torch.Tensor, axis: int) -> torch.Tensor:
+    """Return the coefficients of cubic B-splines along an axis, mirrored at its ends."""
+    if values.device.type == "cpu":
+        lines = spline_filter1d(values.numpy(), 3, axis=axis, output=np.float32, mode="mirror")
+        return torch.from_numpy(lines)
+    matrix = torch.tensor(spline_coefficients(values.shape[axis]), dtype=torch.float32)
+    along = torch.movedim(values, axis, -1)
+    with torch.autocast(values.device.type, enabled=False):
+        return torch.movedim(along @ matrix.T.to(values.device), -1, axis)
 
 
 def _mirror(index: torch.Tensor, n: int) -> torch.Tensor:
@@ -222,14 +247,15 @@ def _linear(
 def _largest_class(
     values: torch.Tensor, start: torch.Tensor, fraction: torch.Tensor, strides: list[int]
 ) -> torch.Tensor:
-    best = values.index_select(1, start)
+    # torch compares few of the unsigned types.
+    known = values if values.is_floating_point() else values.to(torch.int64)
+    best = known.index_select(1, start)
     share = torch.zeros(best.shape, dtype=torch.float32, device=values.device)
-    for label in torch.unique(values):
-        found = _linear((values == label).to(torch.float32), start, fraction, strides)
-        better = found > share
-        best[better] = label
+    for label in torch.unique(known):
+        found = _linear((known == label).to(torch.float32), start, fraction, strides)
+        best = torch.where(found > share, label, best)
         share = torch.maximum(share, found)
-    return best
+    return best.to(values.dtype)
 
 
 def _cubic(

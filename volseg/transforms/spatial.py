@@ -10,7 +10,6 @@ where in the output's frame the content of a voxel comes from, before the affine
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -27,10 +26,11 @@ from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
 from volseg.io import grid_of
 from volseg.transforms.displacement import Matrix, without_folds
 from volseg.transforms.mapping import Inverse, Pull
+from volseg.transforms.movement import Parameters, displacement_in_voxels, pull_of
 from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
+from volseg.transforms.sampling import MODES, MONAI_MODES, PADDINGS
 
-Parameters = dict[str, Any]
 PerAxis = float | Sequence[float]
 POSITIONS = ("random", "middle", "classes")
 
@@ -62,7 +62,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         shear: Largest shear of one axis along another, below 0.5 (no unit).
         translation: Largest shift, in `unit`; one for all axes or one an axis.
         flip_axes: Array axes that are flipped in half of the draws.
-        control_points: Points of the elastic grid along each axis, at least 2.
+        control_points: Points of the elastic grid, at least 2; one number an axis, or one for
+            all: along axes of less than half the longest there are then fewer, as far apart, and
+            along a thin patch the deformation is constant.
         displacement: Standard deviation of the normal displacement of each control point, in
             `unit`; one for all axes or one an axis. 0.08 of the distance of two points if None; 0
             for no deformation. Displacements that could fold are scaled down as a whole
@@ -124,6 +126,21 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             )
         if not 0 <= shear < 0.5:
             raise InputError(f"the shear is {shear}; expected at least 0 and less than 0.5.")
+        if not 0 <= prob_elastic <= 1:
+            raise InputError(f"prob_elastic is {prob_elastic}; expected 0 to 1.")
+        for name, given in {
+            "rotation": rotation,
+            "translation": translation,
+            "displacement": 0.0 if displacement is None else displacement,
+        }.items():
+            if not (np.isfinite(given).all() and np.min(given) >= 0):
+                raise InputError(f"{name} is {given}; expected finite numbers of at least 0.")
+        for name in ensure_tuple_rep(mode, len(self.keys)):
+            if name not in MODES:
+                raise UnknownNameError("interpolation mode", str(name), MODES)
+        for name in ensure_tuple_rep(padding, len(self.keys)):
+            if name not in PADDINGS:
+                raise UnknownNameError("padding mode", str(name), PADDINGS)
         self.patch_size = patch_size
         self.position = position
         self.label_key = label_key
@@ -167,6 +184,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         size = self._size(grid)
         self.randomize(None)
         active = 1.0 if self._do_transform else 0.0
+        flipped = self._flipped(axes)
         start = self._start(grid.shape, size, labels)
         angles = (axes * (axes - 1)) // 2
         factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
@@ -177,7 +195,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             "scale": np.exp(active * np.broadcast_to(factors, (axes,))),
             "shear": active * self._uniform(self.shear, axes * (axes - 1), "shear"),
             "flip": [
-                -1.0 if active and flips[axis] and axis in self._flipped(axes) else 1.0
+                -1.0 if active and flips[axis] and axis in flipped else 1.0
                 for axis in range(axes)
             ],
             "translation": active * self._uniform(self.translation, axes, "translation") * unit,
@@ -210,16 +228,26 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             if not isinstance(data[key], MetaTensor) and isinstance(data[first], MetaTensor):
                 grids[key] = Grid(grids[key].shape, grids[first].affine)
         pull = pull_of(parameters, grids[first])
-        to_key = {key: self._from_reference(first, key, grids) for key, *_ in present}
+        # Where neither has an affine nobody knows how two grids lie in each other.
+        placed = isinstance(data[first], MetaTensor)
+        to_key = {
+            key: self._from_reference(first, key, grids, placed=placed) for key, *_ in present
+        }
         volumes = [
             Volume(_plain(data[key]), mode, padding, float(fill), to_key[key])
             for key, mode, padding, fill in present
         ]
         moved = resample(volumes, pull)
-        for (key, *_), values in zip(present, moved, strict=True):
+        for (key, mode, *_), values in zip(present, moved, strict=True):
             to_own = to_key[key]
             matrix = pull.matrix if to_own is None else to_own @ pull.matrix
-            result[key] = self._recorded(data[key], values, matrix, parameters, grids[first])
+            extra = {
+                "parameters": parameters,
+                "matrix": matrix.tolist(),
+                "spacing": list(grids[first].spacing),
+                "mode": mode,  # MONAI's Invertd replaces it for label maps
+            }
+            result[key] = self._recorded(data[key], values, matrix, extra)
         return result
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -229,7 +257,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         the patch did not hold is filled.
         """
         result = dict(data)
-        for key, mode, fill in self.key_iterator(result, self.mode, self.fill):
+        for key, fill in self.key_iterator(result, self.fill):
             if not isinstance(result[key], MetaTensor):
                 raise InputError(f"{key!r} is not a MetaTensor; only those record what was done.")
             moved = result[key].clone()
@@ -240,8 +268,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             forward = Pull(
                 matrix,
                 tuple(moved.shape[1:]),
-                _displacement_in_voxels(recorded["parameters"], recorded["spacing"]),
+                displacement_in_voxels(recorded["parameters"], recorded["spacing"]),
             )
+            mode = MONAI_MODES.get(recorded["mode"], recorded["mode"])
             volume = Volume(_plain(moved), mode, "zeros", float(fill))
             [values] = resample([volume], Inverse(forward, size))
             restored = MetaTensor(values).copy_meta_from(moved)
@@ -273,14 +302,18 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
                 f"the position 'classes' looks at {self.label_key!r}, which the case lacks; it has "
                 f"{sorted(map(str, data))}."
             )
-        labels = _plain(data[self.label_key])
-        reference = next(data[key] for key in self.key_iterator(dict(data)))
-        if labels.shape[1:] != reference.shape[1:]:
+        labels = data[self.label_key]
+        first = next(iter(self.key_iterator(dict(data))))
+        if len(labels) != 1:
             raise ShapeError(
-                f"{self.label_key!r} has the shape {tuple(labels.shape)} and the reference "
-                f"{tuple(reference.shape)}; expected one grid for the position 'classes'."
+                f"{self.label_key!r} has the shape {tuple(labels.shape)}; expected one channel of "
+                "classes for the position 'classes'."
             )
-        return labels
+        grid = _grid(first, data[first])
+        own = _grid(self.label_key, labels) if isinstance(labels, MetaTensor) else None
+        own = own or Grid(tuple(labels.shape[1:]), grid.affine)
+        require_same_grid(grid, own, what=f"the entries {first!r} and {self.label_key!r}")
+        return _plain(labels)
 
     def _size(self, grid: Grid) -> tuple[int, ...]:
         if self.patch_size is None:
@@ -289,6 +322,10 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         return tuple(n if n > 0 else full for n, full in zip(size, grid.shape, strict=True))
 
     def _flipped(self, axes: int) -> set[int]:
+        if any(not -axes <= axis < axes for axis in self.flip_axes):
+            raise InputError(
+                f"flip_axes is {list(self.flip_axes)}; expected axes from 0 to {axes - 1}."
+            )
         return {axis % axes for axis in self.flip_axes}
 
     def _uniform(self, largest: PerAxis, count: int, name: str) -> Matrix:
@@ -298,10 +335,10 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
     def _nodes(self, size: Sequence[int], spacing: Matrix, unit: Matrix) -> Matrix:
         """Return displacements of the control points in mm, (axes, *points), free of folds."""
         axes = len(size)
-        points = ensure_tuple_rep(self.control_points, axes)
         extent = spacing * [max(n - 1, 1) for n in size]
+        points = self._points(extent)
         if self.displacement is None:
-            apart = extent / (np.array(points) - 1)
+            apart = extent / np.maximum(np.array(points) - 1, 0.5)
             sigma = _DEFAULT_DISPLACEMENT * apart.min() * np.ones(axes)
         else:
             sigma = _per_axis(self.displacement, axes, "displacement") * unit
@@ -309,14 +346,27 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         drawn = self.R.normal(size=(axes, *points)) * sigma.reshape(column)
         return without_folds(drawn, extent.tolist())
 
+    def _points(self, extent: Matrix) -> tuple[int, ...]:
+        """Return the number of control points along each axis.
+
+        Along an axis of less than half the longest they are as far apart as along that one: close
+        together they would fold, and all of the displacement be scaled down for it.
+        """
+        if not isinstance(self.control_points, int):
+            return tuple(ensure_tuple_rep(self.control_points, len(extent)))
+        share = extent / extent.max()
+        fewer = 1 + np.rint((self.control_points - 1) * share)
+        points = np.where(share < 0.5, fewer, self.control_points)
+        return tuple(int(number) for number in points)
+
     def _from_reference(
-        self, first: Hashable, key: Hashable, grids: Mapping[Hashable, Grid]
+        self, first: Hashable, key: Hashable, grids: Mapping[Hashable, Grid], *, placed: bool
     ) -> Matrix | None:
         reference, own = grids[first], grids[key]
         try:
             require_same_grid(reference, own, what=f"the entries {first!r} and {key!r}")
         except GeometryError:
-            if not self.different_grids:
+            if not (self.different_grids and placed):
                 raise
         else:
             return None
@@ -334,20 +384,14 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         before: torch.Tensor,
         values: torch.Tensor,
         matrix: Matrix,
-        parameters: Parameters,
-        reference: Grid,
+        extra: Mapping[str, Any],
     ) -> torch.Tensor:
         if not isinstance(before, MetaTensor):
             return values
         after = MetaTensor(values).copy_meta_from(before)
         after.affine = before.affine @ _sized(matrix, before.affine)
-        extra = {
-            "parameters": parameters,
-            "matrix": matrix.tolist(),
-            "spacing": list(reference.spacing),
-        }
         size = tuple(before.shape[1:])
-        recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=extra)
+        recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=dict(extra))
         return recorded
 
 
@@ -400,52 +444,6 @@ class RandRotated(RandSpatiald):
         super().__init__(keys, rotation=rotation, **options)
 
 
-def pull_of(parameters: Parameters, grid: Grid) -> Pull:
-    """Return the mapping of drawn parameters on a reference grid."""
-    axes = len(grid.shape)
-    spacing = np.array(grid.spacing)
-    scaling = np.diag(np.asarray(parameters["flip"]) * np.asarray(parameters["scale"]))
-    content = _rotation(parameters["rotation"], axes) @ _shear(parameters["shear"], axes) @ scaling
-    back = np.linalg.inv(content)
-    size = tuple(int(n) for n in parameters["size"])
-    linear = back * (spacing / spacing[:, None])
-    shift = (back @ np.asarray(parameters["translation"], dtype=float)) / spacing
-    matrix = np.eye(axes + 1)
-    matrix[:-1, :-1] = linear
-    matrix[:-1, -1] = (
-        np.asarray(parameters["centre"], dtype=float) - linear @ ((np.array(size) - 1) / 2) - shift
-    )
-    return Pull(matrix, size, _displacement_in_voxels(parameters, spacing))
-
-
-def _displacement_in_voxels(parameters: Parameters, spacing: Any) -> Matrix | None:
-    nodes = np.asarray(parameters["displacement"], dtype=float)
-    if not nodes.any():
-        return None
-    steps = np.asarray(spacing, dtype=float)
-    return np.asarray(nodes / steps.reshape(-1, *([1] * (nodes.ndim - 1))))
-
-
-def _rotation(angles: Sequence[float], axes: int) -> Matrix:
-    """Return the rotation of the content; see the module for its sign and order."""
-    planes = [(0, 1)] if axes == 2 else [(1, 2), (2, 0), (0, 1)]
-    matrix = np.eye(axes)
-    for angle, (first, second) in zip(angles, planes, strict=True):
-        turn = np.eye(axes)
-        cosine, sine = math.cos(float(angle)), math.sin(float(angle))
-        turn[first, first] = turn[second, second] = cosine
-        turn[second, first], turn[first, second] = sine, -sine
-        matrix = turn @ matrix
-    return matrix
-
-
-def _shear(factors: Sequence[float], axes: int) -> Matrix:
-    matrix = np.eye(axes)
-    for factor, (row, column) in zip(factors, itertools.permutations(range(axes), 2), strict=True):
-        matrix[row, column] = float(factor)
-    return matrix
-
-
 def _per_axis(values: PerAxis, count: int, name: str) -> Matrix:
     given = np.asarray(values, dtype=float)
     if given.ndim and given.shape != (count,):
@@ -466,8 +464,10 @@ def _grid(key: Hashable, image: torch.Tensor) -> Grid:
     return Grid(tuple(image.shape[1:]), Affine(np.eye(image.ndim)))
 
 
-def _plain(image: torch.Tensor) -> torch.Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image
+def _plain(image: Any) -> torch.Tensor:
+    """Return an image as a tensor without metadata and history of gradients."""
+    tensor = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
+    return tensor.detach()
 
 
 def _sized(matrix: Matrix, like: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -104,7 +105,7 @@ class Window:
     output_range: tuple[float, float] = (-1.0, 1.0)
 
     def __post_init__(self) -> None:
-        _require(self.lower < self.upper, self, "lower < upper")
+        _require(-math.inf < self.lower < self.upper < math.inf, self, "finite lower < upper")
         _require(_is_range(self.output_range), self, "an output_range of two ascending numbers")
 
     def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
@@ -215,6 +216,10 @@ class Standardization:
             raise InputError(
                 f"the image has {len(image)} channels, but the standardisation is for "
                 f"{len(channels)}: fit it on images like this one."
+            )
+        if not torch.isfinite(image).all():
+            raise InputError(
+                "the image holds values that are not finite (NaN or infinity): repair the file."
             )
         return torch.stack([c.apply(part, mask) for c, part in zip(channels, image, strict=True)])
 
