@@ -1,6 +1,37 @@
-"""Inference: from a volume and any callable to logits on the same grid."""
+"""Inference: from a volume and any callable to labels on the source grid, in bounded memory.
 
+`segment_volume` does the whole; its two halves are `stream_logits` (tiles to slabs of blended
+logits) and `restore_slabs` (slabs to labels on the source grid). `SlidingWindowInferer` is the
+first half for MONAI, in memory.
+"""
+
+from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
+from volseg.inference.receptive_field import ReceptiveField, receptive_field
+from volseg.inference.restoring import Target, Targets, restore_slabs
+from volseg.inference.segmenting import segment_volume
 from volseg.inference.sliding_window import SlidingWindowInferer
-from volseg.inference.tiling import gaussian_weights, tile_starts
+from volseg.inference.source import ArraySource, SlabSource, TensorSource
+from volseg.inference.streaming import EmptyTiles, Slab, stream_logits
+from volseg.inference.tiling import Tiling, gaussian_weights, tile_starts
 
-__all__ = ["SlidingWindowInferer", "gaussian_weights", "tile_starts"]
+__all__ = [
+    "ArraySource",
+    "EmptyTiles",
+    "Footprint",
+    "ReceptiveField",
+    "Slab",
+    "SlabSource",
+    "SlidingWindowInferer",
+    "Target",
+    "Targets",
+    "TensorSource",
+    "Tiling",
+    "gaussian_weights",
+    "receptive_field",
+    "restore_slabs",
+    "restoring_bytes",
+    "segment_volume",
+    "stream_footprint",
+    "stream_logits",
+    "tile_starts",
+]

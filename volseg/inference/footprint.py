@@ -1,0 +1,96 @@
+"""What a stream holds at once, in bytes, known before it runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from volseg.inference.restoring import BLOCK_BYTES
+from volseg.inference.tiling import Tiling
+
+_FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Memory of a stream; what the network needs within itself comes on top.
+
+    Attributes:
+        axis: Streaming axis it holds for.
+        tiles: Tiles to run.
+        accumulator: Logits that are not finished.
+        reader: Planes of the input that later tiles need, none for a tensor in memory.
+        batch: One batch of tiles and its logits.
+    """
+
+    axis: int
+    tiles: int
+    accumulator: int
+    reader: int
+    batch: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.accumulator + self.reader + self.batch
+
+
+def stream_footprint(
+    shape: Sequence[int],
+    tiling: Tiling,
+    channels: int,
+    *,
+    axis: int | None = None,
+    tile_batch: int = 1,
+    passes: int = 1,
+    in_memory: bool = False,
+) -> Footprint:
+    """Return what `stream_logits` holds at most.
+
+    Args:
+        shape: ``(image channels, ...)`` of the volume.
+        tiling: Where tiles lie.
+        channels: Channels of the logits: classes, and one more with disagreement.
+        axis: Streaming axis; the one that needs least if not given.
+        tile_batch: Tiles the networks get at once.
+        passes: Networks x mirrored passes; from two up the mean is a copy of its own.
+        in_memory: Whether the volume is a tensor, of which tiles are cut without a copy.
+    """
+    images, *sides = shape
+    along = tiling.streaming_axis(sides) if axis is None else axis
+    others = math.prod(side for a, side in enumerate(sides) if a != along)
+    read = min(tiling.tile[along], sides[along])
+    # While new planes come in, they exist twice.
+    tile, result = math.prod(tiling.tile), math.prod(tiling.result)
+    copies = 1 if passes == 1 else 3  # the sum, the new logits and their sum
+    return Footprint(
+        axis=along,
+        tiles=math.prod(len(tiling.along(a, side)) for a, side in enumerate(sides)),
+        accumulator=_FLOAT * channels * tiling.live_depth(along, sides[along]) * others,
+        reader=0 if in_memory else _FLOAT * 2 * images * read * others,
+        batch=_FLOAT * tile_batch * (images * tile + channels * result * copies),
+    )
+
+
+def restoring_bytes(
+    network_shape: Sequence[int],
+    source_plane: int,
+    classes: int,
+    *,
+    axis: int,
+    interpolated: bool,
+) -> int:
+    """Return what `restore_slabs` holds at most, beside its targets.
+
+    Args:
+        network_shape: Spatial shape of the network's grid.
+        source_plane: Voxels of the source across the streaming axis.
+        classes: Classes or regions.
+        axis: Streaming axis.
+        interpolated: Whether probabilities or entropy are wanted.
+    """
+    plane = math.prod(side for a, side in enumerate(network_shape) if a != axis)
+    held = max(_FLOAT * classes * plane, BLOCK_BYTES) + _FLOAT * classes * plane
+    result = _FLOAT * source_plane * (classes if interpolated else 1)
+    return held + max(result, BLOCK_BYTES)
