@@ -6,7 +6,7 @@ first half for MONAI, in memory.
 """
 
 from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
-from volseg.inference.receptive_field import ReceptiveField, receptive_field
+from volseg.inference.receptive_field import ReceptiveField, measure_receptive_field
 from volseg.inference.restoring import Target, Targets, restore_slabs
 from volseg.inference.segmenting import segment_volume
 from volseg.inference.sliding_window import SlidingWindowInferer
@@ -27,7 +27,7 @@ __all__ = [
     "TensorSource",
     "Tiling",
     "gaussian_weights",
-    "receptive_field",
+    "measure_receptive_field",
     "restore_slabs",
     "restoring_bytes",
     "segment_volume",

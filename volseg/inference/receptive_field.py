@@ -3,8 +3,10 @@
 One plane of voxels is made not-a-number, and the outputs that become so are those that depend on
 it. Unlike a finite impulse this misses no dependence (a rectifier or a max-pooling may hide one),
 and it needs no knowledge of the layers. What normalises over the whole tile (instance and group
-normalisation, global attention, squeeze-and-excitation) makes everything depend on everything:
-such networks are refused, no tiling of them is exact.
+normalisation, global attention, squeeze-and-excitation) makes everything depend on everything;
+what places its samples by the size of the tile (interpolation with aligned corners, embedded
+positions) gives the same image another result elsewhere, which noise shifted by whole strides
+shows. Such networks are refused: no tiling of them is exact.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from volseg.errors import InputError
 
 _LARGEST_STRIDE = 32
 _SHORTEST_PROBE, _LONGEST_PROBE = 128, 1024
+# What exact tiles may differ by, as a part of the range of the output.
+_SAME = 1e-5
 
 Reached = Callable[[int], tuple[int, int]]
 
@@ -39,7 +43,7 @@ class ReceptiveField:
     stride: tuple[int, ...]
 
 
-def receptive_field(
+def measure_receptive_field(
     network: Callable[..., Any],
     *,
     channels: int,
@@ -63,7 +67,8 @@ def receptive_field(
 
     Raises:
         InputError: The network is in training mode, its outputs depend on the whole input, have
-            another size than the input, or do not repeat with a stride.
+            another size than the input, do not repeat with a stride, or depend on the place of an
+            image in its tile.
     """
     if isinstance(network, nn.Module) and network.training:
         raise InputError(
@@ -102,7 +107,9 @@ def _along(
         reached = cache(partial(_reached, network, probe, axis))
         start = length // 2 - _LARGEST_STRIDE
         if reached(start)[0] > 0 and reached(start + 2 * _LARGEST_STRIDE)[1] < length - 1:
-            return _radius_and_stride(reached, start)
+            radius, stride = _radius_and_stride(reached, start)
+            _require_shifts(network, probe, axis, radius, stride)
+            return radius, stride
         length *= 2
     raise InputError(
         f"what the network returns depends on all voxels of a probe of {_LONGEST_PROBE}, as with "
@@ -137,6 +144,26 @@ def _radius_and_stride(reached: Reached, start: int) -> tuple[int, int]:
             f"{_LARGEST_STRIDE}: give context and stride yourself."
         )
     return max(reached(right)[1] - right, left - 1 - low), stride
+
+
+def _require_shifts(
+    network: Callable[..., Any], probe: Tensor, axis: int, radius: int, stride: int
+) -> None:
+    """Refuse a network whose output does not move with its input by whole strides."""
+    dim, length = axis + 2, probe.shape[axis + 2]
+    shift = _LARGEST_STRIDE // stride * stride
+    noise = torch.randn(probe.shape, generator=torch.Generator().manual_seed(0)).to(probe)
+    with torch.no_grad():
+        here, there = network(noise), network(noise.roll(shift, dim))
+    size = length - 2 * radius - shift
+    here, there = here.narrow(dim, radius, size), there.narrow(dim, radius + shift, size)
+    apart, spread = (here - there).abs().max(), (here - here.mean()).abs().max()
+    if apart > _SAME * spread:
+        raise InputError(
+            "what the network returns depends on where in its tile an image lies (by "
+            f"{float(apart / spread):.1g} of its range), as with interpolation that aligns "
+            "corners or embedded positions: no tiling of it is exact; blend its tiles instead."
+        )
 
 
 def _reached(network: Callable[..., Any], probe: Tensor, axis: int, plane: int) -> tuple[int, int]:

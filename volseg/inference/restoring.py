@@ -297,8 +297,8 @@ def _label_values(
     most = MOST_WINNERS if target is None else int(np.iinfo(target.dtype).max)
     if min(labels) < 0 or max(labels) > most or classes >= MOST_WINNERS:
         raise InputError(
-            f"labels up to {max(labels)} do not fit into {target.dtype if target else 'uint16'}: "
-            "use a target of type uint16."
+            f"labels must be from 0 to {most} to fit into their target, got {min(labels)} to "
+            f"{max(labels)}: use a target of type uint16."
         )
     return np.array(labels, np.uint16)
 

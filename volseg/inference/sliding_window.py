@@ -12,7 +12,7 @@ from torch import Tensor
 
 from volseg.errors import InputError, ShapeError
 from volseg.inference.ensemble import Network
-from volseg.inference.receptive_field import receptive_field
+from volseg.inference.receptive_field import measure_receptive_field
 from volseg.inference.streaming import Progress, stream_logits
 from volseg.inference.tiling import Tiling
 
@@ -35,7 +35,7 @@ class SlidingWindowInferer(Inferer):
             ``overlap``, ``blending`` and ``margin`` then have no meaning.
         exact: Give what one run over the whole volume would. ``margin`` then is the context, and
             with it has to cover the radius of the receptive field; where ``stride`` is not given,
-            both are measured at the first call with a network (`receptive_field`).
+            both are measured at the first call with a network (`measure_receptive_field`).
         stride: Total stride of the network, one or an axis each, for ``exact``.
         mirror_axes: Spatial axes, from 0, along which tiles are also shown mirrored; the mean of
             all combinations is taken.
@@ -104,7 +104,7 @@ class SlidingWindowInferer(Inferer):
                 the tile is too small for it.
         """
         if self._measures and self._measured is not network:
-            field = receptive_field(network, channels=channels, spatial_dims=len(self.tile))
+            field = measure_receptive_field(network, channels=channels, spatial_dims=len(self.tile))
             self._tiling = Tiling.exact(self.tile, context=field.radius, stride=field.stride)
             self._measured = network
         return self._tiling

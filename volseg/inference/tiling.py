@@ -125,7 +125,7 @@ class Tiling:
         Args:
             tile: Voxels the network gets along each axis.
             context: Voxels dropped at tile faces inside the volume, at least the radius of the
-                receptive field (`receptive_field`); 0 for networks of valid convolutions.
+                receptive field (`measure_receptive_field`); 0 for networks of valid convolutions.
             stride: Total stride of the network: the product of its poolings.
             border: Voxels by which a valid network's result is shorter, at each face.
 
