@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Loop = Callable[..., Any]
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Loop) -> Loop:
     """Return the function compiled by numba, without the interpreter's lock while it runs.
 
     The machine code is kept beside the source or in the user's cache folder, so that it is made
     once on a machine; where neither can be written it is made in each process. Threads are the
     caller's: numba's own pools do not survive the fork of a data loader's workers.
     """
+    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+        loop: Loop = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder to keep it in
-        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+        loop = numba.njit(**options)(function)
+    return loop
 
 
-def inlined(function: Function) -> Function:
+def inlined(function: Loop) -> Loop:
     """Return a part of compiled functions that becomes part of their code."""
-    return cast(Function, numba.njit(inline="always", error_model="numpy")(function))
+    part: Loop = numba.njit(inline="always", error_model="numpy")(function)
+    return part

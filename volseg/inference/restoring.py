@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from volseg.errors import InputError, ShapeError
-from volseg.geometry import Grid
-from volseg.inference.grid_relation import AxisSampling, relate_grids
+from volseg.geometry import AxisSampling, Grid, relate_grids
 from volseg.inference.restoring_kernels import (
     MOST_WINNERS,
     Axis,

@@ -21,6 +21,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from volseg.compiled import compiled, inlined
+
 Floats = npt.NDArray[np.float32]
 Winners = npt.NDArray[np.uint16]
 # Of one axis: the plane before each target plane, the one behind, and the share of the latter.
@@ -32,7 +34,7 @@ _MIXED = np.uint16(65535)  # a column between rows and planes of different winne
 _u = numba.uint64  # unsigned indices need no test for negative ones, so loops vectorise
 
 
-@numba.njit(inline="always")
+@inlined
 def _exponential(x: Any) -> Any:
     """Return e**x for x <= 0, within 3e-7 relative; written so that loops over it vectorise."""
     # Cody and Waite's reduction x = n log(2) + r with |r| <= log(2) / 2, then the Taylor series.
@@ -52,7 +54,7 @@ def _exponential(x: Any) -> Any:
     return p * np.int32(power).view(np.float32)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def winner_rows(
     winners: Winners,
     logits: Floats,
@@ -101,7 +103,7 @@ def winner_rows(
             winners[row * _u(width) + x] = which[x]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def probability_rows(
     probabilities: Floats,
     logits: Floats,
@@ -154,7 +156,7 @@ def probability_rows(
                 probabilities[place + c] = line[c * _u(width) + x] * total[x]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def label_rows(
     labels: Any,
     probabilities: Floats,
@@ -220,7 +222,7 @@ def label_rows(
             labels[flat * target_width + x] = values[winner]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def interpolated_rows(
     found: Floats,
     held: Floats,
@@ -256,7 +258,7 @@ def interpolated_rows(
                 found[c * per_class + place] = low + share * (high - low)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@compiled
 def entropy_rows(
     found: Floats,
     probabilities: Floats,
@@ -283,7 +285,7 @@ def entropy_rows(
         found[place] = min(1.0, total * share)
 
 
-@numba.njit(inline="always")
+@inlined
 def _corners(planes: Any, rows: Any, plane: Any, row: Any, height: Any, width: Any) -> Any:
     """Return where the four rows around a target row begin, counted in voxels."""
     before, behind = _u(planes[0][plane]) * _u(height), _u(planes[1][plane]) * _u(height)
@@ -296,7 +298,7 @@ def _corners(planes: Any, rows: Any, plane: Any, row: Any, height: Any, width: A
     )
 
 
-@numba.njit(inline="always")
+@inlined
 def _interpolate(
     held: Any,
     corners: Any,
@@ -316,7 +318,7 @@ def _interpolate(
         line[i] = low + across * (high - low)
 
 
-@numba.njit(inline="always")
+@inlined
 def _winner(point: Any, classes: Any, regions: Any) -> Any:
     """Return the winner among the probabilities of a voxel."""
     winner = np.uint16(0)

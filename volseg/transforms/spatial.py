@@ -195,8 +195,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             "scale": np.exp(active * np.broadcast_to(factors, (axes,))),
             "shear": active * self._uniform(self.shear, axes * (axes - 1), "shear"),
             "flip": [
-                -1.0 if active and flips[axis] and axis in flipped else 1.0
-                for axis in range(axes)
+                -1.0 if active and flips[axis] and axis in flipped else 1.0 for axis in range(axes)
             ],
             "translation": active * self._uniform(self.translation, axes, "translation") * unit,
             "displacement": elastic * self._nodes(size, spacing, unit),
