@@ -326,8 +326,8 @@ def test_default_draws_never_fold():
             transform.set_random_state(0)
             for _ in range(8):
                 pull = pull_of(transform.draw(pull_grid(image)), pull_grid(image))
-                [(_, at)] = pull.slabs(torch.device("cpu"), 10**9)
-                at = at.reshape(len(shape), *shape).numpy().astype(float)
+                [(_, locate)] = pull.slabs(torch.device("cpu"), 10**9)
+                at = locate().reshape(len(shape), *shape).numpy().astype(float)
                 gradients = [np.stack(np.gradient(a, axis=range(len(shape))), -1) for a in at]
                 assert np.linalg.det(np.stack(gradients, -2)).min() > 0
 

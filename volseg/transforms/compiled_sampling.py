@@ -37,6 +37,24 @@ def _locate(coordinates, bounds, mirrored, first, position):  # type: ignore[no-
 
 
 @compiled
+def products(along, across, result):  # type: ignore[no-untyped-def]
+    """Write the matrix product of (axes, lines, columns) and (columns, voxels), flat but for axes.
+
+    Compiled, for threads of torch would go on spinning where ours want to work.
+    """
+    voxels = across.shape[1]
+    for axis in range(along.shape[0]):
+        for line in range(along.shape[1]):
+            factors = along[axis, line]
+            target = result[axis, line * voxels : (line + 1) * voxels]
+            target[:] = 0
+            for column in range(factors.size):
+                factor, row = factors[column], across[column]
+                for i in range(voxels):
+                    target[i] += factor * row[i]
+
+
+@compiled
 def nearest(values, strides, indices, bounds, mirrored, result):  # type: ignore[no-untyped-def]
     """Read the nearest voxel."""
     position = np.empty(_BLOCK, np.float32)

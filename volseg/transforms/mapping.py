@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 
 from volseg.errors import InputError
+from volseg.transforms.compiled_sampling import products
 from volseg.transforms.displacement import (
     Matrix,
     along_axis,
@@ -31,6 +33,11 @@ _MOST_STEPS = 100
 _FARTHEST = 1e30
 
 
+# What computes the source indices (axes, voxels) of some rows, in the thread that samples there.
+Indices = Callable[[], torch.Tensor]
+Slab = tuple[slice, Indices]
+
+
 class Mapping(Protocol):
     """The source position of each voxel of an output grid."""
 
@@ -41,8 +48,8 @@ class Mapping(Protocol):
     def bounds(self) -> tuple[Matrix, Matrix]:
         """Return the smallest and the largest source index that can occur, one an axis."""
 
-    def slabs(self, device: torch.device, voxels: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield rows of the output's first axis and their source indices, (axes, voxels)."""
+    def slabs(self, device: torch.device, voxels: int) -> Iterator[Slab]:
+        """Yield rows of the output's first axis, and what computes their source indices."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ class Pull:
             reach = largest_displacement(np.tensordot(linear, self.nodes, axes=1))
         return found.min(axis=0) - reach, found.max(axis=0) + reach
 
-    def slabs(self, device: torch.device, voxels: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield rows of the output's first axis and their source indices, (axes, voxels)."""
+    def slabs(self, device: torch.device, voxels: int) -> Iterator[Slab]:
+        """Yield rows of the output's first axis, and what computes their source indices."""
         # Along the last axis a coordinate is a sum of 1, the index and the splines: one product.
         first, last = self.size[:-1], self.size[-1]
         columns = [np.ones(last), np.arange(last, dtype=float)]
@@ -91,9 +98,7 @@ class Pull:
         rows = max(1, voxels // max(1, math.prod(self.size[1:])))
         for start in range(0, first[0], rows):
             part = along[:, start : start + rows].flatten(1, -2)
-            with torch.autocast(device.type, enabled=False):
-                indices = torch.matmul(part, across)
-            yield slice(start, start + rows), indices.flatten(1).to(torch.float32)
+            yield slice(start, start + rows), partial(_product, part, across)
 
     def _along(self) -> Matrix:
         """Return the factors of the columns, (axes, *all sizes but the last, columns)."""
@@ -135,8 +140,8 @@ class Inverse:
         reach = largest_displacement(self.forward.nodes)
         return lower - reach, upper + reach
 
-    def slabs(self, device: torch.device, voxels: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield rows of the first axis and their indices in the forward output."""
+    def slabs(self, device: torch.device, voxels: int) -> Iterator[Slab]:
+        """Yield rows of the first axis, and what computes their indices in the forward output."""
         slabs = self._affine().slabs(device, voxels)
         if self.forward.nodes is None:
             yield from slabs
@@ -146,14 +151,25 @@ class Inverse:
             values = along_axis(node_weights(size, values.shape[axis]), values, axis)
         field = torch.as_tensor(values, dtype=torch.float32, device=device)
         for rows, target in slabs:
-            yield rows, _fixed_point(target, field)
+            yield rows, partial(_fixed_point, target, field)
 
     def _affine(self) -> Pull:
         return Pull(np.linalg.inv(self.forward.matrix).astype(np.float64), self.size)
 
 
-def _fixed_point(target: torch.Tensor, field: torch.Tensor) -> torch.Tensor:
-    """Return o with o + field(o) = target; field is (axes, *size), read linearly."""
+def _product(along: torch.Tensor, across: torch.Tensor) -> torch.Tensor:
+    """Return the matrix product (axes, lines * voxels), float32."""
+    if along.device.type == "cpu":
+        result = torch.empty(len(along), along.shape[1] * across.shape[1])
+        products(along.numpy(), across.numpy(), result.numpy())
+        return result
+    with torch.autocast(along.device.type, enabled=False):
+        return torch.matmul(along, across).flatten(1).to(torch.float32)
+
+
+def _fixed_point(indices: Indices, field: torch.Tensor) -> torch.Tensor:
+    """Return o with o + field(o) = the indices; field is (axes, *size), read linearly."""
+    target = indices()
     source = Source.prepare(field, mode="linear", padding="border")
     found, displaced = target.clone(), torch.empty_like(target)
     for _ in range(_MOST_STEPS):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from volseg.transforms.displacement import Matrix
-from volseg.transforms.mapping import Mapping
+from volseg.transforms.mapping import Indices, Mapping, Slab
 from volseg.transforms.sampling import Source
 
 # Voxels computed together: coordinates and intermediate values of this many stay in the cache of
@@ -76,7 +75,8 @@ def resample(volumes: Sequence[Volume], mapping: Mapping) -> list[torch.Tensor]:
         for source in sources
     ]
 
-    def fill(rows: slice, indices: torch.Tensor) -> None:
+    def fill(rows: slice, locate: Indices) -> None:
+        indices = locate()
         for volume, source, result in zip(volumes, sources, results, strict=True):
             own = indices
             if volume.from_reference is not None:
@@ -89,27 +89,20 @@ def resample(volumes: Sequence[Volume], mapping: Mapping) -> list[torch.Tensor]:
     if device.type == "cpu":
         _in_threads(fill, mapping.slabs(device, _VOXELS_ON_CPU))
     else:
-        for rows, indices in mapping.slabs(device, _VOXELS_ELSEWHERE):
-            fill(rows, indices)
+        for rows, locate in mapping.slabs(device, _VOXELS_ELSEWHERE):
+            fill(rows, locate)
     return [result.view(-1, *mapping.size) for result in results]
 
 
-def _in_threads(
-    fill: Callable[[slice, torch.Tensor], None], slabs: Iterator[tuple[slice, torch.Tensor]]
-) -> None:
-    """Fill slabs side by side, in as many threads as torch may use; a few are held at once."""
+def _in_threads(fill: Callable[[slice, Indices], None], slabs: Iterator[Slab]) -> None:
+    """Fill slabs side by side, in as many threads as torch may use."""
     threads = torch.get_num_threads()
     if threads == 1:
-        for rows, indices in slabs:
-            fill(rows, indices)
+        for rows, locate in slabs:
+            fill(rows, locate)
         return
     with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[None]] = deque()
-        for rows, indices in slabs:
-            running.append(pool.submit(fill, rows, indices))
-            if len(running) > threads:
-                running.popleft().result()
-        for future in running:
+        for future in [pool.submit(fill, rows, locate) for rows, locate in slabs]:
             future.result()
 
 
