@@ -128,8 +128,11 @@ def reproduce_arm(
     return arm
 
 
-def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int) -> list[str]:
-    """Return the lines of the README's section, from the arms without and with augmentation."""
+def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int, options: str) -> list[str]:
+    """Return the lines of the README's section, from the arms without and with augmentation.
+
+    `options` are those of the command that trains them.
+    """
     lines = header(
         [
             *["bundle", "class", "training cases", "patches seen", "held-out cases"],
@@ -162,7 +165,7 @@ def table(pairs: Sequence[tuple[Arm, Arm]], *, threads: int) -> list[str]:
         "",
         "Both arms see the same number of patches, one training run each (seed "
         f"{seeds}); without augmentation only where a patch lies is random. Trained in "
-        f"{minutes:.0f} minutes, by `python scripts/reproduce.py augmentation`. On "
+        f"{minutes:.0f} minutes, by `python scripts/reproduce.py augmentation{options}`. On "
         f"{when_and_where(threads)}.",
     ]
 
@@ -185,7 +188,11 @@ def run(arguments: argparse.Namespace) -> None:
             for augment, label in ARMS.items()
         ]
         pairs.append((arms[0], arms[1]))
-    lines = table(pairs, threads=arguments.threads)
+    chosen = {"cases": arguments.cases or [], "epochs": [arguments.epochs or ""]}
+    options = "".join(
+        f" --{name} {' '.join(map(str, values))}" for name, values in chosen.items() if any(values)
+    )
+    lines = table(pairs, threads=arguments.threads, options=options)
     print("\n".join(lines))
     if arguments.readme:
         write_section("augmentation", "scripts/reproduce.py augmentation", lines)
