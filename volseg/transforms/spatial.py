@@ -341,6 +341,8 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             sigma = _DEFAULT_DISPLACEMENT * apart.min() * np.ones(axes)
         else:
             sigma = _per_axis(self.displacement, axes, "displacement") * unit
+        if not np.any(sigma):
+            return np.zeros((axes, *points))
         column = (axes, *([1] * axes))
         drawn = self.R.normal(size=(axes, *points)) * sigma.reshape(column)
         return without_folds(drawn, extent.tolist())
