@@ -38,10 +38,11 @@ class OutputError(VolsegError):
 class MissingPackageError(VolsegError):
     """A feature needs an optional package that is not installed."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
+    def __init__(self, feature: str, package: str, extra: str | None = None) -> None:
+        what = f"'volseg[{extra}]'" if extra else package
         super().__init__(
             f"{feature} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'volseg[{extra}]'."
+            f"install it with: pip install {what}."
         )
 
 

@@ -1,0 +1,241 @@
+"""Converted networks are kept, found, doubted and made anew; nothing of it leaves the machine."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from volseg.errors import InputError
+from volseg.networks import build_network
+from volseg.predictors import check_volume, make_predictor, network_fingerprint, user_cache_folder
+from volseg.predictors import making as making_module
+from volseg.predictors.cache import conversion_cache
+
+TILE = (16, 24)
+
+
+@pytest.fixture(autouse=True)
+def everything_logged(caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "user"))
+    caplog.set_level(logging.INFO, logger="volseg")
+
+
+def unet(seed: int = 0, **options) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_network(
+        "unet", spatial_dims=2, in_channels=1, out_channels=3, preset="tiny", **options
+    ).eval()
+
+
+def small(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.LeakyReLU(), nn.Conv2d(4, 3, 1)).eval()
+
+
+def make(network: nn.Module, cache: Path | None, **options):
+    return make_predictor(network, tile=TILE, in_channels=1, cache=cache, **options)
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/entry.json"))
+
+
+def logits_of(predictor) -> torch.Tensor:
+    return predictor(check_volume(predictor.shapes))
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_conversion_is_found_again_and_not_checked_twice(backend, tmp_path, monkeypatch):
+    first = logits_of(make(small(), tmp_path, backend=backend))
+    assert len(entries(tmp_path)) == 1
+    assert not (tmp_path / "user").exists()
+
+    def never(*_, **__):
+        raise AssertionError("not again")
+
+    monkeypatch.setattr(torch.export, "export", never)
+    monkeypatch.setattr(making_module, "verified", never)
+    assert torch.equal(logits_of(make(small(), tmp_path, backend=backend)), first)
+
+
+@pytest.mark.parametrize("name", ["network.xml", "network.bin", "entry.json"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
+def test_a_damaged_entry_is_made_anew(name, harm, tmp_path, caplog, request):
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    first = logits_of(make(network, tmp_path, backend="openvino"))
+    (entry,) = entries(tmp_path)
+    content = (entry / name).read_bytes()
+    if harm == "flip":
+        middle = len(content) // 2
+        content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+        (entry / name).write_bytes(content)
+    elif harm == "truncate":
+        (entry / name).write_bytes(content[: len(content) // 2])
+    else:
+        (entry / name).unlink()
+    caplog.clear()
+    assert torch.equal(logits_of(make(network, tmp_path, backend="openvino")), first)
+    assert "converting Conv2d" in caplog.text
+    assert ("is damaged" in caplog.text) == ((name, harm) != ("entry.json", "remove"))
+    caplog.clear()
+    make(network, tmp_path, backend="openvino")
+    assert "converting" not in caplog.text
+
+
+def test_what_changes_the_logits_gives_another_entry(tmp_path):
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    make(network, tmp_path)
+    with torch.no_grad():
+        network.weight[0, 0, 0, 0] += 1e-3
+    second = make(network, tmp_path)
+    assert len(entries(tmp_path)) == 2
+    with torch.no_grad():
+        assert torch.allclose(logits_of(second), network(check_volume(second.shapes)), atol=1e-5)
+    make_predictor(network, tile=(32, 24), in_channels=1, cache=tmp_path)
+    assert len(entries(tmp_path)) == 3
+
+
+def test_a_fingerprint_is_of_weights_and_structure():
+    network = unet()
+    same = network_fingerprint(network)
+    assert network_fingerprint(unet()) == network_fingerprint(copy.deepcopy(network)) == same
+    others = [
+        unet(seed=1),
+        unet(activation="leakyrelu"),
+        nn.Sequential(network),
+        copy.deepcopy(network).double(),
+    ]
+    assert len({same, *(network_fingerprint(other) for other in others)}) == 5
+    assert network_fingerprint(network.train()) == same
+
+    class Scaled(nn.Module):  # what only plain attributes tell apart
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, image):
+            return image * self.factor
+
+    assert network_fingerprint(Scaled(2.0)) != network_fingerprint(Scaled(3.0))
+
+
+def test_a_conversion_with_other_labels_is_refused(tmp_path, caplog):
+    network, other = small(0), small(1)
+    make(network, tmp_path / "right", backend="openvino")
+    make(other, tmp_path / "other", backend="openvino")
+    # The entry of the one now holds the other, undamaged and unchecked.
+    (right,), (wrong,) = entries(tmp_path / "right"), entries(tmp_path / "other")
+    wrong = wrong.rename(right.parent / "wrong")
+    manifest = json.loads((wrong / "entry.json").read_text())
+    (wrong / "entry.json").write_text(json.dumps({**manifest, "checks": {}}))
+    right.rename(tmp_path / "set aside")
+    wrong.rename(right)
+
+    caplog.clear()
+    made = make(network, tmp_path / "right")
+    assert made.name.startswith("torch")
+    assert "of the foreground voxels" in caplog.text
+    assert "torch is used" in caplog.text
+    with pytest.raises(InputError, match="other labels on .* of the foreground voxels"):
+        make(network, tmp_path / "right", backend="openvino")
+
+
+def test_tiles_of_the_caller_are_what_is_compared_on(tmp_path, caplog):
+    # Foreground only where the image is above 50, which the synthetic volume never is.
+    network = nn.Conv2d(1, 2, 1)
+    with torch.no_grad():
+        network.weight[:, 0, 0, 0] = torch.tensor([0.0, 1.0])
+        network.bias[:] = torch.tensor([0.0, -50.0])
+    tiles = torch.full((1, 1, *TILE), 60.0)
+    make(network, tmp_path, backend="openvino", check_tiles=tiles)
+    (entry,) = entries(tmp_path)
+    (check,) = json.loads((entry / "entry.json").read_text())["checks"].values()
+    assert check["foreground"] == TILE[0] * TILE[1]
+    assert check["reason"] == ""
+
+
+def test_without_a_writable_folder_the_users_is_taken_or_none(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    make(network, tmp_path / "file" / "converted")
+    assert user_cache_folder() == tmp_path / "user" / "converted"
+    assert len(entries(user_cache_folder())) == 1
+
+    monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "file" / "user"))
+    predictor = make(network, tmp_path / "file" / "converted")
+    assert predictor.name.startswith("OpenVINO")
+    with torch.no_grad():
+        right = network(check_volume(predictor.shapes))
+    assert torch.allclose(logits_of(predictor), right, atol=1e-5)
+
+
+def test_the_least_recently_used_entries_go(tmp_path):
+    cache = conversion_cache(tmp_path)
+    for index in range(18):
+        cache.store(f"key{index}", ["network"], lambda files: files[0].write_text("network"))
+        os.utime(tmp_path / f"key{index}" / "entry.json", (index, index))
+        assert cache.find("key0") is not None  # used, and so kept
+    kept = {entry.name for entry in entries(tmp_path)}
+    assert len(kept) == 16
+    assert {"key0", "key17"} <= kept
+    assert not {"key1", "key2"} & kept
+
+
+WATCHED = """
+import os, pathlib, sys
+home = pathlib.Path(os.environ["HOME"]) / "intel"
+home.mkdir()
+(home / "openvino_telemetry").write_text("1")  # its consent, as it keeps it
+calls = []
+watched = ("socket.connect", "socket.getaddrinfo", "urllib.Request", "subprocess.Popen", "os.fork")
+sys.addaudithook(lambda event, arguments: calls.append(event) if event in watched else None)
+import torch
+import volseg.predictors
+assert not {"openvino", "onnxruntime"} & sys.modules.keys()
+if sys.argv[1] == "openvino first":
+    import openvino
+    import time
+    time.sleep(1)
+    assert calls, "OpenVINO has no telemetry any more: runtime() can be simpler"
+calls.clear()
+for backend in sys.argv[2:]:
+    volseg.predictors.make_predictor(
+        torch.nn.Conv2d(1, 2, 1), tile=(8, 8), in_channels=1, backend=backend
+    )
+    assert backend in sys.modules
+    assert not calls, (backend, calls)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [("volseg first", "openvino", "onnxruntime"), ("openvino first", "openvino")]
+)
+def test_nothing_is_sent_over_the_network(arguments, tmp_path):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *arguments],
+        env={
+            **environment,
+            "HOME": str(tmp_path),
+            "VOLSEG_CACHE": str(tmp_path / "cache"),
+            # Whatever would be sent ends here.
+            "https_proxy": "http://127.0.0.1:9",
+        },
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,235 @@
+"""The one way to a predictor: the fastest that gives torch's labels."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from volseg.errors import InputError, MissingPackageError, UnknownNameError, VolsegError
+from volseg.predictors import onnxruntime_backend, openvino_backend
+from volseg.predictors.cache import ConversionCache, Entry, conversion_cache
+from volseg.predictors.contract import (
+    PRECISIONS,
+    Precision,
+    Predictor,
+    TileShapes,
+    first_line,
+    tile_shapes,
+)
+from volseg.predictors.fingerprint import network_fingerprint
+from volseg.predictors.torch_backend import TorchPredictor
+from volseg.predictors.verification import Agreement, check_volume, verified
+
+BACKENDS = ("auto", "torch", "compile", "openvino", "onnxruntime", "tensorrt")
+
+_log = logging.getLogger(__name__)
+
+
+class _Converter(Protocol):
+    """A module that converts exported programs and runs what came of it."""
+
+    TITLE: str
+    FILES: tuple[str, ...]
+
+    def version(self) -> str: ...
+    def processor(self) -> str: ...
+    def require(self, precision: Precision) -> None: ...
+    def convert(self, program: ExportedProgram) -> Callable[[Sequence[Path]], None]: ...
+    def load(
+        self, files: Sequence[Path], shapes: TileShapes, precision: Precision
+    ) -> Predictor: ...
+
+
+_CONVERTERS: dict[str, _Converter] = {
+    "openvino": openvino_backend,
+    "onnxruntime": onnxruntime_backend,
+}
+
+
+def make_predictor(
+    network: nn.Module,
+    *,
+    tile: Sequence[int],
+    in_channels: int,
+    backend: str = "auto",
+    precision: str = "auto",
+    device: str | torch.device = "cpu",
+    cache: Path | None = None,
+    fingerprint: str | None = None,
+    check_tiles: Tensor | None = None,
+    exclusive: bool = True,
+) -> Predictor:
+    """Return a predictor that gives the labels of ``network``.
+
+    A converted network is kept on the disk and found again by its content. Before its first use
+    it is compared with torch on a check volume, once a conversion, precision and processor.
+
+    Args:
+        network: The network with its weights; it is put into evaluation mode and, for torch,
+            moved to ``device``. A converted network no longer needs it.
+        tile: Tile size in voxels, an entry a spatial axis.
+        in_channels: Image channels.
+        backend: One of `BACKENDS`. ``auto`` on a CPU is OpenVINO where it is installed, converts
+            the network and passes the check, and else torch; elsewhere it is torch.
+        precision: ``f32``, ``bf16``, ``f16``; ``auto`` is f32 on a CPU and f16 (mixed) on a GPU.
+        device: Where to compute.
+        cache: Folder for converted networks, such as ``models/converted`` of a bundle; where it
+            cannot be written to, and by default, the user's cache folder (``$VOLSEG_CACHE``).
+        fingerprint: What stands for the network's content in the cache (`network_fingerprint`).
+        check_tiles: Float32 tiles ``(tiles, channels, *tile)`` to compare on, for example of a
+            real image; by default a synthetic volume.
+        exclusive: Whether a voxel has one label (see `verified`).
+
+    Raises:
+        UnknownNameError: Unknown backend or precision.
+        ShapeError: The network does not take tiles of this size.
+        MissingPackageError: The backend is not installed.
+        InputError: The backend cannot be used here, does not take this network, or does not give
+            torch's labels.
+    """
+    if backend not in BACKENDS:
+        raise UnknownNameError("backend", backend, BACKENDS)
+    if precision not in ("auto", *PRECISIONS):
+        raise UnknownNameError("precision", precision, ("auto", *PRECISIONS))
+    device = torch.device(device)
+    chosen: Precision = _chosen_precision(precision, device)
+    shapes = tile_shapes(network, in_channels, tile)
+    if backend == "tensorrt":
+        raise InputError(
+            "volseg does not run TensorRT engines itself: export the bundle with MONAI (python -m "
+            "monai.bundle trt_export, which needs an NVIDIA GPU and torch_tensorrt), or use the "
+            "backend 'torch'."
+        )
+
+    def converted(name: str) -> Predictor:
+        return _converted(
+            name,
+            network,
+            shapes,
+            chosen,
+            cache=conversion_cache(cache),
+            fingerprint=fingerprint,
+            check_tiles=check_tiles,
+            exclusive=exclusive,
+        )
+
+    if backend in _CONVERTERS:
+        if device.type != "cpu":
+            raise InputError(
+                f"the backend {backend!r} computes on the CPU, got the device {str(device)!r}: "
+                "use the backend 'torch' there."
+            )
+        return converted(backend)
+    if backend == "auto" and device.type == "cpu":
+        try:
+            return converted("openvino")
+        except MissingPackageError as error:
+            _log.info("torch is used: %s", error)
+        except _Unusable as error:
+            _log.warning("torch is used: %s", error)
+    return TorchPredictor(
+        network, shapes, device=device, precision=chosen, compiled=backend == "compile"
+    )
+
+
+class _Unusable(InputError):  # noqa: N818 - told apart by `make_predictor` only
+    """A network does not convert, or does not give torch's labels once converted."""
+
+
+def _chosen_precision(precision: str, device: torch.device) -> Precision:
+    for name in PRECISIONS:
+        if name == precision:
+            return name
+    return "f32" if device.type == "cpu" else "f16"
+
+
+def _converted(
+    name: str,
+    network: nn.Module,
+    shapes: TileShapes,
+    precision: Precision,
+    *,
+    cache: ConversionCache,
+    fingerprint: str | None,
+    check_tiles: Tensor | None,
+    exclusive: bool,
+) -> Predictor:
+    """Return a checked predictor of a converted network, from the cache if it is there."""
+    converter = _CONVERTERS[name]
+    converter.require(precision)
+    network = network.eval().cpu()
+    versions = {package: version(package) for package in ("volseg", "torch")}
+    content = fingerprint or network_fingerprint(network)
+    parts = [content, shapes.image, converter.version(), versions]
+    key = f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
+    entry = cache.find(key) or _convert(converter, network, shapes, cache, key)
+    try:
+        predictor = converter.load(entry.files, shapes, precision)
+    except Exception as error:
+        entry.discard()
+        raise _Unusable(
+            f"{converter.TITLE} cannot load the converted network ({first_line(error)}): use the "
+            "backend 'torch'."
+        ) from error
+    agreement = _agreement(
+        entry, converter.processor(), predictor, network, check_tiles, exclusive=exclusive
+    )
+    if not agreement.accepted:
+        predictor.close()
+        raise _Unusable(f"{predictor.name} {agreement.reason}: use the backend 'torch'.")
+    return predictor
+
+
+def _agreement(
+    entry: Entry,
+    processor: str,
+    predictor: Predictor,
+    network: nn.Module,
+    check_tiles: Tensor | None,
+    *,
+    exclusive: bool,
+) -> Agreement:
+    """Compare with torch, once: the result stays with the conversion."""
+    holds_for = f"{predictor.precision}, {'labels' if exclusive else 'classes'}, {processor}"
+    if holds_for in entry.checks:
+        return Agreement(**entry.checks[holds_for])
+    reference = TorchPredictor(network, predictor.shapes, device=torch.device("cpu"))
+    tiles = check_volume(predictor.shapes) if check_tiles is None else check_tiles
+    agreement = verified(predictor, reference, tiles, exclusive=exclusive)
+    entry.record(holds_for, asdict(agreement))
+    return agreement
+
+
+def _convert(
+    converter: _Converter, network: nn.Module, shapes: TileShapes, cache: ConversionCache, key: str
+) -> Entry:
+    _log.info("converting %s for %s", type(network).__name__, converter.TITLE)
+    try:
+        with warnings.catch_warnings():
+            # Exporters call deprecated functions of torch, all their own affair.
+            warnings.simplefilter("ignore")
+            with torch.inference_mode(False), torch.no_grad():
+                if any(parameter.is_inference() for parameter in network.parameters()):
+                    network = copy.deepcopy(network)  # such parameters cannot be traced
+                program = torch.export.export(network, (torch.zeros(1, *shapes.image),))
+                write = converter.convert(program)
+    except VolsegError:
+        raise
+    except Exception as error:  # exporters raise whatever they like
+        raise _Unusable(
+            f"{type(network).__name__} cannot be converted for {converter.TITLE} "
+            f"({first_line(error)}): use the backend 'torch'."
+        ) from error
+    return cache.store(key, converter.FILES, write)

@@ -1,0 +1,160 @@
+"""OpenVINO: the fastest exact way on a CPU."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from volseg.errors import InputError, MissingPackageError
+from volseg.predictors.contract import Precision, TileShapes, closed_error
+from volseg.predictors.exact_normalisation import with_exact_normalisation
+
+TITLE = "OpenVINO"
+FILES: tuple[str, ...] = ("network.xml", "network.bin")
+
+_CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+_TELEMETRY = "openvino_telemetry"
+_PATIENCE = 100  # ms between two looks for an interruption
+
+
+@cache
+def runtime() -> Any:
+    """Import OpenVINO, which then sends nothing to anybody.
+
+    It reports its import and each conversion over the network unless its telemetry package is
+    missing; so that is what it is told.
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+    """
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # import then fails
+    try:
+        import openvino  # noqa: PLC0415 - slow to load, and not on every machine
+        from openvino.tools.ovc import telemetry_stub  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingPackageError("the backend 'openvino'", "openvino") from error
+    finally:
+        if hidden:
+            del sys.modules[_TELEMETRY]
+    # Where the host program had imported OpenVINO before, the converter holds the real one.
+    for name, module in list(sys.modules.items()):
+        if name.startswith("openvino.tools.ovc") and hasattr(module, "tm"):
+            vars(module)["tm"] = telemetry_stub
+    return openvino
+
+
+def version() -> str:
+    """Return the version of OpenVINO."""
+    return str(runtime().__version__)
+
+
+def processor() -> str:
+    """Return what the results of a check hold for."""
+    return str(runtime().Core().get_property("CPU", "FULL_DEVICE_NAME"))
+
+
+def require(precision: Precision) -> None:
+    """Refuse a precision that the processor has no instructions for.
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+        InputError: The processor lacks it.
+    """
+    offered = runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if _CAPABILITIES[precision] not in offered:
+        able = [name for name, capability in _CAPABILITIES.items() if capability in offered]
+        raise InputError(
+            f"this processor ({processor()}) has no instructions for {precision}: use "
+            f"{' or '.join(able)}."
+        )
+
+
+def convert(program: ExportedProgram) -> Callable[[Sequence[Path]], None]:
+    """Convert a program; the callable returned writes the `FILES`."""
+    openvino = runtime()
+    model = openvino.convert_model(with_exact_normalisation(program))
+
+    def write(files: Sequence[Path]) -> None:
+        graph, weights = files
+        openvino.serialize(model, str(graph), str(weights))
+
+    return write
+
+
+class OpenVINOPredictor:
+    """A converted network on the CPU, with the threads that torch has when it is made.
+
+    Tiles go through one after the other, each on all threads: several at once are no faster and
+    hold as many times the memory.
+
+    Args:
+        files: The `FILES`, where they are.
+        shapes: Sizes of tiles and logits.
+        precision: Of the arithmetic; ``f32`` is exact.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, files: Sequence[Path], shapes: TileShapes, precision: Precision) -> None:
+        self.name = f"{TITLE} {version()}"
+        self.precision = precision
+        self.shapes = shapes
+        graph, weights = files
+        core = runtime().Core()
+        self._compiled: Any = core.compile_model(
+            core.read_model(str(graph), str(weights)),
+            "CPU",
+            {
+                # Without it OpenVINO computes in bfloat16 wherever the processor can.
+                "INFERENCE_PRECISION_HINT": precision,
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                # Pinned, two processes would wait for the same cores.
+                "ENABLE_CPU_PINNING": False,
+            },
+        )
+
+    def __call__(self, tiles: Tensor) -> Tensor:
+        """Return the logits of ``tiles``; see `Predictor`."""
+        if self._compiled is None:
+            raise closed_error(self.name)
+        tiles = self.shapes.plain(tiles).detach().to(self.device).contiguous()
+        logits = torch.empty((len(tiles), *self.shapes.logits))
+        # A request holds the memory it was given: a new one each time lets go of it.
+        request = self._compiled.create_infer_request()
+        try:
+            for tile, result in zip(tiles.split(1), logits.split(1), strict=True):
+                request.set_input_tensor(_shared(tile))
+                request.set_output_tensor(_shared(result))
+                request.start_async()
+                while not request.wait_for(_PATIENCE):
+                    pass  # Python looks for Ctrl-C here
+        except BaseException:
+            request.cancel()
+            with contextlib.suppress(RuntimeError):  # it says that it was cancelled
+                request.wait()
+            raise
+        return logits
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._compiled = None
+
+
+def load(files: Sequence[Path], shapes: TileShapes, precision: Precision) -> OpenVINOPredictor:
+    """Return the predictor of converted files."""
+    return OpenVINOPredictor(files, shapes, precision)
+
+
+def _shared(tensor: Tensor) -> Any:
+    return runtime().Tensor(tensor.numpy(), shared_memory=True)
