@@ -67,9 +67,17 @@ def test_a_conversion_is_found_again_and_not_checked_twice(backend, tmp_path, mo
     assert torch.equal(logits_of(make(small(), tmp_path, backend=backend)), first)
 
 
-@pytest.mark.parametrize("name", ["network.xml", "network.bin", "entry.json"])
-@pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
-def test_a_damaged_entry_is_made_anew(name, harm, tmp_path, caplog, request):
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("network.bin", "flip"),
+        ("network.bin", "remove"),
+        ("network.xml", "truncate"),
+        ("entry.json", "truncate"),
+        ("entry.json", "remove"),
+    ],
+)
+def test_a_damaged_entry_is_made_anew(name, harm, tmp_path, caplog):
     network = nn.Conv2d(1, 2, 3, padding=1)
     first = logits_of(make(network, tmp_path, backend="openvino"))
     (entry,) = entries(tmp_path)
@@ -207,26 +215,22 @@ if sys.argv[1] == "openvino first":
     time.sleep(1)
     assert calls, "OpenVINO has no telemetry any more: runtime() can be simpler"
 calls.clear()
-for backend in sys.argv[2:]:
-    volseg.predictors.make_predictor(
-        torch.nn.Conv2d(1, 2, 1), tile=(8, 8), in_channels=1, backend=backend
-    )
-    assert backend in sys.modules
-    assert not calls, (backend, calls)
+network = torch.nn.Conv2d(1, 2, 1)
+volseg.predictors.make_predictor(network, tile=(8, 8), in_channels=1, backend="openvino")
+assert "openvino" in sys.modules
+assert not calls, calls
 """
 
 
-@pytest.mark.parametrize(
-    "arguments", [("volseg first", "openvino", "onnxruntime"), ("openvino first", "openvino")]
-)
-def test_nothing_is_sent_over_the_network(arguments, tmp_path):
+@pytest.mark.parametrize("order", ["volseg first", "openvino first"])
+def test_nothing_is_sent_over_the_network(order, tmp_path):
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("CI", "TF_BUILD", "JENKINS_URL")
     }
     done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *arguments],
+        [sys.executable, "-c", WATCHED, order],
         env={
             **environment,
             "HOME": str(tmp_path),

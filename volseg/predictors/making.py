@@ -170,9 +170,9 @@ def _converted(
     converter = _CONVERTERS[name]
     converter.require(precision)
     network = network.eval().cpu()
-    versions = {package: version(package) for package in ("volseg", "torch")}
     content = fingerprint or network_fingerprint(network)
-    parts = [content, shapes.image, converter.version(), versions]
+    versions = [version("volseg"), torch.__version__, converter.version()]
+    parts = [content, shapes.image, *versions]
     key = f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
     entry = cache.find(key) or _convert(converter, network, shapes, cache, key)
     try:
