@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -17,7 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from volseg.errors import InputError, MissingPackageError, UnknownNameError, VolsegError
+from volseg.errors import (
+    InputError,
+    MissingPackageError,
+    OutputError,
+    UnknownNameError,
+    VolsegError,
+)
 from volseg.predictors import onnxruntime_backend, openvino_backend
 from volseg.predictors.cache import ConversionCache, Entry, conversion_cache
 from volseg.predictors.contract import (
@@ -137,7 +144,9 @@ def make_predictor(
             return converted("openvino")
         except MissingPackageError as error:
             _log.info("torch is used: %s", error)
-        except _Unusable as error:
+        except (_Unusable, OutputError) as error:
+            if chosen != "f32":
+                raise  # torch has no other precision on a CPU
             _log.warning("torch is used: %s", error)
     return TorchPredictor(
         network, shapes, device=device, precision=chosen, compiled=backend == "compile"
@@ -188,7 +197,8 @@ def _converted(
     )
     if not agreement.accepted:
         predictor.close()
-        raise _Unusable(f"{predictor.name} {agreement.reason}: use the backend 'torch'.")
+        instead = "backend 'torch'" if precision == "f32" else "precision 'f32'"
+        raise _Unusable(f"{predictor.name} {agreement.reason}: use the {instead}.")
     return predictor
 
 
@@ -203,7 +213,7 @@ def _agreement(
 ) -> Agreement:
     """Compare with torch, once: the result stays with the conversion."""
     holds_for = f"{predictor.precision}, {'labels' if exclusive else 'classes'}, {processor}"
-    if holds_for in entry.checks:
+    with contextlib.suppress(KeyError, TypeError):  # not checked yet, or damaged
         return Agreement(**entry.checks[holds_for])
     reference = TorchPredictor(network, predictor.shapes, device=torch.device("cpu"))
     tiles = check_volume(predictor.shapes) if check_tiles is None else check_tiles
