@@ -30,6 +30,7 @@ ALLOWED_TARGETS = frozenset(
         *(f"monai.networks.nets.{name}" for name in _MONAI_NETWORKS.split()),
         "monai.inferers.SimpleInferer",
         "monai.inferers.SlidingWindowInferer",
+        "volseg.inference.LabelOnSourceGridd",
         "volseg.inference.SlidingWindowInferer",
         "volseg.io.ReadImaged",
         "volseg.networks.build_network",

@@ -143,7 +143,6 @@ def compose(composition: Composition) -> dict[str, str]:
             f"losses/{loss}",
             "training/optimisation",
             recipe.preparation,
-            f"{images}_restored",
             recipe.label_reading,
             "transforms/check_labels",
             *recipe.training,
@@ -155,7 +154,6 @@ def compose(composition: Composition) -> dict[str, str]:
             images,
             network,
             recipe.preparation,
-            f"{images}_restored",
             recipe.cleaning,
             "inference/segment",
         ),
@@ -169,6 +167,8 @@ def compose(composition: Composition) -> dict[str, str]:
     _require_values(composition, texts)
     classes = "background, " + ", ".join(composition.labels)
     chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
+    # Tiles as large as the patches of training, unless tuning has found better ones.
+    chosen.setdefault("tile", chosen.get("patch") or yaml.safe_load(_piece(images))["patch"])
     comments = {"classes": classes}
     texts = {name: _with_values(text, chosen, comments) for name, text in texts.items()}
     return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}

@@ -6,6 +6,7 @@ first half for MONAI, in memory.
 """
 
 from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
+from volseg.inference.label_on_source import LabelOnSourceGridd
 from volseg.inference.receptive_field import ReceptiveField, measure_receptive_field
 from volseg.inference.restoring import Target, Targets, restore_slabs
 from volseg.inference.segmenting import segment_volume
@@ -18,6 +19,7 @@ __all__ = [
     "ArraySource",
     "EmptyTiles",
     "Footprint",
+    "LabelOnSourceGridd",
     "ReceptiveField",
     "Slab",
     "SlabSource",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +27,6 @@ class Ensemble:
         mirror_axes: Spatial axes, from 0, along which tiles are mirrored: every network sees every
             combination, ``2 ** len(mirror_axes)`` passes, each mirrored back.
         border: Voxels a face by which the logits are shorter than the tile, an axis each.
-        mixed_precision: float16 autocast on a GPU; no effect on a CPU.
         disagreement: How far the passes differ, appended as one more channel (see
             `volseg.inference.uncertainty`); ``classes`` or ``regions`` says what logits mean.
 
@@ -43,7 +41,6 @@ class Ensemble:
         *,
         mirror_axes: Sequence[int] = (),
         border: Sequence[int],
-        mixed_precision: bool = False,
         disagreement: str | None = None,
     ) -> None:
         self.networks = [networks] if callable(networks) else list(networks)
@@ -67,7 +64,6 @@ class Ensemble:
                 "mirroring: give more networks or mirror_axes."
             )
         self._border = tuple(border)
-        self._mixed_precision = mixed_precision
         self._disagreement = disagreement
         self.extra_channels = 0 if disagreement is None else 1
 
@@ -80,7 +76,7 @@ class Ensemble:
         total: Tensor | None = None
         spread = None if self._disagreement is None else Disagreement(self._disagreement)
         for network, axes in itertools.product(self.networks, self.mirrors):
-            with torch.no_grad(), self._precision(tiles.device):
+            with torch.no_grad():
                 logits = network(tiles.flip(axes) if axes else tiles)
             logits = self._checked(logits, tiles)
             logits = logits.flip(axes) if axes else logits
@@ -100,11 +96,6 @@ class Ensemble:
         if mean is None:
             raise ShapeError(f"there is nothing to infer in tiles of {tuple(tiles.shape)}.")
         return mean if spread is None else torch.cat([mean, spread.value()], dim=1)
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self._mixed_precision and device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.float16)
-        return nullcontext()
 
     def _checked(self, logits: Any, tiles: Tensor) -> Tensor:
         if not isinstance(logits, Tensor):

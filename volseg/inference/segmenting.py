@@ -32,7 +32,6 @@ def segment_volume(
     tile_batch: int = 1,
     device: torch.device | str | None = None,
     accumulate_on: torch.device | str | None = None,
-    mixed_precision: bool = False,
     empty: EmptyTiles | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -56,7 +55,6 @@ def segment_volume(
         tile_batch: Tiles the networks get at once.
         device: Where the networks get their tiles.
         accumulate_on: Where logits are blended.
-        mixed_precision: float16 autocast on a GPU.
         empty: Tiles to skip.
         threads: Threads of the way back to the source grid; see `restore_slabs`.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
@@ -84,7 +82,6 @@ def segment_volume(
         tile_batch=tile_batch,
         device=device,
         accumulate_on=accumulate_on,
-        mixed_precision=mixed_precision,
         disagreement=None if targets.disagreement is None else kind,
         empty=empty,
         progress=progress,

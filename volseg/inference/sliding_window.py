@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import Tensor
+from torch import Tensor, nn
 
 from volseg.errors import InputError, ShapeError
 from volseg.inference.ensemble import Network
 from volseg.inference.receptive_field import measure_receptive_field
 from volseg.inference.streaming import Progress, stream_logits
 from volseg.inference.tiling import Tiling
+from volseg.predictors import Predictor, make_predictor
 
 
 class SlidingWindowInferer(Inferer):
@@ -40,7 +42,12 @@ class SlidingWindowInferer(Inferer):
         mirror_axes: Spatial axes, from 0, along which tiles are also shown mirrored; the mean of
             all combinations is taken.
         tile_batch: Tiles the callable gets at once.
-        mixed_precision: float16 autocast on a GPU; no effect on a CPU.
+        backend: What computes (`volseg.predictors.make_predictor`): ``auto``, ``openvino``, ...; a
+            network is converted at its first call, and again once its weights have changed. The
+            network computes as it is without it.
+        precision: What a ``backend`` computes in where the processor can: ``f32``, ``bf16``,
+            ``f16``, or ``auto`` (f32 on a CPU, f16 on a GPU).
+        folder: Bundle folder: converted networks are kept in its ``models/converted``.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles; ``True`` raises `Cancelled`.
 
@@ -60,7 +67,9 @@ class SlidingWindowInferer(Inferer):
         stride: int | Sequence[int] | None = None,
         mirror_axes: Sequence[int] = (),
         tile_batch: int = 1,
-        mixed_precision: bool = False,
+        backend: str | None = None,
+        precision: str = "auto",
+        folder: str | Path | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
@@ -85,12 +94,16 @@ class SlidingWindowInferer(Inferer):
         self.tile = tiling.tile
         self.mirror_axes = tuple(mirror_axes)
         self.tile_batch = tile_batch
-        self.mixed_precision = mixed_precision
+        self.backend = backend
+        self.precision = precision
+        self.folder = None if folder is None else Path(folder)
         self.progress = progress
         self.cancelled = cancelled
         self._tiling = tiling
         self._measures = exact and stride is None
         self._measured: Network | None = None
+        self._predictor: Predictor | None = None
+        self._predicts: tuple[Any, ...] = ()
 
     def tiling(self, network: Network, channels: int) -> Tiling:
         """Return how a network's volumes are cut; it is measured where that has to be known.
@@ -108,6 +121,36 @@ class SlidingWindowInferer(Inferer):
             self._tiling = Tiling.exact(self.tile, context=field.radius, stride=field.stride)
             self._measured = network
         return self._tiling
+
+    def predictor(self, network: Network, channels: int, device: torch.device) -> Network:
+        """Return what computes the logits of tiles in place of a network.
+
+        Args:
+            network: A module is converted for the ``backend``, if one is set; any other callable
+                is returned.
+            channels: Image channels it takes.
+            device: Where it is to compute.
+
+        Raises:
+            VolsegError: The backend cannot be used here or does not give torch's labels; see
+                `volseg.predictors.make_predictor`.
+        """
+        if self.backend is None or not isinstance(network, nn.Module):
+            return network
+        predicts = (channels, device, *map(_version, (*network.parameters(), *network.buffers())))
+        if self._predictor is None or self._predicts != predicts:
+            self._predictor = make_predictor(
+                network,
+                tile=self.tile,
+                in_channels=channels,
+                backend=self.backend,
+                precision=self.precision,
+                required=False,
+                device=device,
+                cache=None if self.folder is None else self.folder / "models" / "converted",
+            )
+            self._predicts = predicts
+        return self._predictor
 
     def __call__(
         self,
@@ -148,16 +191,18 @@ class SlidingWindowInferer(Inferer):
         # Plain tensors inside: a MetaTensor would track every slice.
         volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         tiling = self.tiling(network, volumes.shape[1])
+        computes = self.predictor(network, volumes.shape[1], volumes.device)
+        if args or kwargs:
+            computes = partial(network, *args, **kwargs)  # a predictor takes tiles alone
         report = progress or self.progress
         result: Tensor | None = None
         for item, volume in enumerate(volumes):
             slabs = stream_logits(
                 volume,
-                partial(network, *args, **kwargs) if args or kwargs else network,
+                computes,
                 tiling,
                 mirror_axes=self.mirror_axes,
                 tile_batch=self.tile_batch,
-                mixed_precision=self.mixed_precision,
                 progress=report and partial(_report_item, report, item, len(volumes)),
                 cancelled=cancelled or self.cancelled,
             )
@@ -170,6 +215,11 @@ class SlidingWindowInferer(Inferer):
         if result is None:
             raise ShapeError(f"there is nothing to infer in an input of {tuple(inputs.shape)}.")
         return _like(result, inputs)
+
+
+def _version(weights: Tensor) -> tuple[int, int]:
+    """Return what is another number once weights have changed in place."""
+    return id(weights), 0 if weights.is_inference() else weights._version
 
 
 def _report_item(report: Progress, item: int, items: int, done: int, total: int) -> None:

@@ -82,7 +82,6 @@ def stream_logits(
     tile_batch: int = 1,
     device: torch.device | str | None = None,
     accumulate_on: torch.device | str | None = None,
-    mixed_precision: bool = False,
     disagreement: str | None = None,
     empty: EmptyTiles | None = None,
     progress: Progress | None = None,
@@ -101,7 +100,6 @@ def stream_logits(
         tile_batch: Tiles the networks get at once.
         device: Where the networks get their tiles; where the volume is if not given.
         accumulate_on: Where logits are blended; where the networks return them if not given.
-        mixed_precision: float16 autocast on a GPU; no effect on a CPU.
         disagreement: ``classes`` or ``regions``: also yield how far the passes differ.
         empty: Tiles to skip; none if not given.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
@@ -130,7 +128,6 @@ def stream_logits(
         networks,
         mirror_axes=mirror_axes,
         border=tiling.border,
-        mixed_precision=mixed_precision,
         disagreement=disagreement,
     )
     tiles = _Tiles(tiling, sides, axis)

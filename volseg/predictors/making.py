@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,7 @@ def make_predictor(
     in_channels: int,
     backend: str = "auto",
     precision: str = "auto",
+    required: bool = True,
     device: str | torch.device = "cpu",
     cache: Path | None = None,
     fingerprint: str | None = None,
@@ -91,6 +92,8 @@ def make_predictor(
         backend: One of `BACKENDS`. ``auto`` on a CPU is OpenVINO where it is installed, converts
             the network and passes the check, and else torch; elsewhere it is torch.
         precision: ``f32``, ``bf16``, ``f16``; ``auto`` is f32 on a CPU and f16 (mixed) on a GPU.
+        required: Whether the precision must be had. Otherwise f32 stands in, which is logged, where
+            the processor lacks the precision or it gives other labels.
         device: Where to compute.
         cache: Folder for converted networks, such as ``models/converted`` of a bundle; where it
             cannot be written to, and by default, the user's cache folder (``$VOLSEG_CACHE``).
@@ -120,36 +123,56 @@ def make_predictor(
             "backend 'torch'."
         )
 
-    def converted(name: str) -> Predictor:
-        return _converted(
-            name,
+    def predictor(precision: Precision) -> Predictor:
+        return _made(
+            backend,
             network,
             shapes,
-            chosen,
+            precision,
+            device=device,
             cache=conversion_cache(cache),
             fingerprint=fingerprint,
             check_tiles=check_tiles,
             exclusive=exclusive,
         )
 
+    try:
+        return predictor(chosen)
+    except (InputError, MissingPackageError) as error:
+        if required or chosen == "f32":
+            raise
+        _log.warning("f32 is used: %s", error)
+        return predictor("f32")
+
+
+def _made(
+    backend: str,
+    network: nn.Module,
+    shapes: TileShapes,
+    precision: Precision,
+    *,
+    device: torch.device,
+    **conversion: Any,
+) -> Predictor:
+    """Return the predictor of a backend, in one precision."""
     if backend in _CONVERTERS:
         if device.type != "cpu":
             raise InputError(
                 f"the backend {backend!r} computes on the CPU, got the device {str(device)!r}: "
                 "use the backend 'torch' there."
             )
-        return converted(backend)
+        return _converted(backend, network, shapes, precision, **conversion)
     if backend == "auto" and device.type == "cpu":
         try:
-            return converted("openvino")
+            return _converted("openvino", network, shapes, precision, **conversion)
         except MissingPackageError as error:
             _log.info("torch is used: %s", error)
         except (_Unusable, OutputError) as error:
-            if chosen != "f32":
+            if precision != "f32":
                 raise  # torch has no other precision on a CPU
             _log.warning("torch is used: %s", error)
     return TorchPredictor(
-        network, shapes, device=device, precision=chosen, compiled=backend == "compile"
+        network, shapes, device=device, precision=precision, compiled=backend == "compile"
     )
 
 
