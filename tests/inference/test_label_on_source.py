@@ -13,7 +13,8 @@ from volseg.inference import LabelOnSourceGridd
 from volseg.io import as_image, grid_of, original_grid_of
 from volseg.transforms import Regridd
 
-# Turned and anisotropic: axes come in another order and direction than the network's RAS.
+REGRIDDING = Regridd("image", orientation="RAS", spacing=[1.2, 1.2, 1.2])
+# Turned and anisotropic: axes come in another order and direction than the network's.
 AFFINE = np.array([[0, 0, 1.5, 3], [-0.8, 0, 0, 40], [0, 1.0, 0, -7], [0, 0, 0, 1.0]])
 
 
@@ -21,7 +22,7 @@ def case(classes: int) -> dict[str, MetaTensor]:
     """An image read, moved to the network's grid, and smooth logits there."""
     generator = torch.Generator().manual_seed(0)
     image = as_image(torch.rand((1, 20, 18, 12), generator=generator).numpy(), AFFINE)
-    moved = Regridd("image", orientation="RAS", spacing=[1.2, 1.2, 1.2])({"image": image})["image"]
+    moved = REGRIDDING({"image": image})["image"]
     coarse = torch.randn((1, classes, 5, 5, 5), generator=generator)
     logits = torch.nn.functional.interpolate(coarse, moved.shape[1:], mode="trilinear")[0]
     return {"image": moved, "pred": MetaTensor(4 * logits).copy_meta_from(moved)}
@@ -34,8 +35,7 @@ def test_labels_are_those_of_inverting_probabilities_in_memory():
     assert found.dtype == torch.uint8
     # MONAI's way: class probabilities on the source grid, then the largest.
     data["pred"] = MetaTensor(data["pred"].softmax(0)).copy_meta_from(data["pred"])
-    regridding = Regridd("image", orientation="RAS", spacing=[1.2, 1.2, 1.2])
-    inverted = Invertd("pred", regridding, orig_keys="image", nearest_interp=False)(data)
+    inverted = Invertd("pred", REGRIDDING, orig_keys="image", nearest_interp=False)(data)
     expected = AsDiscreted("pred", argmax=True)(inverted)["pred"]
     assert expected.shape == found.shape
     different = (expected.numpy() != found.numpy()).sum()

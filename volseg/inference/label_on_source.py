@@ -47,7 +47,7 @@ class LabelOnSourceGridd(MapTransform):
         self.regions = None if regions is None else tuple(regions)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return a copy of the dictionary with label maps (1, x, y) or (1, x, y, z), uint8 or uint16."""
+        """Return a copy of the dictionary with label maps (1, ...), uint8 or (past 255) uint16."""
         result = dict(data)
         for key in self.key_iterator(result):
             logits, image = result[key], data[self.like]
