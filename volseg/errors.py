@@ -35,6 +35,10 @@ class OutputError(VolsegError):
     """A result could not be written; nothing half-written is left behind."""
 
 
+class MemoryLimitError(VolsegError):
+    """Work does not fit into the memory that is there, or that was allowed."""
+
+
 class MissingPackageError(VolsegError):
     """A feature needs an optional package that is not installed."""
 

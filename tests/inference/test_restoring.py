@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid, index_mapping
-from volseg.inference import Slab, Targets, restore_slabs, restoring, restoring_bytes
+from volseg.inference import Slab, Targets, restore_slabs, restoring_bytes
 
 
 def slabs_of(logits: torch.Tensor, axis: int, depth: int, disagreement=None):
@@ -172,14 +172,13 @@ def test_undoes_what_monai_did_to_the_grid():
 
 
 @pytest.mark.parametrize("regions", [None, [2, 1, 3]])
-def test_the_result_depends_neither_on_slabs_nor_threads_nor_blocks(regions, monkeypatch):
+def test_the_result_depends_neither_on_slabs_nor_threads_nor_blocks(regions):
     network = Grid((19, 13, 17), Affine.from_parts([1.5] * 3))
     source = Grid((33, 25, 29), Affine.from_parts([0.83, 0.79, 0.9], [0.1, -0.4, 0.3]))
     logits, spread = smooth(3, network.shape), torch.rand(network.shape)
     results = []
     for axis in range(3):
         for depth, threads, block in ((19, 1, 1 << 26), (1, 1, 1), (5, 4, 1), (7, 3, 40_000)):
-            monkeypatch.setattr(restoring, "BLOCK_BYTES", block)
             arrays = [np.zeros(source.shape, np.uint8)]
             arrays += [np.zeros((3, *source.shape), np.float32)]
             arrays += [np.zeros(source.shape, np.float32) for _ in range(2)]
@@ -190,6 +189,7 @@ def test_the_result_depends_neither_on_slabs_nor_threads_nor_blocks(regions, mon
                 source_grid=source,
                 regions=regions,
                 threads=threads,
+                block_bytes=block,
             )
             results.append((axis, arrays))
     for axis in range(3):
@@ -204,9 +204,7 @@ def test_the_result_depends_neither_on_slabs_nor_threads_nor_blocks(regions, mon
             np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_memory_is_that_of_some_planes(monkeypatch):
-    monkeypatch.setattr(restoring, "BLOCK_BYTES", 1 << 20)
-    monkeypatch.setattr("volseg.inference.footprint.BLOCK_BYTES", 1 << 20)
+def test_memory_is_that_of_some_planes():
     classes, network = 20, Grid((60, 40, 40), Affine.from_parts([1.5] * 3))
     source = Grid((120, 80, 80), Affine.from_parts([0.75] * 3))
     logits = smooth(classes, network.shape)
@@ -219,6 +217,7 @@ def test_memory_is_that_of_some_planes(monkeypatch):
             network_grid=network,
             source_grid=source,
             threads=2,
+            block_bytes=1 << 20,
         )
 
     run()  # compiled
@@ -226,7 +225,10 @@ def test_memory_is_that_of_some_planes(monkeypatch):
     run()
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert most < restoring_bytes(network.shape, 80 * 80, classes, axis=0, interpolated=False)
+    expected = restoring_bytes(
+        network.shape, 80 * 80, classes, axis=0, interpolated=False, block_bytes=1 << 20
+    )
+    assert most < expected
     assert most < 0.05 * classes * labels.size * 4
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from volseg.errors import Cancelled, InputError, ShapeError
+from volseg.errors import Cancelled, InputError, MemoryLimitError, ShapeError
 from volseg.inference import (
     EmptyTiles,
     Tiling,
@@ -261,3 +261,38 @@ def test_what_does_not_fit_is_refused():
     part[:, 12:] = 1
     with pytest.raises(ShapeError, match="one logit for each class"):
         list(stream_logits(part, lambda x: x, tiling, empty=EmptyTiles(0.5, [0.0, 1.0])))
+
+
+def test_a_full_gpu_is_given_half_as_many_tiles(caplog):
+    sizes = []
+
+    def model(tiles):  # no GPU is needed to see what its allocator raises
+        sizes.append(len(tiles))
+        if len(tiles) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return tiles.expand(-1, 2, -1, -1) * 2
+
+    volume, tiling = torch.rand(1, 40, 40), Tiling.blended([16, 16])
+    found = collected(stream_logits(volume, model, tiling, tile_batch=16))
+    assert sizes[:3] == [16, 8, 4]
+    assert max(sizes[3:]) == 2
+    assert torch.allclose(found, 2 * volume.expand(2, -1, -1), atol=1e-5)
+    assert "16 tiles do not fit into the memory of cpu: 8 at once" in caplog.text
+
+
+def test_a_gpu_too_small_for_one_tile_is_said():
+    def model(tiles):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(MemoryLimitError, match="one tile of 16 x 16 voxels does not fit"):
+        collected(stream_logits(torch.rand(1, 40, 40), model, Tiling.blended([16, 16])))
+
+
+def test_another_fault_of_the_network_is_not_taken_for_a_full_memory():
+    def model(tiles):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        collected(
+            stream_logits(torch.rand(1, 40, 40), model, Tiling.blended([16, 16]), tile_batch=4)
+        )

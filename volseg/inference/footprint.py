@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from volseg.inference.restoring import BLOCK_BYTES
+from volseg.inference.source import READ_PLANES
 from volseg.inference.tiling import Tiling
 
 _FLOAT = 4
@@ -61,14 +62,13 @@ def stream_footprint(
     along = tiling.streaming_axis(sides) if axis is None else axis
     others = math.prod(side for a, side in enumerate(sides) if a != along)
     read = min(tiling.tile[along], sides[along])
-    # While new planes come in, they exist twice.
     tile, result = math.prod(tiling.tile), math.prod(tiling.result)
     copies = 1 if passes == 1 else 3  # the sum, the new logits and their sum
     return Footprint(
         axis=along,
         tiles=math.prod(len(tiling.along(a, side)) for a, side in enumerate(sides)),
         accumulator=_FLOAT * channels * tiling.live_depth(along, sides[along]) * others,
-        reader=0 if in_memory else _FLOAT * 2 * images * read * others,
+        reader=0 if in_memory else _FLOAT * images * (read + min(read, READ_PLANES)) * others,
         batch=_FLOAT * tile_batch * (images * tile + channels * result * copies),
     )
 
@@ -80,6 +80,7 @@ def restoring_bytes(
     *,
     axis: int,
     interpolated: bool,
+    block_bytes: int = BLOCK_BYTES,
 ) -> int:
     """Return what `restore_slabs` holds at most, beside its targets.
 
@@ -89,8 +90,9 @@ def restoring_bytes(
         classes: Classes or regions.
         axis: Streaming axis.
         interpolated: Whether probabilities or entropy are wanted.
+        block_bytes: As given to `restore_slabs`.
     """
     plane = math.prod(side for a, side in enumerate(network_shape) if a != axis)
-    held = max(_FLOAT * classes * plane, BLOCK_BYTES) + _FLOAT * classes * plane
+    held = max(_FLOAT * classes * plane, block_bytes) + _FLOAT * classes * plane
     result = _FLOAT * source_plane * (classes if interpolated else 1)
-    return held + max(result, BLOCK_BYTES)
+    return held + max(result, block_bytes)

@@ -82,6 +82,7 @@ def restore_slabs(
     source_grid: Grid,
     regions: Sequence[int] | None = None,
     threads: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
     """Bring slabs of logits onto the source grid and write what is wanted there.
 
@@ -99,6 +100,8 @@ def restore_slabs(
             regions overlap, the last one counts.
         threads: Threads to compute in; as many as torch uses if not given. The result does not
             depend on it, nor on how the volume is cut into slabs.
+        block_bytes: Of probabilities held at once, and of results on the way to a target; at least
+            a plane of them.
 
     Raises:
         GeometryError: The two grids are not related axis by axis.
@@ -115,7 +118,9 @@ def restore_slabs(
             _require_slab(slab, expected, network_grid)
             if restoring is None:
                 rows = _Rows(pool, _TASKS_PER_THREAD * count)
-                restoring = _Restoring(slab, targets, relation, regions, rows)
+                restoring = _Restoring(
+                    slab, targets, relation, regions, rows=rows, block_bytes=block_bytes
+                )
             restoring.add(slab)
             expected = slab.stop
     if restoring is None or expected != network_grid.shape[restoring.axis]:
@@ -153,11 +158,14 @@ class _Restoring:
         targets: Targets,
         relation: Sequence[AxisSampling],
         regions: Sequence[int] | None,
+        *,
         rows: _Rows,
+        block_bytes: int,
     ) -> None:
         self.axis = slab.axis
         self._targets = targets
         self._rows = rows
+        self._block_bytes = block_bytes
         self._regions = regions is not None
         order = [relation[slab.axis], *(r for a, r in enumerate(relation) if a != slab.axis)]
         self._target_axes = [sampling.target_axis for sampling in order]
@@ -171,7 +179,7 @@ class _Restoring:
         labels = targets.labels is not None
         decides = labels and not all(sampling.copies for sampling in order)
         plane_bytes = 4 * self._classes * math.prod(sides)
-        self._depth = min(max(1, BLOCK_BYTES // plane_bytes), int(order[0].upper.max()) + 1)
+        self._depth = min(max(1, block_bytes // plane_bytes), int(order[0].upper.max()) + 1)
         # The last of the planes before comes first, the new ones follow.
         planes = (self._depth + 1, *sides)
         channels = self._classes if self._interpolates or decides else 0
@@ -221,7 +229,7 @@ class _Restoring:
         found = np.flatnonzero((upper >= start) & (upper < stop))
         channels = self._classes if self._interpolates else 1
         plane = 4 * channels * math.prod(len(table[0]) for table in self._tables[1:])
-        size = max(1, BLOCK_BYTES // plane)
+        size = max(1, self._block_bytes // plane)
         for block in range(0, len(found), size):
             yield int(found[block]), int(found[min(block + size, len(found)) - 1]) + 1
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from volseg.errors import ShapeError
 from volseg.geometry import Grid
 from volseg.inference.ensemble import Network
-from volseg.inference.restoring import Targets, restore_slabs
+from volseg.inference.restoring import BLOCK_BYTES, Targets, restore_slabs
 from volseg.inference.source import SlabSource, as_source
 from volseg.inference.streaming import EmptyTiles, Progress, stream_logits
 from volseg.inference.tiling import Tiling
@@ -34,6 +34,7 @@ def segment_volume(
     accumulate_on: torch.device | str | None = None,
     empty: EmptyTiles | None = None,
     threads: int | None = None,
+    block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> None:
@@ -57,6 +58,7 @@ def segment_volume(
         accumulate_on: Where logits are blended.
         empty: Tiles to skip.
         threads: Threads of the way back to the source grid; see `restore_slabs`.
+        block_bytes: Held on the way back; see `restore_slabs`.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles.
 
@@ -94,4 +96,5 @@ def segment_volume(
         source_grid=source_grid,
         regions=regions,
         threads=threads,
+        block_bytes=block_bytes,
     )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+READ_PLANES = 8  # at a time: those that come in exist twice
+
 
 class SlabSource(Protocol):
     """A volume that is read slab by slab: in memory, mapped from a file, resampled as read."""
@@ -142,16 +144,19 @@ class TileReader:
         dim = self._axis + 1
         if low < self._first or low > self._stop:
             self._first = self._stop = low
+        if high > self._stop and self._buffer is not None:
+            discard_planes(self._buffer, dim, low - self._first, self._stop - self._first)
         if high > self._stop:
-            new = self._source.read(self._axis, self._stop, high)
+            self._first = low
+        while high > self._stop:
+            count = min(READ_PLANES, high - self._stop)
+            new = self._source.read(self._axis, self._stop, self._stop + count)
             if self._buffer is None:
                 shape = list(new.shape)
                 shape[dim] = min(self._tile[self._axis], self._sides[self._axis])
                 self._buffer = new.new_empty(shape)
-            discard_planes(self._buffer, dim, low - self._first, self._stop - self._first)
-            self._first = low
-            self._buffer.narrow(dim, self._stop - low, high - self._stop).copy_(new)
-            self._stop = high
+            self._buffer.narrow(dim, self._stop - low, count).copy_(new)
+            self._stop += count
         buffer = cast(Tensor, self._buffer)
         return buffer.narrow(dim, low - self._first, high - low)
 

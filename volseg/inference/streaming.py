@@ -8,6 +8,7 @@ volume. Blending weights need no volume either (`volseg.inference.tiling`).
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from volseg.errors import Cancelled, InputError, ShapeError
+from volseg.errors import Cancelled, InputError, MemoryLimitError, ShapeError
 from volseg.inference.ensemble import Ensemble, Network
 from volseg.inference.source import SlabSource, TileReader, as_source, discard_planes
 from volseg.inference.tiling import AxisTile, Tiling
 
 Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def stream_logits(
     Raises:
         InputError: An option is out of range.
         ShapeError: The number of axes does not fit, or a network returned an unexpected size.
+        MemoryLimitError: A GPU has not enough memory for a single tile; of batches that do not fit
+            half as many tiles are tried, which is logged.
         Cancelled: ``cancelled()`` was true; all memory is returned.
     """
     source = as_source(volume)
@@ -184,9 +189,15 @@ def _results(
         if cancelled is not None and cancelled():
             raise Cancelled(f"inference was cancelled after {done} of {total} tiles.")
         inputs, shown = _read(batch, reader, device, empty)
-        found = iter(ensemble(inputs) if len(inputs) else ())
         where = inputs.device
-        del inputs
+        try:
+            found = iter(ensemble(inputs) if len(inputs) else ())
+        except torch.OutOfMemoryError as error:
+            tile_batch = _smaller_batch(inputs, error)
+            waiting = itertools.chain(batch, waiting)
+            continue
+        finally:
+            del inputs
         for tile, show in zip(batch, shown, strict=True):
             if show or empty is None:
                 yield tile, next(found)
@@ -197,6 +208,25 @@ def _results(
         done += len(batch)
         if progress is not None:
             progress(done, total)
+
+
+def _smaller_batch(inputs: Tensor, error: torch.OutOfMemoryError) -> int:
+    """Return half as many tiles as did not fit into the memory of the GPU.
+
+    Raises:
+        MemoryLimitError: It was one tile.
+    """
+    count, device = len(inputs), inputs.device
+    error.__traceback__ = None  # its frames keep what filled the memory
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if count == 1:
+        raise MemoryLimitError(
+            f"one tile of {' x '.join(map(str, inputs.shape[2:]))} voxels does not fit into the "
+            f"memory of {device}: use smaller tiles, a lower precision, or another device."
+        ) from error
+    _log.warning("%d tiles do not fit into the memory of %s: %d at once", count, device, count // 2)
+    return count // 2
 
 
 def _read(

@@ -1,0 +1,214 @@
+"""What the network reads, made of a file part by part: one grid, one scale, on the disk.
+
+The same voxels as the transforms of a bundle give in memory (`ReadImaged`, `Regridd`,
+`StandardizeIntensityd`), bit for bit, from a volume that may be larger than memory: each part of
+the file is brought to the network's grid and laid down in a temporary file, from which the
+statistics are taken and the tiles are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import Compose
+from torch import Tensor
+
+from volseg.errors import Cancelled, InputError
+from volseg.geometry import AxisSampling, Grid, relate_grids
+from volseg.inference.spooled_array import SpooledArray
+from volseg.io import ReadImaged, StoredVolume
+from volseg.transforms import Regridd, StandardizeIntensityd
+from volseg.transforms.regrid import in_target_order, interpolated
+from volseg.transforms.standardization import Standardization
+
+BLOCK_VOXELS = 1 << 22  # of the file, and of the statistics, at a time
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a volume becomes what the network reads.
+
+    Attributes:
+        regridding: To which grid; the file's own without it.
+        standardization: To which scale; values stay without it.
+    """
+
+    regridding: Regridd | None = None
+    standardization: Standardization | None = None
+
+    @classmethod
+    def of(cls, transforms: Callable[..., Any]) -> Preparation | None:
+        """Return what the transforms of a bundle do to its ``image``.
+
+        Returns:
+            None if they do anything else than reading, `Regridd` in linear mode and
+            `StandardizeIntensityd`, in this order: it then cannot be done part by part.
+        """
+        steps = list(transforms.transforms) if type(transforms) is Compose else [transforms]
+        if not steps or not _reads_float32(steps.pop(0)):
+            return None
+        regridding = standardization = None
+        if steps and type(steps[0]) is Regridd and steps[0].modes == ("linear",):
+            regridding = steps.pop(0)
+            if regridding.keys != ("image",):
+                return None
+        if steps and type(steps[0]) is StandardizeIntensityd and steps[0].mask_key is None:
+            step = steps.pop(0)
+            standardization = step.standardization
+            if step.keys != ("image",):
+                return None
+        return None if steps else cls(regridding, standardization)
+
+    def grid(self, source: Grid) -> Grid:
+        """Return the grid that the network reads a file on."""
+        return source if self.regridding is None else self.regridding.target(source)
+
+
+class PreparedVolume:
+    """A volume on the network's grid and scale: a `SlabSource`, to be closed after use.
+
+    Attributes:
+        grid: The network's grid.
+    """
+
+    def __init__(self, grid: Grid, values: SpooledArray, scale: Callable[[Tensor], Tensor]) -> None:
+        self.grid = grid
+        self._values = values
+        self._scale = scale
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, then the spatial sides in voxels."""
+        return self._values.shape
+
+    def read(self, axis: int, start: int, stop: int) -> Tensor:
+        """Return planes of one spatial axis, float32; see `SlabSource`."""
+        return self._scale(_planes(self._values, axis, start, stop))
+
+    def close(self) -> None:
+        """Remove what lies on the disk."""
+        self._values.close()
+
+    def __enter__(self) -> Self:
+        """Return the volume."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove what lies on the disk."""
+        self.close()
+
+
+def prepare_volume(
+    volume: StoredVolume,
+    preparation: Preparation,
+    *,
+    axis: int,
+    block_voxels: int = BLOCK_VOXELS,
+    folder: Path | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> PreparedVolume:
+    """Bring a volume to the network's grid and scale, part by part.
+
+    Args:
+        volume: The file.
+        preparation: What is done to it.
+        axis: Spatial axis of the network's grid along which it will be read.
+        block_voxels: Voxels taken at a time, at least a plane.
+        folder: Where the temporary file lies; the system's temporary folder if not given.
+        cancelled: Asked between parts; ``True`` raises `Cancelled`.
+
+    Raises:
+        InputError: The file is damaged, or its values cannot be standardised.
+        OutputError: There is no room for the temporary file.
+        Cancelled: ``cancelled()`` was true.
+    """
+    target = preparation.grid(volume.grid)
+    samplings = relate_grids(volume.grid, target)
+    spatial = len(target.shape)
+    # In NIfTI the last axis comes in slabs: second in the file, they are laid down in few pieces.
+    second = samplings[spatial - 1].target_axis
+    rest = [other for other in range(spatial) if other not in (axis, second)]
+    order = [axis + 1, 0, *([second + 1] if second != axis else []), *(other + 1 for other in rest)]
+    values = SpooledArray((volume.channels, *target.shape), np.float32, order=order, folder=folder)
+
+    def parts() -> Iterator[Tensor]:
+        """Go over the volume on the network's grid."""
+        planes = max(1, block_voxels * target.shape[axis] // max(1, int(np.prod(values.shape))))
+        for start in range(0, target.shape[axis], planes):
+            _ask(cancelled)
+            yield _planes(values, axis, start, min(start + planes, target.shape[axis]))
+
+    try:
+        for place, found in _regridded(volume, samplings, block_voxels):
+            _ask(cancelled)
+            values[place] = found
+        scale = _as_it_is
+        if preparation.standardization is not None:
+            scale = preparation.standardization.fitted(parts)
+    except InputError as error:
+        values.close()
+        name = volume.source or "the image"
+        raise error if name in str(error) else type(error)(f"{name}: {error}") from error
+    except BaseException:
+        values.close()
+        raise
+    return PreparedVolume(target, values, scale)
+
+
+def _regridded(
+    volume: StoredVolume, samplings: tuple[AxisSampling, ...], voxels: int
+) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.float32]]]:
+    """Yield parts of the volume on the target grid, and where they lie in it, channel first."""
+    held: npt.NDArray[Any] | None = None  # the last plane of the block before
+    for block in volume.blocks(voxels):
+        along = block.axis + 1
+        if block.start == 0:
+            held = None
+        values = block.values if held is None else np.concatenate([held, block.values], along)
+        first_plane = block.stop - values.shape[along]
+        sampling = samplings[block.axis]
+        found = np.flatnonzero((sampling.upper >= block.start) & (sampling.upper < block.stop))
+        if found.size:
+            first, last = int(found[0]), int(found[-1]) + 1
+            part = replace(
+                sampling,
+                lower=sampling.lower[first:last] - first_plane,
+                upper=sampling.upper[first:last] - first_plane,
+                weight=sampling.weight[first:last],
+            )
+            all_axes = [part if s is sampling else s for s in samplings]
+            ordered = sorted(all_axes, key=lambda s: s.target_axis)
+            place = [block.channel, *[slice(None)] * len(samplings)]
+            place[1 + sampling.target_axis] = slice(first, last)
+            yield tuple(place), interpolated(in_target_order(values, samplings), ordered)
+        held = np.take(values, [-1], along)
+
+
+def _planes(values: SpooledArray, axis: int, start: int, stop: int) -> Tensor:
+    part = (*[slice(None)] * (axis + 1), slice(start, stop))
+    return torch.from_numpy(values[part])
+
+
+def _as_it_is(part: Tensor) -> Tensor:
+    return part
+
+
+def _ask(cancelled: Callable[[], bool] | None) -> None:
+    if cancelled is not None and cancelled():
+        raise Cancelled("the run was cancelled while the image was prepared.")
+
+
+def _reads_float32(step: object) -> bool:
+    return type(step) is ReadImaged and step.keys == ("image",) and step.dtype == torch.float32
