@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine
 from volseg.io.itk import from_itk
-from volseg.io.meta_tensor import affine_of, meta_tensor
+from volseg.io.meta_tensor import affine_of, further_meta, meta_tensor
 from volseg.io.read import read_image
 from volseg.io.stored_image import exact_values
 
@@ -71,10 +71,9 @@ def _checked_meta_tensor(image: Any) -> MetaTensor:
             f"a MetaTensor of shape {tuple(image.shape)} on a 4 x 4 affine may be (x, y, z) or "
             "(channels, x, y); add the channel axis, or give a 3 x 3 affine if it is 2D."
         )
-    further = {name: value for name, value in image.meta.items() if isinstance(value, (int, str))}
-    source = str(further.pop("filename_or_obj", ""))
-    further.pop("space", None)
-    return meta_tensor(_torch_values(image.as_tensor()), affine_of(image), source, further)
+    source = str(image.meta.get("filename_or_obj", ""))
+    values = _torch_values(image.as_tensor())
+    return meta_tensor(values, affine_of(image), source, further_meta(image))
 
 
 def _torch_values(values: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:

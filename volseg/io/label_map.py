@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from monai.data import MetaTensor
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid, require_same_grid
+from volseg.io.array_on_disk import ReadableArray, slabs
 from volseg.io.meta_tensor import grid_of, meta_tensor
 
 _MOST_LABELS = 65535
@@ -61,22 +63,61 @@ def label_values(labels: Any, grid: Grid) -> npt.NDArray[Any]:
         values = (array.as_tensor() if isinstance(array, MetaTensor) else array).numpy()
     else:
         values = np.asarray(labels)
-    if values.ndim == len(grid.shape) + 1 and values.shape[0] == 1:
-        values = values[0]
-    if values.shape != grid.shape:
-        raise ShapeError(
-            f"a label map must have the spatial shape of its image, {grid.shape}, got "
-            f"{tuple(values.shape)}; bring it back to the grid of the image first."
-        )
+    _require_shape(values.shape, grid)
     if isinstance(labels, MetaTensor):
         channel_first = labels if labels.ndim == len(grid.shape) + 1 else labels[None]
         require_same_grid(grid_of(channel_first), grid, what="a label map and its image")
-    return _as_labels(values)
+    return values.reshape(grid.shape).astype(_label_type([values]))
 
 
-def _as_labels(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+class LabelsOnDisk:
+    """A label map on disk, such as Zarr, as an array (1, x, y, z) of uint8 (past 255: uint16).
+
+    Args:
+        labels: array on disk of the grid's shape, or with one channel before it.
+        grid: of the image the labels belong to.
+
+    Raises:
+        ShapeError: if the spatial shapes differ.
+        InputError: if the values are not labels; all of them are read unless they are uint8.
+    """
+
+    def __init__(self, labels: ReadableArray, grid: Grid) -> None:
+        _require_shape(tuple(labels.shape), grid)
+        self._labels = labels
+        self.shape = (1, *grid.shape)
+        self.chunks: tuple[int, ...] | None = getattr(labels, "chunks", None)
+        self.dtype = np.dtype(labels.dtype)
+        if self.dtype != np.uint8:
+            self.dtype = _label_type(slabs(self))
+
+    def __getitem__(self, place: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read a part, given as a slice for each axis."""
+        if len(self._labels.shape) == len(self.shape):
+            values = np.asarray(self._labels[place])
+        else:
+            values = np.asarray(self._labels[place[1:]])[np.newaxis]
+        return values.astype(self.dtype, copy=False)
+
+
+def _require_shape(shape: tuple[int, ...], grid: Grid) -> None:
+    """Raise unless an array has the grid's shape, alone or after an axis of one channel."""
+    if shape not in (grid.shape, (1, *grid.shape)):
+        raise ShapeError(
+            f"a label map must have the spatial shape of its image, {grid.shape}, got {shape}; "
+            "bring it back to the grid of the image first."
+        )
+
+
+def _label_type(parts: Iterable[npt.NDArray[Any]]) -> np.dtype[Any]:
+    """Return the type for the labels of an array that is given in parts."""
+    highest = max(_highest_label(part) for part in parts)
+    return np.dtype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
+
+
+def _highest_label(values: npt.NDArray[Any]) -> float:
     if values.dtype == np.bool_:
-        return values.astype(np.uint8)
+        return 1
     if values.dtype.kind not in "uif":
         raise InputError(f"labels must be whole numbers, got values of type {values.dtype}.")
     lowest, highest = values.min(), values.max()
@@ -92,4 +133,4 @@ def _as_labels(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         raise InputError(
             f"labels must lie between 0 and {_MOST_LABELS}, got {lowest} to {highest}."
         )
-    return values.astype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
+    return float(highest)

@@ -48,6 +48,24 @@ def meta_tensor(
     return MetaTensor(torch.as_tensor(values), meta=meta)
 
 
+def further_meta(image: Any) -> dict[str, int | float | str]:
+    """Return the entries of a MetaTensor that are neither geometry nor the path."""
+    known = ("filename_or_obj", "space")
+    return {
+        name: value
+        for name, value in image.meta.items()
+        if isinstance(value, (int, float, str)) and name not in known
+    }
+
+
+def numpy_values(image: Any) -> npt.NDArray[Any]:
+    """Return the values of a MetaTensor in a NumPy type that files have, too, unchanged."""
+    values = image.as_tensor().cpu()
+    wider = {torch.bool: torch.uint8, torch.float16: torch.float32, torch.bfloat16: torch.float32}
+    stored: npt.NDArray[Any] = values.to(wider.get(values.dtype, values.dtype)).numpy()
+    return stored
+
+
 def affine_of(image: Any) -> Affine:
     """Return the affine of a channel-first MetaTensor, for its number of spatial axes.
 

@@ -43,6 +43,21 @@ class NiftiGeometry:
     no_geometry: str
     remarks: list[str]
 
+    @property
+    def meta(self) -> dict[str, int | float | str]:
+        """The codes, as entries of a MetaTensor."""
+        return {"sform_code": self.sform_code, "qform_code": self.qform_code}
+
+    def require_affine(self) -> Affine:
+        """Return the affine.
+
+        Raises:
+            GeometryError: if the header does not state it.
+        """
+        if self.affine is None:
+            raise GeometryError(self.no_geometry)
+        return self.affine
+
 
 def nifti_geometry(
     header: Any, shape: tuple[int, ...], source: str, orientation: str | None

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from monai.data import MetaTensor
 
 from volseg.atomic import replacing
 from volseg.errors import InputError
 from volseg.geometry import Affine
+from volseg.io.array_on_disk import ReadableArray, is_on_disk
 from volseg.io.convert import as_image
-from volseg.io.encode import save_itk, save_nifti, save_picture
 from volseg.io.formats import ImageFormat, format_of_name
-from volseg.io.label_map import label_values
-from volseg.io.meta_tensor import grid_of
+from volseg.io.itk_saving import save_itk, save_picture
+from volseg.io.label_map import LabelsOnDisk, label_values
+from volseg.io.meta_tensor import grid_of, numpy_values
+from volseg.io.nifti_saving import save_nifti
+from volseg.io.volume import StoredVolume, open_volume
 
 _WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
 
@@ -38,19 +39,24 @@ def write_image(image: MetaTensor, path: str | os.PathLike[str]) -> None:
         OutputError: if writing fails; nothing half-written is left.
     """
     checked: Any = as_image(image)
-    _write(_storable(checked.as_tensor().cpu()), grid_of(checked).affine, path, _codes(checked))
+    _write(numpy_values(checked), grid_of(checked).affine, path, codes_of(checked))
 
 
 def write_segmentation(
-    labels: Any, path: str | os.PathLike[str], *, like: MetaTensor | str | os.PathLike[str]
+    labels: Any,
+    path: str | os.PathLike[str],
+    *,
+    like: StoredVolume | MetaTensor | str | os.PathLike[str],
 ) -> None:
     """Write a label map on exactly the grid of its image, as uint8 (past 255: uint16).
 
     Args:
         labels: array or tensor (x, y, z) or (1, x, y, z) of non-negative whole numbers; a
-            MetaTensor must carry the affine of `like`.
+            MetaTensor must carry the affine of `like`. An array on disk, such as Zarr, is written
+            to NIfTI some planes at a time; other formats are made in memory. Unless it is uint8 it
+            is read twice.
         path: as for `write_image`.
-        like: the image the labels belong to, or its path.
+        like: the image the labels belong to, or its path; its voxels are not needed.
 
     Raises:
         ShapeError: if the spatial shapes differ.
@@ -58,24 +64,24 @@ def write_segmentation(
         InputError: if the values are not labels or the suffix is unknown.
         OutputError: if writing fails; nothing half-written is left.
     """
-    image: Any = as_image(like)
-    grid = grid_of(image)
-    _write(label_values(labels, grid)[np.newaxis], grid.affine, path, _codes(image))
+    image = like if isinstance(like, StoredVolume) else open_volume(like)
+    grid = image.grid
+    values: ReadableArray
+    if is_on_disk(labels):
+        values = LabelsOnDisk(labels, grid)
+    else:
+        values = label_values(labels, grid)[np.newaxis]
+    _write(values, grid.affine, path, codes_of(image))
 
 
-def _storable(values: torch.Tensor) -> npt.NDArray[Any]:
-    """Return values in a type the formats know, unchanged."""
-    wider = {torch.bool: torch.uint8, torch.float16: torch.float32, torch.bfloat16: torch.float32}
-    stored: npt.NDArray[Any] = values.to(wider.get(values.dtype, values.dtype)).numpy()
-    return stored
-
-
-def _codes(image: Any) -> tuple[int, int]:
-    return int(image.meta.get("sform_code", 0)), int(image.meta.get("qform_code", 0))
+def codes_of(image: StoredVolume | MetaTensor) -> tuple[int, int]:
+    """Return the sform and qform codes of the file an image was read from, 0 if there are none."""
+    meta: Any = image.meta
+    return int(meta.get("sform_code", 0)), int(meta.get("qform_code", 0))
 
 
 def _write(
-    values: npt.NDArray[Any],
+    values: ReadableArray,
     affine: Affine,
     path: str | os.PathLike[str],
     codes: tuple[int, int],
@@ -90,7 +96,9 @@ def _write(
     with replacing(target) as temporary:
         if kind is ImageFormat.NIFTI:
             save_nifti(values, affine, temporary, codes)
-        elif kind in (ImageFormat.NRRD, ImageFormat.METAIMAGE):
-            save_itk(values, affine, temporary)
+            return
+        whole = np.asarray(values[(slice(None),) * len(values.shape)])
+        if kind in (ImageFormat.NRRD, ImageFormat.METAIMAGE):
+            save_itk(whole, affine, temporary)
         else:
-            save_picture(values, temporary)
+            save_picture(whole, temporary)
