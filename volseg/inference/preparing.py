@@ -8,7 +8,9 @@ statistics are taken and the tiles are read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -51,19 +53,19 @@ class Preparation:
             None if they do anything else than reading, `Regridd` in linear mode and
             `StandardizeIntensityd`, in this order: it then cannot be done part by part.
         """
-        steps = list(transforms.transforms) if type(transforms) is Compose else [transforms]
+        steps: list[Any] = []
+        if isinstance(transforms, Compose):
+            steps = list(transforms.transforms)
+        if any(getattr(step, "keys", None) != ("image",) for step in steps):
+            return None
+        regridding: Regridd | None = None
+        standardization: Standardization | None = None
         if not steps or not _reads_float32(steps.pop(0)):
             return None
-        regridding = standardization = None
         if steps and type(steps[0]) is Regridd and steps[0].modes == ("linear",):
             regridding = steps.pop(0)
-            if regridding.keys != ("image",):
-                return None
         if steps and type(steps[0]) is StandardizeIntensityd and steps[0].mask_key is None:
-            step = steps.pop(0)
-            standardization = step.standardization
-            if step.keys != ("image",):
-                return None
+            standardization = steps.pop(0).standardization
         return None if steps else cls(regridding, standardization)
 
     def grid(self, source: Grid) -> Grid:
@@ -135,42 +137,63 @@ def prepare_volume(
         Cancelled: ``cancelled()`` was true.
     """
     target = preparation.grid(volume.grid)
-    samplings = relate_grids(volume.grid, target)
-    spatial = len(target.shape)
-    # In NIfTI the last axis comes in slabs: second in the file, they are laid down in few pieces.
-    second = samplings[spatial - 1].target_axis
-    rest = [other for other in range(spatial) if other not in (axis, second)]
-    order = [axis + 1, 0, *([second + 1] if second != axis else []), *(other + 1 for other in rest)]
-    values = SpooledArray((volume.channels, *target.shape), np.float32, order=order, folder=folder)
+    side = target.shape[axis]
+    with ExitStack() as cleanup:
+        values = cleanup.enter_context(
+            _laid_down(volume, target, axis, block_voxels, folder=folder, cancelled=cancelled)
+        )
 
-    def parts() -> Iterator[Tensor]:
-        """Go over the volume on the network's grid."""
-        planes = max(1, block_voxels * target.shape[axis] // max(1, int(np.prod(values.shape))))
-        for start in range(0, target.shape[axis], planes):
-            _ask(cancelled)
-            yield _planes(values, axis, start, min(start + planes, target.shape[axis]))
+        def parts() -> Iterator[Tensor]:
+            """Go over the volume on the network's grid."""
+            planes = max(1, block_voxels * side // math.prod(values.shape))
+            for start in range(0, side, planes):
+                _ask(cancelled)
+                yield _planes(values, axis, start, min(start + planes, side))
 
-    try:
-        for place, found in _regridded(volume, samplings, block_voxels):
-            _ask(cancelled)
-            values[place] = found
-        scale = _as_it_is
+        scale: Callable[[Tensor], Tensor] = _as_it_is
         if preparation.standardization is not None:
-            scale = preparation.standardization.fitted(parts)
-    except InputError as error:
-        values.close()
-        name = volume.source or "the image"
-        raise error if name in str(error) else type(error)(f"{name}: {error}") from error
+            try:
+                scale = preparation.standardization.fitted(parts)
+            except InputError as error:
+                raise InputError(f"{volume.source or 'the image'}: {error}") from error
+        cleanup.pop_all()  # from here on the result's to close
+        return PreparedVolume(target, values, scale)
+
+
+def _laid_down(
+    volume: StoredVolume,
+    target: Grid,
+    axis: int,
+    voxels: int,
+    *,
+    folder: Path | None,
+    cancelled: Callable[[], bool] | None,
+) -> SpooledArray:
+    """Return the volume on another grid, laid down to be read along ``axis``."""
+    samplings = relate_grids(volume.grid, target)
+    values: SpooledArray | None = None
+    try:
+        for cut, place, found in _regridded(volume, samplings, voxels):
+            _ask(cancelled)
+            if values is None:
+                # What comes in slabs of another axis than the first is laid down in few pieces if
+                # that axis is the next.
+                axes = dict.fromkeys([axis + 1, 0, cut + 1, *range(1, 1 + len(target.shape))])
+                shape = (volume.channels, *target.shape)
+                values = SpooledArray(shape, np.float32, order=list(axes), folder=folder)
+            values[place] = found
     except BaseException:
-        values.close()
+        if values is not None:
+            values.close()
         raise
-    return PreparedVolume(target, values, scale)
+    assert values is not None  # a grid has at least one voxel
+    return values
 
 
 def _regridded(
     volume: StoredVolume, samplings: tuple[AxisSampling, ...], voxels: int
-) -> Iterator[tuple[tuple[slice, ...], npt.NDArray[np.float32]]]:
-    """Yield parts of the volume on the target grid, and where they lie in it, channel first."""
+) -> Iterator[tuple[int, tuple[slice, ...], npt.NDArray[np.float32]]]:
+    """Yield the axis that is cut, where a part lies in the target grid, and its values."""
     held: npt.NDArray[Any] | None = None  # the last plane of the block before
     for block in volume.blocks(voxels):
         along = block.axis + 1
@@ -192,7 +215,11 @@ def _regridded(
             ordered = sorted(all_axes, key=lambda s: s.target_axis)
             place = [block.channel, *[slice(None)] * len(samplings)]
             place[1 + sampling.target_axis] = slice(first, last)
-            yield tuple(place), interpolated(in_target_order(values, samplings), ordered)
+            yield (
+                sampling.target_axis,
+                tuple(place),
+                interpolated(in_target_order(values, samplings), ordered),
+            )
         held = np.take(values, [-1], along)
 
 
@@ -211,4 +238,4 @@ def _ask(cancelled: Callable[[], bool] | None) -> None:
 
 
 def _reads_float32(step: object) -> bool:
-    return type(step) is ReadImaged and step.keys == ("image",) and step.dtype == torch.float32
+    return type(step) is ReadImaged and step.types == (torch.float32,) and step.orientation is None

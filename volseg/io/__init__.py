@@ -8,6 +8,8 @@ from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
 from volseg.io.meta_tensor import affine_of, grid_of
 from volseg.io.read import read_image
+from volseg.io.volume import StoredVolume, open_volume
+from volseg.io.volume_block import VolumeBlock
 from volseg.io.write import write_image, write_segmentation
 
 __all__ = [
@@ -15,6 +17,8 @@ __all__ = [
     "CheckLabelsd",
     "ImageDescription",
     "ReadImaged",
+    "StoredVolume",
+    "VolumeBlock",
     "WriteSegmentationd",
     "affine_of",
     "as_image",
@@ -22,6 +26,7 @@ __all__ = [
     "grid_of",
     "image_name",
     "on_source_grid",
+    "open_volume",
     "original_grid_of",
     "read_image",
     "segmentation_suffix",
