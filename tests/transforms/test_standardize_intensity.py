@@ -27,8 +27,8 @@ from volseg.transforms import (
     standardization,
     write_standardization,
 )
-from volseg.transforms.intensity_statistics import IntensitySummary, _by_sorting, percentiles
-from volseg.transforms.landmarks import map_landmarks, mean_landmarks
+from volseg.transforms.intensity_statistics import IntensitySummary
+from volseg.transforms.landmarks import landmark_map, mean_landmarks
 
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0, 2.5, -4], [0, 0.7, 0, 3], [0, 0, 0, 1.0]])
 
@@ -176,21 +176,21 @@ def test_nyul_never_changes_the_order_of_intensities(source, gaps, values):
         return
     target = np.cumsum(gaps)[: len(source)].tolist()
     ordered = torch.tensor(sorted([*values, *source]), dtype=torch.float32)
-    mapped = map_landmarks(ordered, source, target)
+    mapped = landmark_map(source, target)(ordered)
     assert torch.isfinite(mapped).all()
     assert (mapped.diff() >= 0).all()
     apart = torch.arange(source[0] - 100, source[-1] + 100, 50.0)
-    assert (map_landmarks(apart, [source[0], source[-1]], [0, 100]).diff() > 0).all()
+    assert (landmark_map([source[0], source[-1]], [0, 100])(apart).diff() > 0).all()
 
 
 def test_beyond_the_outer_landmarks_the_outer_lines_go_on():
     values = torch.tensor([-10.0, 0, 5, 10, 15, 20, 40])
-    found = map_landmarks(values, [0, 10, 20], [0, 50, 60])
+    found = landmark_map([0, 10, 20], [0, 50, 60])(values)
     torch.testing.assert_close(found, torch.tensor([-50.0, 0, 25, 50, 55, 60, 80]))
 
 
 def test_landmarks_that_coincide_become_one():
-    found = map_landmarks(torch.tensor([0.0, 10, 20]), [0, 0, 0, 10, 20], [0, 10, 20, 50, 60])
+    found = landmark_map([0, 0, 0, 10, 20], [0, 10, 20, 50, 60])(torch.tensor([0.0, 10, 20]))
     torch.testing.assert_close(found, torch.tensor([10.0, 50, 60]))
     with pytest.raises(InputError, match="coincide in every image"):
         mean_landmarks([[0, 0, 1], [0, 0, 5]])
@@ -272,19 +272,6 @@ def test_percentiles_of_very_many_distinct_values_are_close_in_bounded_memory():
         assert np.mean(everything <= found) == pytest.approx(percent / 100, abs=5e-6)
     assert summary.mean == pytest.approx(everything.mean(), rel=1e-9)
     assert summary.std == pytest.approx(everything.std(), rel=1e-9)
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 1000])
-def test_percentiles_by_sorting_are_numpys(count):
-    """The way of a GPU, where numpy is not at hand."""
-    values = torch.from_numpy(np.random.default_rng(3).normal(size=count).astype(np.float32))
-    assert _by_sorting(values, [0, 0.5, 33, 50, 100]) == pytest.approx(
-        np.percentile(values.numpy(), [0, 0.5, 33, 50, 100]).tolist()
-    )
-    if torch.cuda.is_available():
-        assert percentiles(values.cuda(), [0, 0.5, 33, 50, 100]) == pytest.approx(
-            percentiles(values, [0, 0.5, 33, 50, 100])
-        )
 
 
 def test_channels_are_fitted_and_applied_each_on_its_own(tmp_path):

@@ -8,18 +8,20 @@ from volseg.transforms.resample import Volume, resample
 from volseg.transforms.rician_noise import RandRicianNoised, add_rician_noise
 from volseg.transforms.spatial import RandElasticd, RandRotated, RandSpatiald
 from volseg.transforms.standardization import (
-    METHODS,
-    Foreground,
-    Nyul,
-    Percentile,
     Standardization,
-    Window,
-    ZScore,
     read_standardization,
     standardization,
     write_standardization,
 )
 from volseg.transforms.standardization_fit import FITTED_METHODS, fit_standardization
+from volseg.transforms.standardization_methods import (
+    METHODS,
+    Foreground,
+    Nyul,
+    Percentile,
+    Window,
+    ZScore,
+)
 from volseg.transforms.standardize_intensity import StandardizeIntensityd
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Statistics of intensities: regions, moments, percentiles, and all three of a whole data set."""
+"""Statistics of intensities, exact whatever parts they arrive in: regions, moments, percentiles."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 
 from volseg.errors import InputError, UnknownNameError
+from volseg.transforms.compiled_statistics import add_moments, count_lower, count_upper
+from volseg.transforms.tally import Fit, Inside, Tally
 
 REGIONS = ("whole", "nonzero", "above_mean", "mask")
 
 # Distinct values kept exactly; every integer type of a scanner has far fewer.
 _MAX_DISTINCT = 2**20
+_HALF = 2**16
+# Upper halves of the keys of finite values; infinities and NaN lie beyond on both sides.
+_FINITE_KEYS = slice(0x0080, 0xFF80)
 
 
 def require_region(region: str) -> str:
@@ -29,117 +34,125 @@ def require_region(region: str) -> str:
     return region
 
 
-def region_of(image: Tensor, region: str, mask: Tensor | None = None) -> Tensor | None:
-    """Return which voxels of one channel count; None stands for all of them.
+def require_finite(finite: bool) -> None:
+    """Check that values are finite.
+
+    Raises:
+        InputError: They are not.
+    """
+    if not finite:
+        raise InputError(
+            "the image holds values that are not finite (NaN or infinity): repair the file."
+        )
+
+
+def region_of(region: str, mask: Tensor | None = None) -> Fit[Inside]:
+    """Find which values of a channel count.
 
     Args:
-        image: One channel, ``(x, y)`` or ``(x, y, z)``.
         region: ``whole``; ``nonzero`` (images whose background was set to 0); ``above_mean``
-            (images with a dark, noisy background); ``mask``.
-        mask: Voxels of the region ``mask``.
+            (images with a dark, noisy background), which takes a pass; ``mask``.
+        mask: Voxels of the region ``mask``, of an image in one part.
 
     Raises:
         InputError: The region is ``mask`` and no mask is given.
     """
     if require_region(region) == "whole":
-        return None
+        return Inside()
     if region == "nonzero":
-        return image != 0
+        return Inside(without=0.0)
     if region == "above_mean":
-        return image > image.mean(dtype=torch.float64)
+        mean, _ = yield from mean_and_std(Inside())
+        return Inside(above=_float32_up_to(mean))
     if mask is None:
         raise InputError("the region is 'mask', but no mask is given: name its key (mask_key).")
-    return mask
+    return Inside(mask=mask)
 
 
-def values_in(image: Tensor, inside: Tensor | None) -> Tensor:
-    """Return the values that count, in one axis.
+def mean_and_std(inside: Inside) -> Fit[tuple[float, float]]:
+    """Find mean and standard deviation (of the population), in one pass.
+
+    Mean and variance are those of the values as rational numbers, rounded once.
 
     Raises:
-        InputError: There are none, or some are not finite.
+        InputError: No value counts, or some are not finite.
     """
-    values = image.reshape(-1) if inside is None else image[inside]
-    if values.numel() == 0:
-        raise InputError(
-            "no voxel lies in the region that the statistics are taken from: choose another "
-            "region, and standardise whole images rather than patches."
-        )
-    if not torch.isfinite(values).all():
-        raise InputError(
-            "the image holds values that are not finite (NaN or infinity): repair the file."
-        )
-    return values
+    tally = _moments(inside)
+    yield tally
+    require_finite(tally.totals[255, 1] == 0)
+    _require_some(int(tally.totals[255, 0]))
+    return _mean_and_std(tally)
 
 
-def mean_and_std(values: Tensor) -> tuple[float, float]:
-    """Return mean and standard deviation (of the population), accumulated in double precision."""
-    mean = float(values.mean(dtype=torch.float64))
-    variance = float((values - mean).square().mean(dtype=torch.float64))
-    return mean, math.sqrt(variance)
+def percentiles(percents: Sequence[float], inside: Inside) -> Fit[list[float]]:
+    """Find percentiles, in two passes and bounded memory.
 
-
-def percentiles(values: Tensor, percents: Sequence[float]) -> list[float]:
-    """Return percentiles, linear between neighbours as numpy's.
+    They are those of ``numpy.percentile`` (method ``linear``) of the values in double precision,
+    bit for bit.
 
     Args:
-        values: One axis, at least one value.
         percents: Between 0 and 100.
+        inside: Which values count.
+
+    Raises:
+        InputError: No value counts, or some are not finite.
     """
-    if values.device.type == "cpu":
-        # Selection, where sorting would take many times as long.
-        found: list[float] = np.percentile(values.numpy(), percents).astype(float).tolist()
-        return found
-    return _by_sorting(values, percents)
-
-
-def _by_sorting(values: Tensor, percents: Sequence[float]) -> list[float]:
-    """Return percentiles on any device."""
-    ordered = values.sort().values
-    places = torch.tensor(percents, dtype=torch.float64) / 100 * (len(ordered) - 1)
-    below = places.floor().long()
-    above = (below + 1).clamp(max=len(ordered) - 1)
-    low, high = (ordered[index.to(values.device)].double().cpu() for index in (below, above))
-    between: list[float] = (low + (places - below) * (high - low)).tolist()
-    return between
+    # A radix sort of the ranks asked for: by the upper half of the keys, then by the lower one.
+    upper = Tally(count_upper, (_HALF,), inside)
+    yield upper
+    ends = upper.totals.cumsum()
+    count = int(ends[-1])
+    require_finite(int(upper.totals[_FINITE_KEYS].sum()) == count)
+    _require_some(count)
+    places = [percent / 100 * (count - 1) for percent in percents]
+    ranks = sorted({end for place in places for end in (math.floor(place), math.ceil(place))})
+    halves = ends.searchsorted(ranks, side="right")
+    wanted = np.unique(halves)
+    rows = np.full(_HALF, -1, np.int16)
+    rows[wanted] = np.arange(len(wanted))
+    lower = Tally(count_lower, (len(wanted), _HALF), inside, rows)
+    yield lower
+    lower_ends = lower.totals.cumsum(axis=1)
+    values = {}
+    for rank, half in zip(ranks, halves.tolist(), strict=True):
+        before = ends[half] - upper.totals[half]
+        rest = lower_ends[rows[half]].searchsorted(rank - before, side="right")
+        values[rank] = _float_of(half * _HALF + int(rest))
+    return [_between(values[math.floor(p)], values[math.ceil(p)], p % 1) for p in places]
 
 
 class IntensitySummary:
-    """Mean, deviation and percentiles of values that arrive in parts, in bounded memory.
+    """Mean, deviation and percentiles of values that arrive once, in parts, in bounded memory.
 
     Mean and deviation are exact. So are percentiles of up to 2^20 distinct values; beyond that,
     neighbouring values are joined in pairs, and a percentile is off by a few millionths in rank.
     """
 
     def __init__(self) -> None:
-        self.count = 0
-        self._mean = 0.0
-        self._squares = 0.0
+        self._tally = _moments(Inside())
         self._values: npt.NDArray[np.float64] = np.empty(0)
         self._counts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def add(self, values: npt.NDArray[np.float32]) -> None:
-        """Take in values; none is fine."""
-        if values.size == 0:
-            return
-        # Chan, Golub, LeVeque 1979: moments of two sets joined without cancellation.
-        mean = float(values.mean(dtype=np.float64))
-        difference, total = mean - self._mean, self.count + values.size
-        self._squares += float(np.square(np.subtract(values, mean, dtype=np.float64)).sum())
-        self._squares += difference**2 * self.count * values.size / total
-        self._mean += difference * values.size / total
-        self.count = total
+        """Take in finite values; none is fine."""
+        self._tally.add(torch.from_numpy(values))
         distinct, counts = np.unique(values, return_counts=True)
         self._join(distinct.astype(np.float64), counts.astype(np.int64))
 
     @property
+    def count(self) -> int:
+        """Number of all values."""
+        return int(self._tally.totals[255, 0])
+
+    @property
     def mean(self) -> float:
         """Mean of all values."""
-        return self._mean
+        return _mean_and_std(self._tally)[0]
 
     @property
     def std(self) -> float:
         """Standard deviation (of the population) of all values."""
-        return math.sqrt(self._squares / self.count)
+        return _mean_and_std(self._tally)[1]
 
     def percentile(self, percent: float) -> float:
         """Return a percentile of all values, linear between neighbours as numpy's."""
@@ -149,7 +162,7 @@ class IntensitySummary:
             float(self._values[np.searchsorted(last, rank)])
             for rank in (math.floor(place), math.ceil(place))
         )
-        return low + (place - math.floor(place)) * (high - low)
+        return _between(low, high, place % 1)
 
     def _join(self, values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> None:
         merged, places = np.unique(np.concatenate([self._values, values]), return_inverse=True)
@@ -161,3 +174,46 @@ class IntensitySummary:
             merged = np.add.reduceat(merged * total, pairs) / weight
             total = weight
         self._values, self._counts = merged, total
+
+
+def _require_some(count: int) -> None:
+    if count == 0:
+        raise InputError(
+            "no voxel lies in the region that the statistics are taken from: choose another "
+            "region, and standardise whole images rather than patches."
+        )
+
+
+def _moments(inside: Inside) -> Tally:
+    return Tally(add_moments, (256, 6), inside)
+
+
+def _mean_and_std(tally: Tally) -> tuple[float, float]:
+    """Return both from what `add_moments` counted; Python divides integers with one rounding."""
+    rows = tally.totals.tolist()
+    count = rows[255][0]
+    total = squares = 0  # in units of 2^-174 and 2^-348
+    for exponent, row in enumerate(rows[:255]):
+        values, upper, lower = ((row[i] << 32) + row[i + 1] for i in (0, 2, 4))
+        total += values << exponent
+        squares += ((upper << 48) + lower) << 2 * exponent
+    variance = (count * squares - total**2) / (count**2 << 348)
+    return total / (count << 174), math.sqrt(variance)
+
+
+def _float_of(key: int) -> float:
+    """Return the float32 that a key of `count_upper` and `count_lower` stands for."""
+    bits = key ^ 0x80000000 if key & 0x80000000 else key ^ 0xFFFFFFFF
+    return float(np.uint32(bits).view(np.float32))
+
+
+def _between(low: float, high: float, share: float) -> float:
+    """Return a point between two, from the nearer one, as numpy does."""
+    step = high - low
+    return low + step * share if share < 0.5 else high - step * (1 - share)
+
+
+def _float32_up_to(value: float) -> float:
+    """Return the largest float32 that is not above a value: the same ones are above both."""
+    rounded = np.float32(value)
+    return float(rounded if rounded <= value else np.nextafter(rounded, np.float32(-np.inf)))

@@ -6,14 +6,14 @@ Medical Imaging 19(2), 2000: percentiles of each image are moved to where they l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from volseg.errors import InputError
-from volseg.transforms.intensity_statistics import percentiles
 
 PERCENTS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 
@@ -58,16 +58,18 @@ def mean_landmarks(
     return mean
 
 
-def map_landmarks(image: Tensor, source: Sequence[float], target: Sequence[float]) -> Tensor:
-    """Return the image with its landmarks moved, linear in between and beyond the outer ones.
+def landmark_map(source: Sequence[float], target: Sequence[float]) -> Callable[[Tensor], Tensor]:
+    """Return what moves the landmarks of an image, linear in between and beyond the outer ones.
 
     Landmarks of the image that coincide become one, at the mean of their targets, so the mapping
     is strictly increasing.
 
     Args:
-        image: Values of any shape, float32.
         source: Landmarks of the image, ascending.
         target: Where they go, strictly ascending.
+
+    Returns:
+        A function of any values of the image, float32.
 
     Raises:
         InputError: All landmarks of the image coincide: it is constant.
@@ -78,35 +80,7 @@ def map_landmarks(image: Tensor, source: Sequence[float], target: Sequence[float
             f"the image is constant ({distinct[0]:g}) between its outer percentiles, so its "
             "intensities cannot be standardised: leave it out or choose another region."
         )
-    # Rounded first: slopes must fit the landmarks that the image is compared with.
-    start, reached = (
-        torch.tensor(values, dtype=image.dtype, device=image.device) for values in (distinct, moved)
-    )
-    slope = reached.double().diff() / start.double().diff()
-    segment = torch.bucketize(image, start[1:-1], out_int32=True, right=True).long()
-    result = (image - start[segment]) * slope.to(image.dtype)[segment] + reached[segment]
-    # Rounding may carry a value past the end of its segment; the next one begins exactly there.
-    infinity = reached.new_tensor([torch.inf])
-    lowest = torch.cat([-infinity, reached[1:-1]])
-    highest = torch.cat([reached[1:-1], infinity])
-    return torch.minimum(torch.maximum(result, lowest[segment]), highest[segment])
-
-
-def standardize_by_landmarks(
-    image: Tensor, values: Tensor, *, percents: Sequence[float], landmarks: Sequence[float]
-) -> Tensor:
-    """Return one channel on the standard scale.
-
-    Args:
-        image: The channel, float32.
-        values: Its values that the percentiles are taken from.
-        percents: Percentiles that the landmarks are.
-        landmarks: Their places on the standard scale, as `mean_landmarks` gave.
-
-    Raises:
-        InputError: The image is constant.
-    """
-    return map_landmarks(image, percentiles(values, percents), landmarks)
+    return partial(_on_segments, source=distinct, target=moved)
 
 
 def increasing(values: Sequence[float]) -> bool:
@@ -128,3 +102,18 @@ def _without_ties(
         [source[group[0]] for group in groups],
         [sum(target[index] for index in group) / len(group) for group in groups],
     )
+
+
+def _on_segments(image: Tensor, source: Sequence[float], target: Sequence[float]) -> Tensor:
+    # Rounded first: slopes must fit the landmarks that the image is compared with.
+    start, reached = (
+        torch.tensor(values, dtype=image.dtype, device=image.device) for values in (source, target)
+    )
+    slope = reached.double().diff() / start.double().diff()
+    segment = torch.bucketize(image, start[1:-1], out_int32=True, right=True).long()
+    result = (image - start[segment]) * slope.to(image.dtype)[segment] + reached[segment]
+    # Rounding may carry a value past the end of its segment; the next one begins exactly there.
+    infinity = reached.new_tensor([torch.inf])
+    lowest = torch.cat([-infinity, reached[1:-1]])
+    highest = torch.cat([reached[1:-1], infinity])
+    return torch.minimum(torch.maximum(result, lowest[segment]), highest[segment])

@@ -1,187 +1,27 @@
-"""The ways to standardise intensities, their parameters, and the file that keeps fitted ones."""
+"""A standardisation of intensities for each channel, and the file that keeps a fitted one."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, UnknownNameError
-from volseg.transforms.intensity_statistics import (
-    mean_and_std,
-    percentiles,
-    region_of,
-    require_region,
-    values_in,
-)
-from volseg.transforms.landmarks import increasing, standardize_by_landmarks
+from volseg.transforms.intensity_statistics import require_finite
+from volseg.transforms.standardization_methods import METHODS, Method, VoxelMap
+from volseg.transforms.tally import Parts, in_one_part, in_passes
+
+T = TypeVar("T")
 
 _FORMAT = "volseg standardization 1"
 _LARGEST_FILE = 2**20  # bytes; a real one has a few thousand
-
-
-@dataclass(frozen=True)
-class ZScore:
-    """Mean 0 and standard deviation 1 in a region.
-
-    Attributes:
-        region: Where both are taken from: ``whole``, ``nonzero``, ``above_mean`` or ``mask``.
-        outside: Value for the voxels outside of the region; they are mapped like all the others
-            without it.
-    """
-
-    name: ClassVar[str] = "zscore"
-    region: str = "whole"
-    outside: float | None = None
-
-    def __post_init__(self) -> None:
-        require_region(self.region)
-
-    def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return one channel standardised."""
-        inside = region_of(image, self.region, mask)
-        mean, std = mean_and_std(values_in(image, inside))
-        if std <= 1e-6 * abs(mean) or std == 0:
-            raise _constant(mean)
-        result = (image - mean) / std
-        if inside is None or self.outside is None:
-            return result
-        return torch.where(inside, result, self.outside)
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """Two percentiles of a region become the ends of a range.
-
-    Attributes:
-        lower: Percentile that becomes the first end.
-        upper: Percentile that becomes the second end.
-        output_range: The two ends.
-        clip: Whether values beyond become the ends.
-        region: Where the percentiles are taken from, see `ZScore`.
-    """
-
-    name: ClassVar[str] = "percentile"
-    lower: float = 0.5
-    upper: float = 99.5
-    output_range: tuple[float, float] = (0.0, 1.0)
-    clip: bool = True
-    region: str = "whole"
-
-    def __post_init__(self) -> None:
-        require_region(self.region)
-        _require(0 <= self.lower < self.upper <= 100, self, "0 <= lower < upper <= 100")
-        _require(_is_range(self.output_range), self, "an output_range of two ascending numbers")
-
-    def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return one channel standardised."""
-        values = values_in(image, region_of(image, self.region, mask))
-        low, high = percentiles(values, (self.lower, self.upper))
-        if high <= low:
-            raise _constant(low)
-        return scale_range(image, (low, high), self.output_range, clip=self.clip)
-
-
-@dataclass(frozen=True)
-class Window:
-    """A fixed window becomes a range, and values beyond become its ends: for CT.
-
-    Attributes:
-        lower: Value that becomes the first end, in CT in Hounsfield units.
-        upper: Value that becomes the second end.
-        output_range: The two ends.
-    """
-
-    name: ClassVar[str] = "window"
-    lower: float
-    upper: float
-    output_range: tuple[float, float] = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _require(-math.inf < self.lower < self.upper < math.inf, self, "finite lower < upper")
-        _require(_is_range(self.output_range), self, "an output_range of two ascending numbers")
-
-    def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Return one channel standardised."""
-        return scale_range(image, (self.lower, self.upper), self.output_range, clip=True)
-
-
-@dataclass(frozen=True)
-class Foreground:
-    """Clipped and z-scored with numbers of the foreground of the training set: for CT.
-
-    Isensee et al., "nnU-Net", Nature Methods 18, 2021: 0.5 and 99.5 percentile, mean and standard
-    deviation of all labelled voxels.
-
-    Attributes:
-        lower: Values below become this one.
-        upper: Values above become this one.
-        mean: Becomes 0.
-        std: Becomes 1.
-    """
-
-    name: ClassVar[str] = "foreground"
-    lower: float
-    upper: float
-    mean: float
-    std: float
-
-    def __post_init__(self) -> None:
-        _require(self.lower < self.upper and self.std > 0, self, "lower < upper and std above 0")
-
-    def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        """Return one channel standardised."""
-        return (image.clamp(self.lower, self.upper) - self.mean) / self.std
-
-
-@dataclass(frozen=True)
-class Nyul:
-    """Percentiles of the image are moved to where they lie on average in the training set.
-
-    Attributes:
-        percents: Which percentiles.
-        landmarks: Where they lie on the standard scale.
-        region: Where the percentiles are taken from, see `ZScore`; as in fitting.
-    """
-
-    name: ClassVar[str] = "nyul"
-    percents: tuple[float, ...]
-    landmarks: tuple[float, ...]
-    region: str = "nonzero"
-
-    def __post_init__(self) -> None:
-        require_region(self.region)
-        percents, landmarks = self.percents, self.landmarks
-        _require(
-            2 <= len(percents) == len(landmarks)
-            and increasing((-1, *percents, 101))
-            and increasing(landmarks)
-            and percents[0] >= 0
-            and percents[-1] <= 100,
-            self,
-            "as many percents (0 to 100) as landmarks, at least two, both ascending",
-        )
-
-    def apply(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return one channel standardised."""
-        values = values_in(image, region_of(image, self.region, mask))
-        return standardize_by_landmarks(
-            image, values, percents=self.percents, landmarks=self.landmarks
-        )
-
-
-Method = ZScore | Percentile | Window | Foreground | Nyul
-
-METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ZScore, Percentile, Window, Foreground, Nyul)
-}
 
 
 @dataclass(frozen=True)
@@ -211,33 +51,57 @@ class Standardization:
         Raises:
             InputError: A channel is constant or not finite, or the number of channels is another.
         """
-        channels = self.channels * len(image) if len(self.channels) == 1 else self.channels
-        if len(channels) != len(image):
+        return self._fitted(in_one_part(image), mask)(image)
+
+    def fitted(self, parts: Parts) -> VoxelMap:
+        """Fit on an image in parts, which need not fit in memory together.
+
+        Whatever the parts, the result is that of `apply`, bit for bit. They are gone over as often
+        as the method needs: not at all for ``window`` and ``foreground``, once for ``zscore``,
+        twice for ``percentile`` and ``nyul``, once more for the region ``above_mean``.
+
+        Args:
+            parts: Begins to go over the parts: float32 tensors ``(channels, ...)`` of any shape,
+                which together are the whole image.
+
+        Returns:
+            What standardises a part. It raises an `InputError` for values that are not finite.
+
+        Raises:
+            InputError: A channel is constant or not finite, the number of channels is another, or
+                the region is ``mask``.
+        """
+        return self._fitted(parts, None)
+
+    def _fitted(self, parts: Parts, mask: Tensor | None) -> VoxelMap:
+        def checked() -> Iterator[Tensor]:
+            for part in parts():
+                self._for_each(self.channels, part)
+                yield part
+
+        maps = in_passes([partial(method.fit, mask) for method in self.channels], checked)
+
+        def standardised(part: Tensor) -> Tensor:
+            part = part.to(torch.float32).contiguous()
+            channels = self._for_each(maps, part)
+            if part.numel():
+                require_finite(bool(torch.stack(part.aminmax()).isfinite().all()))
+            found = [one(channel) for one, channel in zip(channels, part, strict=True)]
+            # A stack of one would be a copy.
+            return found[0][None] if len(found) == 1 else torch.stack(found)
+
+        return standardised
+
+    def _for_each(self, entries: Sequence[T], part: Tensor) -> Sequence[T]:
+        """Return one entry for each channel of a part of the image."""
+        if len(entries) == 1:
+            return list(entries) * len(part)
+        if len(entries) != len(part):
             raise InputError(
-                f"the image has {len(image)} channels, but the standardisation is for "
-                f"{len(channels)}: fit it on images like this one."
+                f"the image has {len(part)} channels, but the standardisation is for "
+                f"{len(entries)}: fit it on images like this one."
             )
-        if not torch.isfinite(image).all():
-            raise InputError(
-                "the image holds values that are not finite (NaN or infinity): repair the file."
-            )
-        return torch.stack([c.apply(part, mask) for c, part in zip(channels, image, strict=True)])
-
-
-def scale_range(
-    image: Tensor, source: tuple[float, float], target: tuple[float, float], *, clip: bool
-) -> Tensor:
-    """Return the image with one range of values mapped to another.
-
-    Args:
-        image: Values of any shape.
-        source: The range that it is in, ascending.
-        target: The range that it goes to, ascending.
-        clip: Whether values beyond become the ends.
-    """
-    slope = (target[1] - target[0]) / (source[1] - source[0])
-    result = (image - source[0]) * slope + target[0]
-    return result.clamp(*target) if clip else result
+        return entries
 
 
 def standardization(
@@ -327,19 +191,3 @@ def _method(kind: type[Method], entry: object) -> Method:
 
 def _plain_value(value: Any) -> Any:
     return tuple(map(float, value)) if isinstance(value, list | tuple) else value
-
-
-def _is_range(values: Sequence[float]) -> bool:
-    return len(values) == 2 and values[0] < values[1]
-
-
-def _require(fine: bool, found: Method, expected: str) -> None:
-    if not fine:
-        raise InputError(f"the standardisation is {found}; expected {expected}.")
-
-
-def _constant(value: float) -> InputError:
-    return InputError(
-        f"the image is constant ({value:g}) in the region that the statistics are taken from, so "
-        "its intensities cannot be standardised: leave it out or choose another region."
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from volseg.transforms.intensity_statistics import (
     percentiles,
     region_of,
     require_region,
-    values_in,
 )
 from volseg.transforms.landmarks import PERCENTS, mean_landmarks
-from volseg.transforms.standardization import Foreground, Method, Nyul, Standardization
+from volseg.transforms.standardization import Standardization
+from volseg.transforms.standardization_methods import Foreground, Method, Nyul
+from volseg.transforms.tally import Fit, in_one_part, in_passes
 
 FITTED_METHODS = ("nyul", "foreground")
 
@@ -76,9 +78,7 @@ def _fit_nyul(images: Sequence[str | Path], region: str, report: Progress) -> tu
     found: list[list[list[float]]] = []
     for done, (path, image) in enumerate(_read(images), start=1):
         try:
-            landmarks = [
-                percentiles(values_in(part, region_of(part, region)), PERCENTS) for part in image
-            ]
+            landmarks = in_passes([partial(_landmarks, region)], in_one_part(plain(image)))
             for part in landmarks:
                 if part[0] == part[-1]:
                     mean_landmarks([part])  # says what is wrong
@@ -90,6 +90,11 @@ def _fit_nyul(images: Sequence[str | Path], region: str, report: Progress) -> tu
         Nyul(PERCENTS, tuple(mean_landmarks(channel)), region)
         for channel in zip(*found, strict=True)
     )
+
+
+def _landmarks(region: str) -> Fit[list[float]]:
+    inside = yield from region_of(region)
+    return (yield from percentiles(PERCENTS, inside))
 
 
 def _fit_foreground(
