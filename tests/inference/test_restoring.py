@@ -226,7 +226,13 @@ def test_memory_is_that_of_some_planes():
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     expected = restoring_bytes(
-        network.shape, 80 * 80, classes, axis=0, interpolated=False, block_bytes=1 << 20
+        network.shape,
+        source.shape,
+        classes,
+        axis=0,
+        source_axis=0,
+        interpolated=False,
+        block_bytes=1 << 20,
     )
     assert most < expected
     assert most < 0.05 * classes * labels.size * 4

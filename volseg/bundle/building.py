@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import nn
 
 from volseg.bundle.allowed import require_allowed
 from volseg.bundle.folder import Bundle
-from volseg.errors import BundleError, VolsegError
+from volseg.errors import BundleError, InputError, UnknownNameError, VolsegError
+from volseg.inference import SlidingWindowInferer
 from volseg.networks import load_weights
 
 _SECTIONS = ("network_def", "preprocessing", "inferer", "postprocessing")
@@ -38,19 +40,24 @@ class BundleParts:
     postprocessing: Callable[[dict[str, Any]], dict[str, Any]]
 
 
-def build_parts(bundle: Bundle, *, trust_code: bool = False) -> BundleParts:
+def build_parts(
+    bundle: Bundle, *, trust_code: bool = False, settings: Mapping[str, Any] | None = None
+) -> BundleParts:
     """Build the network and the transforms that ``configs/inference.yaml`` describes.
 
     Args:
         bundle: The bundle.
         trust_code: Also evaluate ``$`` expressions and call any ``_target_``: the bundle can
             then run whatever its author wrote.
+        settings: Options of the inferer that replace the bundle's own.
 
     Raises:
         BundleError: A section is missing or wrong, holds code that was not allowed, or the
             weights do not fit.
+        InputError: The settings are none of the inferer.
     """
-    built = _build(bundle, "inference", _SECTIONS, trust_code=trust_code)
+    changes = {"inferer": settings} if settings else {}
+    built = _build(bundle, "inference", _SECTIONS, trust_code=trust_code, changes=changes)
     network = load_weights(built["network_def"], bundle.weights).eval()
     return BundleParts(
         network=network,
@@ -75,9 +82,14 @@ def build_label_reading(bundle: Bundle) -> Callable[[dict[str, Any]], dict[str, 
 
 
 def _build(
-    bundle: Bundle, config_name: str, sections: Sequence[str], *, trust_code: bool = False
+    bundle: Bundle,
+    config_name: str,
+    sections: Sequence[str],
+    *,
+    trust_code: bool = False,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Build sections of one configuration, with all that they refer to."""
+    """Build sections of one configuration, with all that they refer to and with changed options."""
     path = bundle.config(config_name)
     try:
         config = ConfigParser.load_config_file(path)
@@ -86,6 +98,8 @@ def _build(
     missing = [name for name in sections if name not in config]
     if missing:
         raise BundleError(f"{path} lacks the section {missing[0]!r}: expected {tuple(sections)}.")
+    for name, options in (changes or {}).items():
+        config[name] = _changed(config[name], options, f"{path}::{name}")
     # Wherever the bundle lies: a transform may refer to it, as `folder: "@bundle_root"`.
     config["bundle_root"] = str(bundle.folder)
     if trust_code:
@@ -100,6 +114,21 @@ def _build(
         except Exception as error:
             raise BundleError(f"{path}: {name} cannot be built: {_root_cause(error)}") from error
     return built
+
+
+def _changed(section: Any, options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a section whose component is built with other options."""
+    target = section.get("_target_") if isinstance(section, dict) else None
+    if target != "volseg.inference.SlidingWindowInferer":
+        raise InputError(
+            f"{where} is {target or type(section).__name__}, which does not take the settings "
+            f"{', '.join(options)}: they belong to volseg.inference.SlidingWindowInferer."
+        )
+    known = set(inspect.signature(SlidingWindowInferer).parameters)
+    for name in options:
+        if name not in known:
+            raise UnknownNameError("setting", name, known)
+    return {**section, **options}
 
 
 def _checked_sections(config: dict[str, Any], path: str, sections: Sequence[str]) -> dict[str, Any]:

@@ -69,6 +69,14 @@ class Bundle:
         return int(self._image("num_channels"))
 
     @property
+    def out_channels(self) -> int:
+        """Number of channels of the network's logits, background among them."""
+        if not self.labels:  # says what is missing
+            return 1
+        outputs = self.metadata["network_data_format"]["outputs"]["pred"]
+        return int(outputs.get("num_channels", len(outputs["channel_def"])))
+
+    @property
     def spatial_dims(self) -> int:
         """Spatial axes the network takes, 2 or 3."""
         return len(self._image("spatial_shape"))

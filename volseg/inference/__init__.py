@@ -7,11 +7,13 @@ first half for MONAI, in memory.
 
 from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
 from volseg.inference.label_on_source import LabelOnSourceGridd
+from volseg.inference.preparing import Preparation, PreparedVolume, prepare_volume
 from volseg.inference.receptive_field import ReceptiveField, measure_receptive_field
 from volseg.inference.restoring import Target, Targets, restore_slabs
 from volseg.inference.segmenting import segment_volume
 from volseg.inference.sliding_window import SlidingWindowInferer
 from volseg.inference.source import ArraySource, SlabSource, TensorSource
+from volseg.inference.spooled_array import SpooledArray
 from volseg.inference.streaming import EmptyTiles, Slab, stream_logits
 from volseg.inference.tiling import Tiling, gaussian_weights, tile_starts
 
@@ -20,16 +22,20 @@ __all__ = [
     "EmptyTiles",
     "Footprint",
     "LabelOnSourceGridd",
+    "Preparation",
+    "PreparedVolume",
     "ReceptiveField",
     "Slab",
     "SlabSource",
     "SlidingWindowInferer",
+    "SpooledArray",
     "Target",
     "Targets",
     "TensorSource",
     "Tiling",
     "gaussian_weights",
     "measure_receptive_field",
+    "prepare_volume",
     "restore_slabs",
     "restoring_bytes",
     "segment_volume",

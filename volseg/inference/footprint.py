@@ -60,7 +60,7 @@ def stream_footprint(
     """
     images, *sides = shape
     along = tiling.streaming_axis(sides) if axis is None else axis
-    others = math.prod(side for a, side in enumerate(sides) if a != along)
+    others = _plane(sides, along)
     read = min(tiling.tile[along], sides[along])
     tile, result = math.prod(tiling.tile), math.prod(tiling.result)
     copies = 1 if passes == 1 else 3  # the sum, the new logits and their sum
@@ -75,10 +75,11 @@ def stream_footprint(
 
 def restoring_bytes(
     network_shape: Sequence[int],
-    source_plane: int,
+    source_shape: Sequence[int],
     classes: int,
     *,
     axis: int,
+    source_axis: int,
     interpolated: bool,
     block_bytes: int = BLOCK_BYTES,
 ) -> int:
@@ -86,13 +87,21 @@ def restoring_bytes(
 
     Args:
         network_shape: Spatial shape of the network's grid.
-        source_plane: Voxels of the source across the streaming axis.
+        source_shape: Spatial shape of the source.
         classes: Classes or regions.
-        axis: Streaming axis.
+        axis: Streaming axis, of the network's grid.
+        source_axis: The axis of the source that is parallel to it.
         interpolated: Whether probabilities or entropy are wanted.
         block_bytes: As given to `restore_slabs`.
     """
-    plane = math.prod(side for a, side in enumerate(network_shape) if a != axis)
-    held = max(_FLOAT * classes * plane, block_bytes) + _FLOAT * classes * plane
-    result = _FLOAT * source_plane * (classes if interpolated else 1)
-    return held + max(result, block_bytes)
+    plane, whole = _plane(network_shape, axis), math.prod(network_shape)
+    held = _FLOAT * classes * plane
+    held += min(max(held, block_bytes), _FLOAT * classes * whole)
+    channels = classes if interpolated else 1
+    result = _FLOAT * channels * _plane(source_shape, source_axis)
+    return held + min(max(result, block_bytes), _FLOAT * channels * math.prod(source_shape))
+
+
+def _plane(shape: Sequence[int], axis: int) -> int:
+    """Return the voxels of a plane across an axis."""
+    return math.prod(side for other, side in enumerate(shape) if other != axis)

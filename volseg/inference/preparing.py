@@ -68,6 +68,14 @@ class Preparation:
             standardization = steps.pop(0).standardization
         return None if steps else cls(regridding, standardization)
 
+    def same_grid(self, other: Preparation) -> bool:
+        """Return whether another brings every file to the same grid."""
+        ours, theirs = (
+            None if one is None else (one.orientation, one.spacing)
+            for one in (self.regridding, other.regridding)
+        )
+        return ours == theirs
+
     def grid(self, source: Grid) -> Grid:
         """Return the grid that the network reads a file on."""
         return source if self.regridding is None else self.regridding.target(source)

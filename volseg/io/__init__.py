@@ -6,7 +6,7 @@ from volseg.io.dictionary import ReadImaged, WriteSegmentationd
 from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
-from volseg.io.meta_tensor import affine_of, grid_of
+from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
 from volseg.io.read import read_image
 from volseg.io.volume import StoredVolume, open_volume
 from volseg.io.volume_block import VolumeBlock
@@ -25,6 +25,7 @@ __all__ = [
     "describe_image",
     "grid_of",
     "image_name",
+    "meta_tensor",
     "on_source_grid",
     "open_volume",
     "original_grid_of",

@@ -1,0 +1,7 @@
+"""Load a bundle once, segment many volumes, in the memory that is allowed."""
+
+from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.segmenter import Segmenter, choose_device
+from volseg.segmenter.streamed import Maps
+
+__all__ = ["Maps", "MemoryPlan", "Segmenter", "bytes_of", "choose_device"]

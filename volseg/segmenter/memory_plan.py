@@ -1,0 +1,248 @@
+"""What a run will hold where, made before it begins: kept, or refused at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from volseg.errors import InputError, MemoryLimitError
+from volseg.geometry import Grid, relate_grids
+from volseg.inference import Tiling, restoring_bytes, stream_footprint
+
+_FLOAT = 4
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<binary>I?)B?", re.IGNORECASE)
+
+# Sizes of what is taken at a time, from the most comfortable to the smallest.
+_BLOCK_VOXELS = tuple(1 << power for power in range(22, 15, -1))
+_BLOCK_BYTES = tuple(1 << power for power in range(26, 19, -1))
+# Bytes a voxel of a part of the label map, with its runs, while rules are applied.
+_CLEANING = 24
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, as far as memory is concerned.
+
+    Attributes:
+        source: Grid of the file.
+        network: Grid of the network.
+        channels: Image channels.
+        classes: Channels of the logits.
+        tiling: How the volume is cut.
+        passes: Networks x mirrored passes.
+        tile_batch: Tiles at once.
+        labels_in_memory: Whether the whole label map is held.
+        label_bytes: Of a voxel of the label map.
+        interpolates: Whether probabilities or their entropy are wanted.
+        disagrees: Whether the disagreement of passes is wanted.
+        cleans: Whether there are rules for the label map.
+        device: Where the networks compute.
+    """
+
+    source: Grid
+    network: Grid
+    channels: int
+    classes: int
+    tiling: Tiling
+    passes: int
+    tile_batch: int
+    labels_in_memory: bool
+    label_bytes: int
+    interpolates: bool
+    disagrees: bool
+    cleans: bool
+    device: str
+
+
+@dataclass(frozen=True)
+class Share:
+    """One line of a plan.
+
+    Attributes:
+        what: What is held.
+        where: ``memory``, ``disk``, or a device.
+        size: Bytes.
+    """
+
+    what: str
+    where: str
+    size: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run holds.
+
+    Attributes:
+        resident: Bytes of the process before the run: libraries, weights, what the caller holds.
+        stages: What is held in each stage of the run, one after the other.
+        files: Temporary files.
+        block_voxels: Voxels of the file taken at a time.
+        block_bytes: Of probabilities taken at a time.
+        axis: Spatial axis of the network's grid along which tiles are streamed.
+        tiles: Tiles to run.
+        tile_batch: Tiles at once.
+        budget: Bytes allowed; None if any.
+    """
+
+    resident: int
+    stages: Mapping[str, tuple[Share, ...]]
+    files: tuple[Share, ...]
+    block_voxels: int
+    block_bytes: int
+    axis: int
+    tiles: int
+    tile_batch: int
+    budget: int | None = None
+
+    @property
+    def expected_peak(self) -> int:
+        """Bytes of memory that the process is expected to hold at most."""
+        return self.resident + max(map(_in_memory, self.stages.values()))
+
+    def describe(self) -> str:
+        """Return the plan as a table, a line for each thing that is held."""
+        held = "libraries, weights, what the caller holds"
+        lines = [f"{'before':<9} {_shown(self.resident):>8} memory {held}"]
+        for stage, shares in {**self.stages, "files": self.files}.items():
+            lines += [
+                f"{stage:<9} {_shown(share.size):>8} {share.where:<6} {share.what}"
+                for share in shares
+                if share.size
+            ]
+        batch = "" if self.tile_batch == 1 else f", {self.tile_batch} at once"
+        lines.append(f"{self.tiles} tiles{batch}, streamed along axis {self.axis}")
+        allowed = "" if self.budget is None else f" of {_shown(self.budget)} allowed"
+        lines.append(f"expected peak {_shown(self.expected_peak)}{allowed}")
+        return "\n".join(lines)
+
+
+def plan_memory(
+    work: Work, *, resident: int, activation: int, budget: int | None = None
+) -> MemoryPlan:
+    """Return the most comfortable plan that keeps to the budget.
+
+    Args:
+        work: What is to be done.
+        resident: Bytes that the process holds before it.
+        activation: Bytes that the networks hold within themselves while they run, beyond that.
+        budget: Bytes allowed for the whole process; any without it.
+
+    Raises:
+        MemoryLimitError: No plan keeps to the budget; the message names the smallest that would
+            do.
+    """
+    plans = [
+        _plan(work, resident, activation, budget, blocks)
+        for blocks in zip(_BLOCK_VOXELS, _BLOCK_BYTES, strict=True)
+    ]
+    if budget is None:
+        return plans[0]
+    for plan in plans:
+        if plan.expected_peak <= budget:
+            return plan
+    least = plans[-1]
+    stage = max(least.stages.values(), key=_in_memory)
+    largest = max(stage, key=lambda share: share.size)
+    needed = _shown(math.ceil(least.expected_peak / 1e7) * 10**7)
+    raise MemoryLimitError(
+        f"segmenting {work.source.describe()} needs {needed} of memory, {_shown(budget)} are "
+        f"allowed: {_shown(resident)} are held before it begins, and most of the rest by "
+        f"{largest.what} ({_shown(largest.size)}); allow {needed}, or use smaller tiles."
+    )
+
+
+def _plan(
+    work: Work, resident: int, activation: int, budget: int | None, blocks: tuple[int, int]
+) -> MemoryPlan:
+    block_voxels, block_bytes = blocks
+    footprint = stream_footprint(
+        (work.channels, *work.network.shape),
+        work.tiling,
+        work.classes + work.disagrees,
+        tile_batch=work.tile_batch,
+        passes=work.passes,
+    )
+    restoring = restoring_bytes(
+        work.network.shape,
+        work.source.shape,
+        work.classes,
+        axis=footprint.axis,
+        source_axis=relate_grids(work.network, work.source)[footprint.axis].target_axis,
+        interpolated=work.interpolates,
+        block_bytes=block_bytes,
+    )
+    voxels = math.prod(work.source.shape)
+    spooled = _FLOAT * work.channels * math.prod(work.network.shape)
+    labels = Share("label map", "memory", work.label_bytes * voxels * work.labels_in_memory)
+    where = "memory" if work.device == "cpu" else work.device
+    return MemoryPlan(
+        resident=resident,
+        stages={
+            "preparing": (Share("parts of the image", "memory", _preparing(work, block_voxels)),),
+            "inference": (
+                Share("logits that are not finished", where, footprint.accumulator),
+                Share("planes of the image", "memory", footprint.reader),
+                Share("a batch of tiles", where, footprint.batch),
+                Share("the network at work", where, activation),
+                Share("planes on the way to the file's grid", "memory", restoring),
+                labels,
+            ),
+            "cleaning": (
+                Share("parts of the label map", "memory", _cleaning(work, block_voxels)),
+                labels,
+            ),
+        },
+        files=(
+            Share("image on the network's grid", "disk", spooled),
+            Share("label map", "disk", work.label_bytes * voxels * (not work.labels_in_memory)),
+        ),
+        block_voxels=block_voxels,
+        block_bytes=block_bytes,
+        axis=footprint.axis,
+        tiles=footprint.tiles,
+        tile_batch=work.tile_batch,
+        budget=budget,
+    )
+
+
+def _preparing(work: Work, block_voxels: int) -> int:
+    """Return what a part of the file takes: as read, joined, in order, and on the other grid."""
+    plane = math.prod(work.source.shape[:-1])
+    part = min(max(block_voxels, plane) + plane, math.prod(work.source.shape))
+    growth = math.prod(work.network.shape) / math.prod(work.source.shape)
+    return _FLOAT * round(part * (3 + 2 * growth))
+
+
+def _cleaning(work: Work, block_voxels: int) -> int:
+    if not work.cleans:
+        return 0
+    plane = math.prod(work.source.shape[1:])
+    return _CLEANING * min(max(block_voxels, plane), math.prod(work.source.shape))
+
+
+def _in_memory(shares: Sequence[Share]) -> int:
+    return sum(share.size for share in shares if share.where == "memory")
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def bytes_of(amount: int | str) -> int:
+    """Return an amount of memory such as ``4GB``, ``512MiB`` or a number of bytes.
+
+    Raises:
+        InputError: It is no amount of memory.
+    """
+    found = _AMOUNT.fullmatch(str(amount).strip())
+    if found is None or float(found["number"]) <= 0:
+        raise InputError(
+            f"{amount!r} is no amount of memory: expected a number with a unit, such as 4GB."
+        )
+    units = _BINARY if found["binary"] else _UNITS
+    return int(float(found["number"]) * units[found["unit"].upper()])

@@ -1,0 +1,249 @@
+"""Load a bundle once, segment many volumes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from volseg.bundle import build_parts, open_bundle
+from volseg.errors import InputError, ShapeError
+from volseg.inference import SpooledArray
+from volseg.io import (
+    StoredVolume,
+    as_image,
+    meta_tensor,
+    open_volume,
+    read_image,
+    write_segmentation,
+)
+from volseg.segmenter.in_memory import run_in_memory
+from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
+
+Planned = Callable[[MemoryPlan], None]
+
+
+class Segmenter:
+    """A bundle, ready to segment.
+
+    The image passes through part by part: only the planes are held that the tiles at hand need. A
+    bundle with transforms of another kind than volseg's own is run in memory.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder; a list of them is an ensemble, whose
+            logits are averaged.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        trust_code: Execute the code that the bundle's configuration may hold; only for bundles
+            whose author you trust.
+        memory_budget: Most memory for the process, such as ``"4GB"`` or a number of bytes. Each
+            run is planned before it begins, and refused if it cannot keep to it.
+        settings: Options of `volseg.inference.SlidingWindowInferer` that replace the bundle's:
+            ``overlap``, ``tile``, ``mirror_axes``, ``tile_batch``, ``backend``, ``precision``.
+
+    Raises:
+        InputError: The bundle does not exist, is damaged or unsafe, the device is not there, a
+            setting is wrong, or the members of an ensemble do not go together.
+
+    Example:
+        >>> segmenter = Segmenter("hippocampus_unet")  # doctest: +SKIP
+        >>> labels = segmenter.segment("case.nii.gz")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        trust_code: bool = False,
+        memory_budget: int | str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        names = [bundle] if isinstance(bundle, str | Path) else list(bundle)
+        if not names:
+            raise InputError("a segmenter needs at least one bundle, got none.")
+        bundles = [open_bundle(name) for name in names]
+        self.bundle = bundles[0]
+        self.device = choose_device(device)
+        self.memory_budget = None if memory_budget is None else bytes_of(memory_budget)
+        parts = [build_parts(b, trust_code=trust_code, settings=settings) for b in bundles]
+        for part in parts:
+            part.network.to(self.device)
+        self._parts = parts[0]
+        needs_stream = len(parts) > 1 or self.memory_budget is not None
+        self._stream: Stream | None = None
+        if needs_stream or Stream.suits(parts[0]):
+            self._stream = Stream(bundles, parts, self.device)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Label values by class name, background left out."""
+        return self.bundle.labels
+
+    def segment(
+        self,
+        image: Any,
+        affine: Any = None,
+        *,
+        maps: Maps | None = None,
+        planned: Planned | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelling | None = None,
+    ) -> MetaTensor:
+        """Return the label map ``(1, x, y, z)``, uint8, on exactly the grid of ``image``.
+
+        Args:
+            image: A path (file or DICOM folder), a `MetaTensor` ``(channels, x, y, z)`` with its
+                RAS+ affine, a SimpleITK image, or an array together with ``affine``.
+            affine: RAS+ affine in mm of an array; only for arrays.
+            maps: Arrays that also receive probabilities, entropy or disagreement.
+            planned: Called with the plan before the run begins.
+            progress: Called as ``progress(done, total)`` with tiles.
+            cancelled: Asked between parts; ``True`` stops with `Cancelled`.
+
+        Raises:
+            InputError: The image cannot be read or its geometry is unusable.
+            ShapeError: The number of channels or of axes is not the bundle's.
+            MemoryLimitError: The memory allowed, or that of the GPU, does not do.
+            Cancelled: ``cancelled()`` was true.
+        """
+        is_path = isinstance(image, str | os.PathLike) and affine is None
+        with open_volume(image if is_path else as_image(image, affine)) as volume:
+            self._require_suitable(volume)
+            if self._stream is None:
+                whole: Any = as_image(image, affine)
+                return self._in_memory(whole, maps or Maps(), progress, cancelled)
+            labels = np.empty(volume.grid.shape, self._stream.label_type)
+            plan = self._plan(self._stream, volume, maps or Maps(), planned, in_memory=True)
+            self._stream.run(
+                volume, labels, plan, maps or Maps(), progress=progress, cancelled=cancelled
+            )
+            return meta_tensor(labels[np.newaxis], volume.grid.affine, volume.source, volume.meta)
+
+    def segment_file(
+        self,
+        path: str | Path,
+        output: str | Path,
+        *,
+        orientation: str | None = None,
+        probabilities: str | Path | None = None,
+        entropy: str | Path | None = None,
+        disagreement: str | Path | None = None,
+        planned: Planned | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelling | None = None,
+    ) -> None:
+        """Write the label map of an image file; of NIfTI neither is ever in memory as a whole.
+
+        Args:
+            path: Image file or DICOM folder.
+            output: Where the label map goes: ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``; pictures
+                ``.png`` or ``.tif``.
+            orientation: Axis codes that the caller vouches for, of a file that states none.
+            probabilities: Where class probabilities go as they come: ``.nii``, ``.nii.gz`` or
+                ``.zarr``.
+            entropy: Where the entropy of the probabilities goes, likewise.
+            disagreement: Where the disagreement of the passes goes, likewise.
+            planned: Called with the plan before the run begins.
+            progress: Called as ``progress(done, total)`` with tiles.
+            cancelled: Asked between parts; ``True`` stops with `Cancelled`.
+
+        Raises:
+            InputError: The image cannot be read or its geometry is unusable.
+            ShapeError: The number of channels or of axes is not the bundle's.
+            MemoryLimitError: The memory allowed, or that of the GPU, does not do.
+            OutputError: A result cannot be written; nothing half-written is left.
+            Cancelled: ``cancelled()`` was true; nothing is written.
+        """
+        with ExitStack() as cleanup:
+            volume = cleanup.enter_context(open_volume(path, orientation=orientation))
+            self._require_suitable(volume)
+
+            def target(where: str | Path | None, classes: int | None = None) -> Any:
+                if where is None:
+                    return None
+                from volseg.io import probabilities_target
+
+                written = probabilities_target(where, like=volume, classes=classes)
+                return cleanup.enter_context(written)
+
+            classes = self.bundle.out_channels
+            maps = Maps(target(probabilities, classes), target(entropy), target(disagreement))
+            labels: Any
+            if self._stream is None:
+                image = read_image(path, orientation=orientation)
+                labels = self._in_memory(image, maps, progress, cancelled)
+            else:
+                labels = cleanup.enter_context(_label_file(volume, self._stream.label_type))
+                plan = self._plan(self._stream, volume, maps, planned, in_memory=False)
+                self._stream.run(volume, labels, plan, maps, progress=progress, cancelled=cancelled)
+            write_segmentation(labels, output, like=volume)
+
+    def _plan(
+        self,
+        stream: Stream,
+        volume: StoredVolume,
+        maps: Maps,
+        planned: Planned | None,
+        *,
+        in_memory: bool,
+    ) -> MemoryPlan:
+        plan = stream.plan(volume, maps, labels_in_memory=in_memory, budget=self.memory_budget)
+        if planned is not None:
+            planned(plan)
+        return plan
+
+    def _in_memory(
+        self,
+        image: MetaTensor,
+        maps: Maps,
+        progress: Progress | None,
+        cancelled: Cancelling | None,
+    ) -> MetaTensor:
+        if maps != Maps():
+            raise InputError(
+                f"the bundle {self.bundle.name} uses transforms that need the whole volume at "
+                "once: it gives no probabilities or uncertainty, only labels."
+            )
+        return run_in_memory(
+            self._parts, image, self.device, progress=progress, cancelled=cancelled
+        )
+
+    def _require_suitable(self, volume: StoredVolume) -> None:
+        found = (volume.channels, len(volume.grid.shape))
+        expected = (self.bundle.in_channels, self.bundle.spatial_dims)
+        if found != expected:
+            raise ShapeError(
+                f"{volume.source or 'the image'} has {found[0]} channels in {found[1]}D, but the "
+                f"bundle {self.bundle.name} takes {expected[0]} in {expected[1]}D: give it such "
+                "images, or choose another bundle."
+            )
+
+
+def _label_file(volume: StoredVolume, dtype: np.dtype[Any]) -> SpooledArray:
+    """Return room for a label map on the disk, in the order in which NIfTI will be written."""
+    axes = range(len(volume.grid.shape))
+    return SpooledArray(volume.grid.shape, dtype, order=tuple(reversed(axes)))
+
+
+def choose_device(device: str) -> torch.device:
+    """Return the torch device called ``device``; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        InputError: Unknown, or not present on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N.") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"the device {device!r} is not there: use --device cpu.")
+    return chosen

@@ -1,0 +1,268 @@
+"""The way from a file to its label map part by part, and which bundles can go it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+
+from volseg.bundle import Bundle, BundleParts
+from volseg.errors import InputError
+from volseg.geometry import Affine
+from volseg.inference import (
+    LabelOnSourceGridd,
+    Preparation,
+    SlidingWindowInferer,
+    Target,
+    Targets,
+    Tiling,
+    prepare_volume,
+    segment_volume,
+)
+from volseg.io import StoredVolume, as_image, open_volume
+from volseg.postprocess import PostprocessLabelsd, Rule, apply_rules
+from volseg.predictors import check_volume, tile_shapes
+from volseg.segmenter.memory_plan import MemoryPlan, Work, plan_memory
+from volseg.segmenter.process_memory import measured_peak, resident_bytes
+
+Progress = Callable[[int, int], None]
+Cancelling = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is wanted beside the label map, on the grid of the file: arrays in memory or on disk.
+
+    Attributes:
+        probabilities: ``(classes, ...)`` floating point; the label is decided from these.
+        entropy: Entropy of the probabilities, from 0 (certain) to 1.
+        disagreement: How far the passes (networks and mirrored tiles) differ, from 0 to 1.
+    """
+
+    probabilities: Target | None = None
+    entropy: Target | None = None
+    disagreement: Target | None = None
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What the parts of a bundle do, in the words of the stream."""
+
+    preparation: Preparation
+    inferer: SlidingWindowInferer
+    regions: tuple[int, ...] | None
+    rules: tuple[Rule, ...]
+
+
+class Stream:
+    """A bundle, or an ensemble of them, run part by part.
+
+    Args:
+        bundles: The members.
+        parts: Their parts, the networks on ``device``.
+        device: Where the networks compute.
+
+    Raises:
+        InputError: The members of an ensemble do not go together, or one of them cannot be run
+            part by part.
+    """
+
+    def __init__(
+        self, bundles: Sequence[Bundle], parts: Sequence[BundleParts], device: torch.device
+    ) -> None:
+        steps = _steps_of_all(bundles, parts)
+        self._steps = steps[0]
+        self._members = [(s.inferer, p.network) for s, p in zip(steps, parts, strict=True)]
+        self._device = device
+        self._channels = bundles[0].in_channels
+        self.classes = bundles[0].out_channels
+
+    @staticmethod
+    def suits(parts: BundleParts) -> bool:
+        """Return whether a bundle can be run part by part."""
+        return _steps(parts) is not None
+
+    @property
+    def label_type(self) -> np.dtype[Any]:
+        """The type of the label map."""
+        regions = self._steps.regions
+        highest = self.classes - 1 if regions is None else max(regions)
+        return np.dtype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
+
+    def plan(
+        self,
+        volume: StoredVolume,
+        maps: Maps,
+        *,
+        labels_in_memory: bool,
+        budget: int | None = None,
+    ) -> MemoryPlan:
+        """Return what a run over a volume will hold.
+
+        Raises:
+            MemoryLimitError: It cannot keep to the budget.
+        """
+        activation = 0 if budget is None else self._activation
+        work = Work(
+            source=volume.grid,
+            network=self._steps.preparation.grid(volume.grid),
+            channels=volume.channels,
+            classes=self.classes,
+            tiling=self._tiling,
+            passes=len(self._members) * 2 ** len(self._steps.inferer.mirror_axes),
+            tile_batch=self._steps.inferer.tile_batch,
+            labels_in_memory=labels_in_memory,
+            label_bytes=self.label_type.itemsize,
+            interpolates=maps.probabilities is not None or maps.entropy is not None,
+            disagrees=maps.disagreement is not None,
+            cleans=bool(self._steps.rules),
+            device=self._device.type,
+        )
+        return plan_memory(work, resident=resident_bytes(), activation=activation, budget=budget)
+
+    def run(
+        self,
+        volume: StoredVolume,
+        labels: Any,
+        plan: MemoryPlan,
+        maps: Maps,
+        *,
+        progress: Progress | None = None,
+        cancelled: Cancelling | None = None,
+    ) -> None:
+        """Write the label map of a volume, and the maps that are wanted, part by part.
+
+        Args:
+            volume: The file.
+            labels: Receives the label map: an array in memory or on disk.
+            plan: How much is taken at a time.
+            maps: What else is wanted.
+            progress: Called as ``progress(done, total)`` with tiles.
+            cancelled: Asked between parts.
+        """
+        steps = self._steps
+        networks = self.predictors()
+        prepared = prepare_volume(
+            volume,
+            steps.preparation,
+            axis=plan.axis,
+            block_voxels=plan.block_voxels,
+            cancelled=cancelled,
+        )
+        with prepared, torch.inference_mode():
+            segment_volume(
+                prepared,
+                networks,
+                self._tiling,
+                Targets(labels, maps.probabilities, maps.entropy, maps.disagreement),
+                network_grid=prepared.grid,
+                source_grid=volume.grid,
+                regions=steps.regions,
+                axis=plan.axis,
+                mirror_axes=steps.inferer.mirror_axes,
+                tile_batch=plan.tile_batch,
+                device=None if self._device.type == "cpu" else self._device,
+                block_bytes=plan.block_bytes,
+                progress=progress,
+                cancelled=cancelled,
+            )
+        if steps.rules:
+            planes = None
+            if plan.budget is not None:
+                planes = max(1, plan.block_voxels // math.prod(volume.grid.shape[:-1]))
+            apply_rules(labels, steps.rules, spacing=volume.grid.spacing, out=labels, planes=planes)
+
+    def predictors(self) -> list[Callable[..., Any]]:
+        """Return what computes the logits of tiles, one a member; made at the first call."""
+        return [
+            inferer.predictor(network, self._channels, self._device)
+            for inferer, network in self._members
+        ]
+
+    @property
+    def _tiling(self) -> Tiling:
+        inferer, network = self._members[0]
+        return inferer.tiling(network, self._channels)
+
+    @cached_property
+    def _activation(self) -> int:
+        """Bytes that the networks hold within themselves while they run, measured.
+
+        All stages are run once before, on a volume of one tile: what libraries load and keep is
+        then held already.
+        """
+        tile = self._tiling.tile
+        shapes = tile_shapes(self._members[0][1], self._channels, tile)
+        example = check_volume(shapes, tiles=1)
+        regridding = self._steps.preparation.regridding
+        spacing = None if regridding is None else regridding.spacing
+        affine = Affine.from_parts(spacing or [1.0] * len(tile))
+        with open_volume(as_image(example[0].numpy(), affine)) as volume:
+            labels = np.empty(tile, self.label_type)
+            plan = self.plan(volume, Maps(), labels_in_memory=True)
+            self.run(volume, labels, plan, Maps())
+        if self._device.type != "cpu":
+            return 0  # a GPU's memory is not the process's
+        held = resident_bytes()
+        with measured_peak() as peak, torch.inference_mode():
+            for network in self.predictors():
+                network(example)
+        batch = 4 * (math.prod(shapes.image) + math.prod(shapes.logits))
+        return max(0, peak.resident - held - batch)
+
+
+def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> list[_Steps]:
+    """Return the steps of the members, which see the same image and mean the same labels."""
+    found: list[_Steps] = []
+    for bundle, part in zip(bundles, parts, strict=True):
+        steps = _steps(part)
+        if steps is None:
+            raise InputError(
+                f"the bundle {bundle.name} uses transforms that need the whole volume at once: it "
+                "can neither join an ensemble nor keep to a memory budget."
+            )
+        found.append(steps)
+        first = found[0]
+        same = {
+            "orientation or spacing": first.preparation.same_grid(steps.preparation),
+            "the standardisation of intensities": first.preparation.standardization
+            == steps.preparation.standardization,
+            "the tile size": first.inferer.tile == steps.inferer.tile,
+            "labels": (bundles[0].labels, first.regions) == (bundle.labels, steps.regions),
+        }
+        for what, equal in same.items():
+            if not equal:
+                raise InputError(
+                    f"the bundles {bundles[0].name} and {bundle.name} differ in {what}, so their "
+                    "logits cannot be averaged: make ensembles of bundles composed alike."
+                )
+    return found
+
+
+def _steps(parts: BundleParts) -> _Steps | None:
+    """Return what a bundle does; None if one of its parts needs the whole volume."""
+    preparation = Preparation.of(parts.preprocessing)
+    labelling, *cleaning = _flat(parts.postprocessing) or [None]
+    if (
+        preparation is None
+        or not isinstance(parts.inferer, SlidingWindowInferer)
+        or not isinstance(labelling, LabelOnSourceGridd)
+        or labelling.like != "image"
+        or not all(isinstance(step, PostprocessLabelsd) for step in cleaning)
+        or any(step.keys != ("pred",) for step in (labelling, *cleaning))
+    ):
+        return None
+    rules = tuple(rule for step in cleaning for rule in step.rules)
+    return _Steps(preparation, parts.inferer, labelling.regions, rules)
+
+
+def _flat(transforms: Any) -> list[Any]:
+    if isinstance(transforms, Compose):
+        return [step for inner in transforms.transforms for step in _flat(inner)]
+    return [transforms]
