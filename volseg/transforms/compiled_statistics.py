@@ -30,7 +30,7 @@ def add_moments(totals, values, above, without):  # type: ignore[no-untyped-def]
     2^(e - 126), where e is its exponent as it is stored: integers below 2^48. They are summed
     together, in row e; what is smaller follows in a round of its own, which most blocks do not
     have. A row holds the sum of the integers, and of the upper and the lower 48 bits of their
-    squares, each as an upper and a lower half that cannot overflow below 2^40 values. The last
+    squares, each as an upper and a lower half that cannot overflow below 2^31 blocks. The last
     row holds how many values count, and whether some are not finite.
     """
     bits = values.view(np.uint32)

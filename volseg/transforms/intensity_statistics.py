@@ -87,8 +87,7 @@ def mean_and_std(inside: Inside) -> Fit[tuple[float, float]]:
 def percentiles(percents: Sequence[float], inside: Inside) -> Fit[list[float]]:
     """Find percentiles, in two passes and bounded memory.
 
-    They are those of ``numpy.percentile`` (method ``linear``) of the values in double precision,
-    bit for bit.
+    They equal those of ``numpy.percentile`` (method ``linear``) of the values in double precision.
 
     Args:
         percents: Between 0 and 100.
@@ -112,12 +111,10 @@ def percentiles(percents: Sequence[float], inside: Inside) -> Fit[list[float]]:
     rows[wanted] = np.arange(len(wanted))
     lower = Tally(count_lower, (len(wanted), _HALF), inside, rows)
     yield lower
-    lower_ends = lower.totals.cumsum(axis=1)
     values = {}
     for rank, half in zip(ranks, halves.tolist(), strict=True):
-        before = ends[half] - upper.totals[half]
-        rest = lower_ends[rows[half]].searchsorted(rank - before, side="right")
-        values[rank] = _float_of(half * _HALF + int(rest))
+        before = int(ends[half] - upper.totals[half])
+        values[rank] = _float_of(half * _HALF + _place_of(rank - before, lower.totals[rows[half]]))
     return [_between(values[math.floor(p)], values[math.ceil(p)], p % 1) for p in places]
 
 
@@ -190,15 +187,24 @@ def _moments(inside: Inside) -> Tally:
 
 def _mean_and_std(tally: Tally) -> tuple[float, float]:
     """Return both from what `add_moments` counted; Python divides integers with one rounding."""
-    rows = tally.totals.tolist()
-    count = rows[255][0]
+    count = int(tally.totals[255, 0])
     total = squares = 0  # in units of 2^-174 and 2^-348
-    for exponent, row in enumerate(rows[:255]):
+    for exponent in np.flatnonzero(tally.totals[:255].any(axis=1)).tolist():
+        row = tally.totals[exponent].tolist()
         values, upper, lower = ((row[i] << 32) + row[i + 1] for i in (0, 2, 4))
         total += values << exponent
         squares += ((upper << 48) + lower) << 2 * exponent
     variance = (count * squares - total**2) / (count**2 << 348)
     return total / (count << 174), math.sqrt(variance)
+
+
+def _place_of(rank: int, counts: npt.NDArray[np.int64]) -> int:
+    """Return the first of 2^16 places up to which more than `rank` are counted."""
+    blocks = counts.reshape(256, 256)
+    ends = blocks.sum(axis=1).cumsum()
+    block = int(ends.searchsorted(rank, side="right"))
+    before = int(ends[block] - blocks[block].sum())
+    return block * 256 + int(blocks[block].cumsum().searchsorted(rank - before, side="right"))
 
 
 def _float_of(key: int) -> float:
