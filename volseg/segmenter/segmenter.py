@@ -44,6 +44,8 @@ class Segmenter:
             whose author you trust.
         memory_budget: Most memory for the process, such as ``"4GB"`` or a number of bytes. Each
             run is planned before it begins, and refused if it cannot keep to it.
+        clean: Whether the rules of the bundle are applied to the label map; without them it is what
+            the network says.
         settings: Options of `volseg.inference.SlidingWindowInferer` that replace the bundle's:
             ``overlap``, ``tile``, ``mirror_axes``, ``tile_batch``, ``backend``, ``precision``.
 
@@ -63,6 +65,7 @@ class Segmenter:
         device: str = "auto",
         trust_code: bool = False,
         memory_budget: int | str | None = None,
+        clean: bool = True,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         names = [bundle] if isinstance(bundle, str | Path) else list(bundle)
@@ -76,10 +79,10 @@ class Segmenter:
         for part in parts:
             part.network.to(self.device)
         self._parts = parts[0]
-        needs_stream = len(parts) > 1 or self.memory_budget is not None
+        needs_stream = len(parts) > 1 or self.memory_budget is not None or not clean
         self._stream: Stream | None = None
         if needs_stream or Stream.suits(parts[0]):
-            self._stream = Stream(bundles, parts, self.device)
+            self._stream = Stream(bundles, parts, self.device, clean=clean)
 
     @property
     def labels(self) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -67,6 +67,7 @@ class Stream:
         bundles: The members.
         parts: Their parts, the networks on ``device``.
         device: Where the networks compute.
+        clean: Whether rules are applied to the label map.
 
     Raises:
         InputError: The members of an ensemble do not go together, or one of them cannot be run
@@ -74,10 +75,15 @@ class Stream:
     """
 
     def __init__(
-        self, bundles: Sequence[Bundle], parts: Sequence[BundleParts], device: torch.device
+        self,
+        bundles: Sequence[Bundle],
+        parts: Sequence[BundleParts],
+        device: torch.device,
+        *,
+        clean: bool = True,
     ) -> None:
         steps = _steps_of_all(bundles, parts)
-        self._steps = steps[0]
+        self._steps = steps[0] if clean else replace(steps[0], rules=())
         self._members = [(s.inferer, p.network) for s, p in zip(steps, parts, strict=True)]
         self._device = device
         self._channels = bundles[0].in_channels
@@ -225,7 +231,7 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
         if steps is None:
             raise InputError(
                 f"the bundle {bundle.name} uses transforms that need the whole volume at once: it "
-                "can neither join an ensemble nor keep to a memory budget."
+                "can neither join an ensemble, keep to a memory budget, nor be left uncleaned."
             )
         found.append(steps)
         first = found[0]
