@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from volseg.segmenter import Segmenter
+    from volseg.segmenter import MemoryPlan, Segmenter
 
 
 def segment(
@@ -28,9 +28,49 @@ def segment(
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the label maps.")],
     bundle: Annotated[
-        str, typer.Option("--bundle", "-b", help="Name of a shipped bundle, or a bundle folder.")
+        list[str],
+        typer.Option(
+            "--bundle", "-b", help="Name of a shipped bundle, or a bundle folder; several average."
+        ),
     ],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    memory: Annotated[
+        str | None,
+        typer.Option(help="Most memory for the whole process, such as 4GB; shows a plan first."),
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of neighbouring tiles, from 0; instead of the bundle's.")
+    ] = None,
+    tile: Annotated[
+        str | None, typer.Option(help="Tile in voxels, such as 96,96,96; instead of the bundle's.")
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="Axes along which tiles are also shown mirrored: xyz, xy, ..., none."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="f32, bf16, f16 or auto; instead of the bundle's.")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="auto, openvino, onnxruntime, torch or compile; instead of the bundle's."
+        ),
+    ] = None,
+    tile_batch: Annotated[
+        int | None, typer.Option(help="Tiles at once, for a GPU; instead of the bundle's.")
+    ] = None,
+    cleaning: Annotated[
+        bool, typer.Option("--cleaning/--no-cleaning", help="Apply the bundle's rules.")
+    ] = True,
+    probabilities: Annotated[
+        str | None,
+        typer.Option(help="Also write OUT/<case>_probabilities: nii.gz, nii or zarr."),
+    ] = None,
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(help="Also write OUT/<case>_entropy (and _disagreement): nii.gz, nii, zarr."),
+    ] = None,
     orientation: Annotated[
         str | None,
         typer.Option(help="Axis codes such as RAS, which you vouch for, of files that state none."),
@@ -54,8 +94,26 @@ def segment(
     cases = _cases(inputs)
     from volseg.segmenter import Segmenter
 
-    segmenter = Segmenter(bundle, device=device, trust_code=trust_code)
-    options = _Options(out, orientation, preview, skip_existing)
+    settings = {
+        "overlap": overlap,
+        "tile": None if tile is None else _whole_numbers("--tile", tile),
+        "mirror_axes": None if mirror is None else _axes(mirror),
+        "precision": precision,
+        "require_precision": None if precision is None else True,
+        "backend": backend,
+        "tile_batch": tile_batch,
+    }
+    segmenter = Segmenter(
+        bundle,
+        device=device,
+        trust_code=trust_code,
+        memory_budget=memory,
+        clean=cleaning,
+        settings={name: value for name, value in settings.items() if value is not None},
+    )
+    options = _Options(
+        out, orientation, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
+    )
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
         overall = bar.add_task("cases", total=len(cases))
@@ -112,12 +170,14 @@ class _Options:
     orientation: str | None
     preview: bool
     skip_existing: bool
+    probabilities: str | None
+    uncertainty: str | None
 
 
 def _segment_case(
     segmenter: Segmenter, case: str, path: Path, options: _Options, bar: Progress
 ) -> dict[str, Any]:
-    from volseg.io import read_image, segmentation_suffix, write_segmentation
+    from volseg.io import segmentation_suffix
 
     row: dict[str, Any] = {"case": case, "input": str(path)}
     tiles = bar.add_task(case, total=None)
@@ -126,16 +186,33 @@ def _segment_case(
         done = [options.out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
         if options.skip_existing and any(target.is_file() for target in done):
             return row | {"status": "skipped"}
-        image = read_image(path, orientation=options.orientation)
-        target = options.out / f"{case}_seg{segmentation_suffix(image.ndim - 1)}"
-        labels = segmenter.segment(
-            image, progress=lambda done, total: bar.update(tiles, completed=done, total=total)
+        target = options.out / f"{case}_seg{segmentation_suffix(segmenter.bundle.spatial_dims)}"
+        further = {
+            name: options.out / f"{case}_{name}{suffix}"
+            for name, suffix in (
+                ("probabilities", options.probabilities),
+                ("entropy", options.uncertainty),
+                ("disagreement", options.uncertainty if segmenter.passes > 1 else None),
+            )
+            if suffix is not None
+        }
+        segmenter.segment_file(
+            path,
+            target,
+            orientation=options.orientation,
+            probabilities=further.get("probabilities"),
+            entropy=further.get("entropy"),
+            disagreement=further.get("disagreement"),
+            planned=_show_plan if segmenter.memory_budget is not None else None,
+            progress=lambda done, total: bar.update(tiles, completed=done, total=total),
         )
-        write_segmentation(labels, target, like=image)
         if options.preview:
+            from volseg.io import read_image
             from volseg.report import write_preview
 
             names = {value: name for name, value in segmenter.labels.items()}
+            image = read_image(path, orientation=options.orientation)
+            labels = read_image(target)
             write_preview(image, labels, options.out / f"{case}_preview.png", names=names)
     except VolsegError as error:
         unusable = isinstance(error, InputError)
@@ -147,4 +224,31 @@ def _segment_case(
     finally:
         bar.remove_task(tiles)
     seconds = round(time.perf_counter() - started, 3)
-    return row | {"status": "done", "output": str(target), "seconds": seconds}
+    written = {name: str(path) for name, path in further.items()}
+    return row | {"status": "done", "output": str(target), **written, "seconds": seconds}
+
+
+def _show_plan(plan: MemoryPlan) -> None:
+    errors.print(plan.describe(), soft_wrap=True, markup=False, highlight=False)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace("x", ",").split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"{option} {text!r} cannot be read: expected whole numbers, such as 96,96,96."
+        ) from error
+
+
+def _axes(text: str) -> list[int]:
+    if text == "none":
+        return []
+    if not text or not set(text) <= set("xyz"):
+        raise InputError(f"--mirror {text!r} cannot be read: expected axes such as xyz, or none.")
+    return sorted({"xyz".index(letter) for letter in text})
+
+
+def _suffix(text: str | None) -> str | None:
+    """Return a file name's end; the formats themselves are known to `volseg.io`."""
+    return None if text is None else f".{text.lstrip('.')}"

@@ -47,6 +47,7 @@ class SlidingWindowInferer(Inferer):
             network computes as it is without it.
         precision: What a ``backend`` computes in where the processor can: ``f32``, ``bf16``,
             ``f16``, or ``auto`` (f32 on a CPU, f16 on a GPU).
+        require_precision: Refuse where the precision cannot be had, instead of using f32.
         folder: Bundle folder: converted networks are kept in its ``models/converted``.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles; ``True`` raises `Cancelled`.
@@ -69,6 +70,7 @@ class SlidingWindowInferer(Inferer):
         tile_batch: int = 1,
         backend: str | None = None,
         precision: str = "auto",
+        require_precision: bool = False,
         folder: str | Path | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -96,6 +98,7 @@ class SlidingWindowInferer(Inferer):
         self.tile_batch = tile_batch
         self.backend = backend
         self.precision = precision
+        self.require_precision = require_precision
         self.folder = None if folder is None else Path(folder)
         self.progress = progress
         self.cancelled = cancelled
@@ -145,7 +148,7 @@ class SlidingWindowInferer(Inferer):
                 in_channels=channels,
                 backend=self.backend,
                 precision=self.precision,
-                required=False,
+                required=self.require_precision,
                 device=device,
                 cache=None if self.folder is None else self.folder / "models" / "converted",
             )

@@ -89,6 +89,11 @@ class Segmenter:
         """Label values by class name, background left out."""
         return self.bundle.labels
 
+    @property
+    def passes(self) -> int:
+        """How often each tile is seen: networks x mirrored passes."""
+        return 1 if self._stream is None else self._stream.passes
+
     def segment(
         self,
         image: Any,

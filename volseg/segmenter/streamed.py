@@ -95,6 +95,11 @@ class Stream:
         return _steps(parts) is not None
 
     @property
+    def passes(self) -> int:
+        """How often each tile is seen: networks x mirrored passes."""
+        return len(self._members) << len(self._steps.inferer.mirror_axes)
+
+    @property
     def label_type(self) -> np.dtype[Any]:
         """The type of the label map."""
         regions = self._steps.regions
@@ -121,7 +126,7 @@ class Stream:
             channels=volume.channels,
             classes=self.classes,
             tiling=self._tiling,
-            passes=len(self._members) * 2 ** len(self._steps.inferer.mirror_axes),
+            passes=self.passes,
             tile_batch=self._steps.inferer.tile_batch,
             labels_in_memory=labels_in_memory,
             label_bytes=self.label_type.itemsize,
