@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,15 +51,25 @@ def repository() -> Path:
 
 
 @pytest.fixture
-def tiny_bundle(tmp_path: Path) -> Path:
+def tiny_bundle(tmp_path: Path, _tiny_bundle: Path) -> Path:
     """A bundle that trains in seconds: a network of three small levels.
 
     Its weights are random; ``data/`` beside it holds six crops of 20 x 24 x 16 voxels (bright
     balls in noise, labels 1 and 2) and ``configs/datalist.json`` lists them in three folds.
     """
+    for folder in (_tiny_bundle, _tiny_bundle.parent / "data"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    return tmp_path / _tiny_bundle.name
+
+
+@pytest.fixture(scope="session")
+def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make what `tiny_bundle` copies; its network is converted once for all tests."""
+    tmp_path = tmp_path_factory.mktemp("tiny")
     import numpy as np
     import torch
 
+    from volseg import Segmenter
     from volseg.bundle import Composition, new_bundle
     from volseg.data import Case, write_datalist
     from volseg.io import as_image, write_image, write_segmentation
@@ -102,4 +113,5 @@ def tiny_bundle(tmp_path: Path) -> Path:
         write_segmentation(labels, data / "labels" / f"{case}.nii.gz", like=image)
         cases.append(Case(case, f"images/{case}.nii.gz", f"labels/{case}.nii.gz", case, index % 3))
     write_datalist(cases, folder / "configs" / "datalist.json", about={"name": "balls"})
+    Segmenter(folder).segment(data / "images" / "ball0.nii.gz")
     return folder

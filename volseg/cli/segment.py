@@ -57,6 +57,10 @@ def segment(
             help="auto, openvino, onnxruntime, torch or compile; instead of the bundle's."
         ),
     ] = None,
+    body_above: Annotated[
+        float | None,
+        typer.Option(help="Run only the box of voxels above this value: -500 in CT, for example."),
+    ] = None,
     tile_batch: Annotated[
         int | None, typer.Option(help="Tiles at once, for a GPU; instead of the bundle's.")
     ] = None,
@@ -109,6 +113,7 @@ def segment(
         trust_code=trust_code,
         memory_budget=memory,
         clean=cleaning,
+        body_above=body_above,
         settings={name: value for name, value in settings.items() if value is not None},
     )
     options = _Options(

@@ -5,6 +5,7 @@ logits) and `restore_slabs` (slabs to labels on the source grid). `SlidingWindow
 first half for MONAI, in memory.
 """
 
+from volseg.inference.cropping import Box, CroppedSource, box_on_source, targets_in_box
 from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
 from volseg.inference.label_on_source import LabelOnSourceGridd
 from volseg.inference.preparing import Preparation, PreparedVolume, prepare_volume
@@ -19,6 +20,8 @@ from volseg.inference.tiling import Tiling, gaussian_weights, tile_starts
 
 __all__ = [
     "ArraySource",
+    "Box",
+    "CroppedSource",
     "EmptyTiles",
     "Footprint",
     "LabelOnSourceGridd",
@@ -33,6 +36,7 @@ __all__ = [
     "Targets",
     "TensorSource",
     "Tiling",
+    "box_on_source",
     "gaussian_weights",
     "measure_receptive_field",
     "prepare_volume",
@@ -41,5 +45,6 @@ __all__ = [
     "segment_volume",
     "stream_footprint",
     "stream_logits",
+    "targets_in_box",
     "tile_starts",
 ]

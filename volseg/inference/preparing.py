@@ -9,7 +9,7 @@ statistics are taken and the tiles are read.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +24,14 @@ from torch import Tensor
 
 from volseg.errors import Cancelled, InputError
 from volseg.geometry import AxisSampling, Grid, relate_grids
+from volseg.inference.cropping import Box, box_above
 from volseg.inference.spooled_array import SpooledArray
 from volseg.io import ReadImaged, StoredVolume
 from volseg.transforms import Regridd, StandardizeIntensityd
 from volseg.transforms.regrid import in_target_order, interpolated
 from volseg.transforms.standardization import Standardization
 
+_BODY_MARGIN = 10.0  # mm around the body, for the network to see where it ends
 BLOCK_VOXELS = 1 << 22  # of the file, and of the statistics, at a time
 
 
@@ -86,10 +88,18 @@ class PreparedVolume:
 
     Attributes:
         grid: The network's grid.
+        body: The part of it that holds the body, if that was asked for.
     """
 
-    def __init__(self, grid: Grid, values: SpooledArray, scale: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        values: SpooledArray,
+        scale: Callable[[Tensor], Tensor],
+        body: Box | None = None,
+    ) -> None:
         self.grid = grid
+        self.body = body
         self._values = values
         self._scale = scale
 
@@ -126,6 +136,7 @@ def prepare_volume(
     *,
     axis: int,
     block_voxels: int = BLOCK_VOXELS,
+    body_above: float | None = None,
     folder: Path | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> PreparedVolume:
@@ -136,20 +147,26 @@ def prepare_volume(
         preparation: What is done to it.
         axis: Spatial axis of the network's grid along which it will be read.
         block_voxels: Voxels taken at a time, at least a plane.
+        body_above: Find the box of the voxels above this value, as in the file (in CT in HU), with
+            a centimetre around it.
         folder: Where the temporary file lies; the system's temporary folder if not given.
         cancelled: Asked between parts; ``True`` raises `Cancelled`.
 
     Raises:
-        InputError: The file is damaged, or its values cannot be standardised.
+        InputError: The file is damaged, its values cannot be standardised, or none is above
+            ``body_above``.
         OutputError: There is no room for the temporary file.
         Cancelled: ``cancelled()`` was true.
     """
     target = preparation.grid(volume.grid)
     side = target.shape[axis]
     with ExitStack() as cleanup:
-        values = cleanup.enter_context(
-            _laid_down(volume, target, axis, block_voxels, folder=folder, cancelled=cancelled)
-        )
+        laid = _LaidDown(volume, target, axis, body_above, folder)
+        cleanup.callback(laid.close)
+        for part in _regridded(volume, relate_grids(volume.grid, target), block_voxels):
+            _ask(cancelled)
+            laid.add(*part)
+        values = laid.values
 
         def parts() -> Iterator[Tensor]:
             """Go over the volume on the network's grid."""
@@ -165,37 +182,70 @@ def prepare_volume(
             except InputError as error:
                 raise InputError(f"{volume.source or 'the image'}: {error}") from error
         cleanup.pop_all()  # from here on the result's to close
-        return PreparedVolume(target, values, scale)
+        return PreparedVolume(target, values, scale, laid.body())
 
 
-def _laid_down(
-    volume: StoredVolume,
-    target: Grid,
-    axis: int,
-    voxels: int,
-    *,
-    folder: Path | None,
-    cancelled: Callable[[], bool] | None,
-) -> SpooledArray:
-    """Return the volume on another grid, laid down to be read along ``axis``."""
-    samplings = relate_grids(volume.grid, target)
-    values: SpooledArray | None = None
-    try:
-        for cut, place, found in _regridded(volume, samplings, voxels):
-            _ask(cancelled)
-            if values is None:
-                # What comes in slabs of another axis than the first is laid down in few pieces if
-                # that axis is the next.
-                axes = dict.fromkeys([axis + 1, 0, cut + 1, *range(1, 1 + len(target.shape))])
-                shape = (volume.channels, *target.shape)
-                values = SpooledArray(shape, np.float32, order=list(axes), folder=folder)
-            values[place] = found
-    except BaseException:
-        if values is not None:
-            values.close()
-        raise
-    assert values is not None  # a grid has at least one voxel
-    return values
+class _LaidDown:
+    """The volume on the network's grid, on the disk, to be read along an axis."""
+
+    def __init__(
+        self,
+        volume: StoredVolume,
+        grid: Grid,
+        axis: int,
+        body_above: float | None,
+        folder: Path | None,
+    ) -> None:
+        self._name = volume.source or "the image"
+        self._shape = (volume.channels, *grid.shape)
+        self._margin = [math.ceil(_BODY_MARGIN / spacing) for spacing in grid.spacing]
+        self._axis = axis
+        self._body_above = body_above
+        self._box: Box | None = None
+        self._folder = folder
+        self._values: SpooledArray | None = None
+
+    @property
+    def values(self) -> SpooledArray:
+        """What was laid down: ``(channels, ...)``."""
+        assert self._values is not None  # a grid has at least one voxel
+        return self._values
+
+    def add(self, cut: int, place: Sequence[slice], part: npt.NDArray[np.float32]) -> None:
+        """Lay down a part; ``cut`` is the axis along which parts come."""
+        if self._values is None:
+            # What comes in slabs of another axis than the first is laid down in few pieces if
+            # that axis is the next.
+            axes = dict.fromkeys([self._axis + 1, 0, cut + 1, *range(1, len(self._shape))])
+            self._values = SpooledArray(
+                self._shape, np.float32, order=list(axes), folder=self._folder
+            )
+        self._values[tuple(place)] = part
+        if self._body_above is not None:
+            offset = [along.start or 0 for along in place[1:]]
+            found = box_above(part, self._body_above, offset)
+            if found is not None:
+                self._box = found if self._box is None else self._box.joined(found)
+
+    def body(self) -> Box | None:
+        """Return the box of the body, if it was to be found.
+
+        Raises:
+            InputError: There is none.
+        """
+        if self._body_above is None:
+            return None
+        if self._box is None:
+            raise InputError(
+                f"{self._name} has no voxel above {self._body_above:g}, so there is no body to "
+                "crop to: give a value between those of the background and of the body."
+            )
+        return self._box.grown(self._margin, self._shape[1:])
+
+    def close(self) -> None:
+        """Remove what was laid down."""
+        if self._values is not None:
+            self._values.close()
 
 
 def _regridded(

@@ -46,6 +46,8 @@ class Segmenter:
             run is planned before it begins, and refused if it cannot keep to it.
         clean: Whether the rules of the bundle are applied to the label map; without them it is what
             the network says.
+        body_above: Run only the box of the voxels above this value, as in the file (in CT -500
+            HU, say), and a centimetre around it; the rest is background.
         settings: Options of `volseg.inference.SlidingWindowInferer` that replace the bundle's:
             ``overlap``, ``tile``, ``mirror_axes``, ``tile_batch``, ``backend``, ``precision``.
 
@@ -66,6 +68,7 @@ class Segmenter:
         trust_code: bool = False,
         memory_budget: int | str | None = None,
         clean: bool = True,
+        body_above: float | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         names = [bundle] if isinstance(bundle, str | Path) else list(bundle)
@@ -79,10 +82,12 @@ class Segmenter:
         for part in parts:
             part.network.to(self.device)
         self._parts = parts[0]
-        needs_stream = len(parts) > 1 or self.memory_budget is not None or not clean
+        needs_stream = (
+            len(parts) > 1 or self.memory_budget is not None or body_above is not None or not clean
+        )
         self._stream: Stream | None = None
         if needs_stream or Stream.suits(parts[0]):
-            self._stream = Stream(bundles, parts, self.device, clean=clean)
+            self._stream = Stream(bundles, parts, self.device, clean=clean, body_above=body_above)
 
     @property
     def labels(self) -> dict[str, int]:
@@ -127,7 +132,7 @@ class Segmenter:
             if self._stream is None:
                 whole: Any = as_image(image, affine)
                 return self._in_memory(whole, maps or Maps(), progress, cancelled)
-            labels = np.empty(volume.grid.shape, self._stream.label_type)
+            labels = np.zeros(volume.grid.shape, self._stream.label_type)
             plan = self._plan(self._stream, volume, maps or Maps(), planned, in_memory=True)
             self._stream.run(
                 volume, labels, plan, maps or Maps(), progress=progress, cancelled=cancelled

@@ -16,14 +16,18 @@ from volseg.bundle import Bundle, BundleParts
 from volseg.errors import InputError
 from volseg.geometry import Affine
 from volseg.inference import (
+    CroppedSource,
     LabelOnSourceGridd,
     Preparation,
+    SlabSource,
     SlidingWindowInferer,
     Target,
     Targets,
     Tiling,
+    box_on_source,
     prepare_volume,
     segment_volume,
+    targets_in_box,
 )
 from volseg.io import StoredVolume, as_image, open_volume
 from volseg.postprocess import PostprocessLabelsd, Rule, apply_rules
@@ -68,6 +72,7 @@ class Stream:
         parts: Their parts, the networks on ``device``.
         device: Where the networks compute.
         clean: Whether rules are applied to the label map.
+        body_above: Only the box of the voxels above this value is run; see `prepare_volume`.
 
     Raises:
         InputError: The members of an ensemble do not go together, or one of them cannot be run
@@ -81,11 +86,13 @@ class Stream:
         device: torch.device,
         *,
         clean: bool = True,
+        body_above: float | None = None,
     ) -> None:
         steps = _steps_of_all(bundles, parts)
         self._steps = steps[0] if clean else replace(steps[0], rules=())
         self._members = [(s.inferer, p.network) for s, p in zip(steps, parts, strict=True)]
         self._device = device
+        self._body_above = body_above
         self._channels = bundles[0].in_channels
         self.classes = bundles[0].out_channels
 
@@ -164,16 +171,25 @@ class Stream:
             steps.preparation,
             axis=plan.axis,
             block_voxels=plan.block_voxels,
+            body_above=self._body_above,
             cancelled=cancelled,
         )
+        targets = Targets(labels, maps.probabilities, maps.entropy, maps.disagreement)
+        source: SlabSource = prepared
+        network_grid, source_grid = prepared.grid, volume.grid
+        if prepared.body is not None:
+            part = box_on_source(prepared.body, network_grid, source_grid)
+            source = CroppedSource(prepared, prepared.body)
+            network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
+            targets = targets_in_box(targets, part)
         with prepared, torch.inference_mode():
             segment_volume(
-                prepared,
+                source,
                 networks,
                 self._tiling,
-                Targets(labels, maps.probabilities, maps.entropy, maps.disagreement),
-                network_grid=prepared.grid,
-                source_grid=volume.grid,
+                targets,
+                network_grid=network_grid,
+                source_grid=source_grid,
                 regions=steps.regions,
                 axis=plan.axis,
                 mirror_axes=steps.inferer.mirror_axes,
