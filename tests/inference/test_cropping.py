@@ -41,15 +41,14 @@ def test_the_box_lies_at_the_same_place_of_the_world():
     source = Grid((40, 30, 50), Affine(matrix))
     box = Box((3, 4, 5), (11, 14, 17))
     part = box_on_source(box, network, source)
-    corners = part.grid(source).corners()
-    inner = box.grid(network).corners()
-    # Voxel centres of the part lie between those of the box, less than a source voxel away.
-    half = np.array([0.7, 0.9, 1.1]) / 2
-    lowest, highest = inner.min(0) + 1, inner.max(0) - 1  # corners are half a voxel out
-    assert (corners.min(0) + half >= lowest - 1e-6).all()
-    assert (corners.max(0) - half <= highest + 1e-6).all()
-    assert (corners.min(0) - half < lowest + 1e-6).all()
-    assert (corners.max(0) + half > highest - 1e-6).all()
+    lowest, highest = (of(box.grid(network).corners, axis=0) for of in (np.min, np.max))
+    first, last = (of(part.grid(source).corners, axis=0) for of in (np.min, np.max))
+    spacing = np.array([0.7, 0.9, 1.1])
+    # All voxels between those of the box, and not one more would be.
+    assert (first >= lowest - 1e-6).all()
+    assert (last <= highest + 1e-6).all()
+    assert (first - spacing < lowest).all()
+    assert (last + spacing > highest).all()
 
 
 def test_outside_of_the_box_is_background_for_certain():

@@ -61,7 +61,7 @@ def test_settings_replace_those_of_the_bundle(tiny_bundle):
     for overlap in (0.0, 0.75):
         segmenter = Segmenter(tiny_bundle, settings={"overlap": overlap})
         segmenter.segment(image, planned=plans.append)
-    assert plans[1].tiles > 2 * plans[0].tiles
+    assert [plan.tiles for plan in plans] == [4, 6]  # 20 x 24 x 16 voxels in tiles of 16
     with pytest.raises(UnknownNameError, match="unknown setting 'overlapp'"):
         Segmenter(tiny_bundle, settings={"overlapp": 0.5})
     with pytest.raises(InputError, match="overlap must be numbers"):
@@ -183,7 +183,8 @@ from pathlib import Path
 from volseg import Segmenter
 bundle, image, output = sys.argv[1:]
 plans = []
-segmenter = Segmenter(bundle, memory_budget="3GB")
+settings = {"tile": [64, 64, 64], "overlap": 0.0}
+segmenter = Segmenter(bundle, memory_budget="3GB", settings=settings)
 segmenter.segment_file(image, output, planned=plans.append)
 status = Path("/proc/self/status").read_text()
 peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
@@ -197,7 +198,7 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
     """In processes of their own; what the run adds does not grow with the volume."""
     generator = np.random.default_rng(0)
     added = []
-    for planes in (60, 360):
+    for planes in (200, 800):
         values = generator.normal(100, 20, (160, 160, planes)).astype(np.float32)
         image = tmp_path / f"{planes}.nii"
         nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 1, 1])), image)
@@ -207,8 +208,8 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
         found = json.loads(run.stdout)
         assert 0.9 < found["peak"] / found["expected"] < 1.1
         added.append(found["peak"] - found["held"])
-    # The longer volume has 37 MB of float32 voxels, 9 MB of labels and 111 MB of logits.
-    assert added[1] < added[0] + 40e6
+    # The longer volume has 62 MB more of voxels, 15 MB of labels and 184 MB of logits.
+    assert added[1] < 1.15 * added[0] + 10e6
 
 
 def test_cancelling_leaves_no_file(tiny_bundle, tmp_path):

@@ -181,8 +181,9 @@ def prepare_volume(
                 scale = preparation.standardization.fitted(parts)
             except InputError as error:
                 raise InputError(f"{volume.source or 'the image'}: {error}") from error
-        cleanup.pop_all()  # from here on the result's to close
-        return PreparedVolume(target, values, scale, laid.body())
+        prepared = PreparedVolume(target, values, scale, laid.body())
+        cleanup.pop_all()  # from here on it closes what was laid down
+        return prepared
 
 
 class _LaidDown:

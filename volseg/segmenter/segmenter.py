@@ -219,7 +219,7 @@ class Segmenter:
         progress: Progress | None,
         cancelled: Cancelling | None,
     ) -> MetaTensor:
-        if maps != Maps():
+        if maps.wanted:
             raise InputError(
                 f"the bundle {self.bundle.name} uses transforms that need the whole volume at "
                 "once: it gives no probabilities or uncertainty, only labels."

@@ -53,6 +53,11 @@ class Maps:
     entropy: Target | None = None
     disagreement: Target | None = None
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any."""
+        return any(target is not None for target in vars(self).values())
+
 
 @dataclass(frozen=True)
 class _Steps:
