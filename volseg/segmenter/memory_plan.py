@@ -84,6 +84,7 @@ class MemoryPlan:
         block_voxels: Voxels of the file taken at a time.
         block_bytes: Of probabilities taken at a time.
         axis: Spatial axis of the network's grid along which tiles are streamed.
+        source_axis: The axis of the file that is parallel to it.
         tiles: Tiles to run.
         tile_batch: Tiles at once.
         budget: Bytes allowed; None if any.
@@ -95,6 +96,7 @@ class MemoryPlan:
     block_voxels: int
     block_bytes: int
     axis: int
+    source_axis: int
     tiles: int
     tile_batch: int
     budget: int | None = None
@@ -167,12 +169,13 @@ def _plan(
         tile_batch=work.tile_batch,
         passes=work.passes,
     )
+    source_axis = relate_grids(work.network, work.source)[footprint.axis].target_axis
     restoring = restoring_bytes(
         work.network.shape,
         work.source.shape,
         work.classes,
         axis=footprint.axis,
-        source_axis=relate_grids(work.network, work.source)[footprint.axis].target_axis,
+        source_axis=source_axis,
         interpolated=work.interpolates,
         block_bytes=block_bytes,
     )
@@ -204,6 +207,7 @@ def _plan(
         block_voxels=block_voxels,
         block_bytes=block_bytes,
         axis=footprint.axis,
+        source_axis=source_axis,
         tiles=footprint.tiles,
         tile_batch=work.tile_batch,
         budget=budget,

@@ -193,8 +193,10 @@ class Segmenter:
                 image = read_image(path, orientation=orientation)
                 labels = self._in_memory(image, maps, progress, cancelled)
             else:
-                labels = cleanup.enter_context(_label_file(volume, self._stream.label_type))
                 plan = self._plan(self._stream, volume, maps, planned, in_memory=False)
+                labels = cleanup.enter_context(
+                    _label_file(volume, self._stream.label_type, plan.source_axis)
+                )
                 self._stream.run(volume, labels, plan, maps, progress=progress, cancelled=cancelled)
             write_segmentation(labels, output, like=volume)
 
@@ -239,10 +241,11 @@ class Segmenter:
             )
 
 
-def _label_file(volume: StoredVolume, dtype: np.dtype[Any]) -> SpooledArray:
-    """Return room for a label map on the disk, in the order in which NIfTI will be written."""
-    axes = range(len(volume.grid.shape))
-    return SpooledArray(volume.grid.shape, dtype, order=tuple(reversed(axes)))
+def _label_file(volume: StoredVolume, dtype: np.dtype[Any], axis: int) -> SpooledArray:
+    """Return room on the disk for a label map that comes along an axis and leaves as in NIfTI."""
+    dims = len(volume.grid.shape)
+    order = dict.fromkeys([dims - 1, axis, *range(dims)])
+    return SpooledArray(volume.grid.shape, dtype, order=list(order))
 
 
 def choose_device(device: str) -> torch.device:
