@@ -1,10 +1,11 @@
-"""Writing a file so that it either appears whole or not at all."""
+"""Writing a file or folder so that it either appears whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,21 +34,78 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _require_replaceable(target)
     temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if not temporary.is_file():
-            raise OutputError(f"cannot write {target}: the writer gave no file.")
-        _flush_to_disk(temporary)
-        temporary.replace(target)
+        with _failing_as_output(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if not temporary.is_file():
+                raise OutputError(f"cannot write {target}: the writer gave no file.")
+            _flush_to_disk(temporary)
+            temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterator[Path]:
+    """Give the path of a temporary folder that takes the place of `path` when the block succeeds.
+
+    On any failure the temporary folder is removed and an existing target is left as it was.
+
+    Args:
+        path: the folder to write; a symbolic link is followed.
+        marked_by: name of the file in it that says what it is, such as `zarr.json`. A folder
+            without it holds something else, and is never replaced.
+
+    Yields:
+        The path to write to; the block makes the folder.
+
+    Raises:
+        OutputError: if the target is something else, the folder cannot be made, or writing fails.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not (target / marked_by).is_file():
+        raise OutputError(
+            f"cannot write {target}: something else is there, without the file {marked_by}; give "
+            "another name or remove it."
+        )
+    token = secrets.token_hex(8)
+    temporary = target.with_name(f".volseg-{token}{target.suffix}")
+    old = target.with_name(f".volseg-{token}-old{target.suffix}")
+    try:
+        with _failing_as_output(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if not (temporary / marked_by).is_file():
+                raise OutputError(f"cannot write {target}: the writer gave no {marked_by}.")
+            for part in temporary.rglob("*"):
+                if part.is_file():
+                    _flush_to_disk(part)
+            # A folder that is not empty cannot be renamed over.
+            if target.exists():
+                target.rename(old)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
+    finally:
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _failing_as_output(target: Path) -> Iterator[None]:
+    """Say in one sentence that the target could not be written."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise OutputError(
             f"cannot write {target}: {reason}; free space or choose another place, nothing was "
             "left there."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _require_replaceable(target: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
         stream.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_stream", full_disk)
+    monkeypatch.setattr(nib.Nifti1Header, "write_to", full_disk)
     out = tmp_path / "out"
     code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
     assert code == 1

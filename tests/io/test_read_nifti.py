@@ -230,7 +230,7 @@ def test_cut_and_misnamed_files_are_refused(tmp_path: Path) -> None:
         ("cut.nii", whole.read_bytes()[:-1], "cut short"),
         ("header.nii", whole.read_bytes()[:200], "does not begin"),
         ("cut.nii.gz", packed[: len(packed) // 2], "gzip"),
-        ("short.nii.gz", gzip.compress(whole.read_bytes()[:-100]), "damaged"),
+        ("short.nii.gz", gzip.compress(whole.read_bytes()[:-100]), "1810 .* 1710"),
         ("flipped.nii.gz", packed[:-6] + b"xxxxxx", "gzip|damaged"),
         ("hidden.nii", packed, r"rename it to end in \.nii\.gz"),
         ("plain.nii.gz", whole.read_bytes(), r"rename it to end in \.nii"),

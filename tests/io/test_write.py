@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_the_old_file(
             stream.write(b"half")  # type: ignore[attr-defined]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_stream", fail_half_way)
+    monkeypatch.setattr(nib.Nifti1Header, "write_to", fail_half_way)
     monkeypatch.setattr(sitk, "WriteImage", fail_half_way)
     with pytest.raises(OutputError, match="No space left") as caught:
         write_segmentation(LABELS + 1, target, like=like)

@@ -3,6 +3,7 @@
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
+from volseg.io.float_target import map_target, probabilities_target
 from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
@@ -25,10 +26,12 @@ __all__ = [
     "describe_image",
     "grid_of",
     "image_name",
+    "map_target",
     "meta_tensor",
     "on_source_grid",
     "open_volume",
     "original_grid_of",
+    "probabilities_target",
     "read_image",
     "segmentation_suffix",
     "write_image",

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 from nibabel.volumeutils import native_code
 
+from volseg.io.memory_order import copy_in_tiles
 from volseg.io.nifti_blocks import nifti_blocks, true_type
 from volseg.io.nifti_geometry import nifti_geometry
 from volseg.io.nifti_header import one_sentence, open_nifti
 from volseg.io.stored_image import StoredImage
-from volseg.io.volume_block import BLOCK_VOXELS
+
+# Deep enough that the last axis, the fastest in memory, is written in long runs.
+_BLOCK_VOXELS = 1 << 24
 
 
 def read_nifti(path: Path, orientation: str | None = None) -> StoredImage:
@@ -28,8 +31,8 @@ def read_nifti(path: Path, orientation: str | None = None) -> StoredImage:
     file = open_nifti(path)
     with one_sentence(file.source):
         values = np.empty(file.shape, true_type(file))
-    for block in nifti_blocks(file, BLOCK_VOXELS):
-        values[block.place] = block.values
+    for block in nifti_blocks(file, _BLOCK_VOXELS):
+        copy_in_tiles(values[block.place], block.values)
     geometry = nifti_geometry(file.header, file.shape[1:], file.source, orientation)
     remarks = geometry.remarks
     native_type = file.stored_type.newbyteorder("=")

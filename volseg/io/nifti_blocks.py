@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.volumeutils import apply_read_scaling
 
-from volseg.errors import InputError
-from volseg.io.nifti_header import NiftiFile, one_sentence
+from volseg.io.nifti_header import NiftiFile, cut_short, one_sentence
 from volseg.io.stored_image import exact_values, narrow_scaled
 from volseg.io.volume_block import VolumeBlock, cuts
 
@@ -82,10 +81,6 @@ def _opened(file: NiftiFile) -> Any:
 def _read(stream: BufferedIOBase, voxels: int, file: NiftiFile) -> npt.NDArray[Any]:
     """Return the next voxels; of colours the bytes."""
     stored = np.empty(voxels, file.stored_type)
-    missing = stored.nbytes - stream.readinto(stored.view(np.uint8).data)
-    if missing:
-        raise InputError(
-            f"cannot read {file.source}: the file is damaged (it ends {missing} bytes before the "
-            "voxels of these planes do); copy or export it again."
-        )
+    if stream.readinto(stored.view(np.uint8).data) < stored.nbytes:
+        raise cut_short(file, stream.tell())
     return stored.view(np.uint8) if file.colours > 1 else stored

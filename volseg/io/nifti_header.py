@@ -55,6 +55,12 @@ class NiftiFile:
         return int(self.header.get_data_offset())
 
     @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of header and voxels."""
+        voxels = int(np.prod(self.stored_shape, dtype=object))
+        return self.offset + voxels * self.stored_type.itemsize
+
+    @property
     def colours(self) -> int:
         """Values a voxel has: 3 for RGB, 4 for RGBA, otherwise 1."""
         return len(self.stored_type.names or ()) or 1
@@ -106,6 +112,14 @@ def open_nifti(path: Path) -> NiftiFile:
         _require_enough_bytes(file)
     _require_one_channel_axis(file)
     return file
+
+
+def cut_short(file: NiftiFile, found: int) -> InputError:
+    """Return the error of a file that has only this number of bytes."""
+    return InputError(
+        f"cannot read {file.source}: it is cut short, {file.unpacked_bytes} bytes of header and "
+        f"voxels are expected and the file has {found}; copy or export it again."
+    )
 
 
 @contextmanager
@@ -187,15 +201,10 @@ def _checked_header(start: bytes, order: str, size: int, source: str, *, paired:
 
 
 def _require_enough_bytes(file: NiftiFile) -> None:
-    voxels = int(np.prod(file.stored_shape, dtype=object))
-    expected = file.offset + voxels * file.stored_type.itemsize
     found = file.data_path.stat().st_size
     # No gzip stream expands by more than 1032 to 1.
-    if (found * 1032 if file.packed else found) < expected:
-        raise InputError(
-            f"cannot read {file.source}: it is cut short, {expected} bytes of header and voxels "
-            f"are expected and the file has {found}; copy or export it again."
-        )
+    if (found * 1032 if file.packed else found) < file.unpacked_bytes:
+        raise cut_short(file, found)
 
 
 def _require_one_channel_axis(file: NiftiFile) -> None:

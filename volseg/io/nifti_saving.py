@@ -12,6 +12,7 @@ import numpy as np
 from volseg.errors import InputError
 from volseg.geometry import Affine
 from volseg.io.array_on_disk import ReadableArray, slabs
+from volseg.io.memory_order import first_axis_fastest
 
 _QFORM_IN_VOXELS = 1e-3
 _LONGEST_NIFTI1_AXIS = 32767
@@ -77,5 +78,5 @@ def _write(values: ReadableArray, header: Any, stream: Any) -> None:
     header.write_to(stream)
     for slab in slabs(values):
         # Plane by plane: compressed bytes do not depend on how the array was cut.
-        for plane in np.ascontiguousarray(slab[0].T):
+        for plane in first_axis_fastest(slab[0]).T:
             stream.write(plane)

@@ -18,8 +18,10 @@ from volseg.inference import SpooledArray
 from volseg.io import (
     StoredVolume,
     as_image,
+    map_target,
     meta_tensor,
     open_volume,
+    probabilities_target,
     read_image,
     write_segmentation,
 )
@@ -178,16 +180,16 @@ class Segmenter:
             volume = cleanup.enter_context(open_volume(path, orientation=orientation))
             self._require_suitable(volume)
 
-            def target(where: str | Path | None, classes: int | None = None) -> Any:
-                if where is None:
-                    return None
-                from volseg.io import probabilities_target
-
-                written = probabilities_target(where, like=volume, classes=classes)
-                return cleanup.enter_context(written)
-
-            classes = self.bundle.out_channels
-            maps = Maps(target(probabilities, classes), target(entropy), target(disagreement))
+            maps = Maps(
+                probabilities
+                and cleanup.enter_context(
+                    probabilities_target(
+                        probabilities, like=volume, classes=self.bundle.out_channels
+                    )
+                ),
+                entropy and cleanup.enter_context(map_target(entropy, like=volume)),
+                disagreement and cleanup.enter_context(map_target(disagreement, like=volume)),
+            )
             labels: Any
             if self._stream is None:
                 image = read_image(path, orientation=orientation)
