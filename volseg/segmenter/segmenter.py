@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,16 +181,17 @@ class Segmenter:
             volume = cleanup.enter_context(open_volume(path, orientation=orientation))
             self._require_suitable(volume)
 
-            maps = Maps(
-                probabilities
-                and cleanup.enter_context(
-                    probabilities_target(
-                        probabilities, like=volume, classes=self.bundle.out_channels
-                    )
-                ),
-                entropy and cleanup.enter_context(map_target(entropy, like=volume)),
-                disagreement and cleanup.enter_context(map_target(disagreement, like=volume)),
-            )
+            maps = Maps()
+            if probabilities is not None:
+                classes = self.bundle.out_channels
+                written = probabilities_target(probabilities, like=volume, classes=classes)
+                maps = replace(maps, probabilities=cleanup.enter_context(written))
+            if entropy is not None:
+                written = map_target(entropy, like=volume)
+                maps = replace(maps, entropy=cleanup.enter_context(written))
+            if disagreement is not None:
+                written = map_target(disagreement, like=volume)
+                maps = replace(maps, disagreement=cleanup.enter_context(written))
             labels: Any
             if self._stream is None:
                 image = read_image(path, orientation=orientation)
