@@ -198,7 +198,7 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
     """In processes of their own; what the run adds does not grow with the volume."""
     generator = np.random.default_rng(0)
     added = []
-    for planes in (200, 800):
+    for planes in (180, 540):
         values = generator.normal(100, 20, (160, 160, planes)).astype(np.float32)
         image = tmp_path / f"{planes}.nii"
         nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 1, 1])), image)
@@ -208,7 +208,7 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
         found = json.loads(run.stdout)
         assert 0.9 < found["peak"] / found["expected"] < 1.1
         added.append(found["peak"] - found["held"])
-    # The longer volume has 62 MB more of voxels, 15 MB of labels and 184 MB of logits.
+    # The longer volume has 37 MB more of voxels, 9 MB of labels and 110 MB of logits.
     assert added[1] < 1.15 * added[0] + 10e6
 
 
@@ -235,7 +235,10 @@ def test_an_interrupted_command_leaves_nothing_half_written(tiny_bundle, tmp_pat
     nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 1, 1])), tmp_path / "long.nii")
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
     (tmp_path / "temporary").mkdir()
-    command = [sys.executable, "-m", "volseg", "segment", str(tmp_path / "long.nii")]
+    # A test run in the background of a shell has its interruptions switched off.
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listening}; from volseg.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "segment", str(tmp_path / "long.nii")]
     command += ["-o", str(tmp_path / "out"), "--bundle", str(tiny_bundle)]
     command += ["--probabilities", "nii", "--overlap", "0.75"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as run:
