@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, replacing_folder
 from volseg.errors import OutputError
 
 
@@ -84,3 +84,51 @@ def test_links_are_followed_and_long_names_work(tmp_path: Path) -> None:
     assert (tmp_path / "real.txt").read_text() == "x"
     with replacing(tmp_path / ("n" * 248 + ".nii.gz")) as temporary:
         temporary.write_text("x")
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.zarr"
+    for content in ("one", "two"):
+        with replacing_folder(target, marked_by="mark") as temporary:
+            assert temporary.parent == target.parent
+            (temporary / "deep").mkdir(parents=True)
+            (temporary / "mark").write_text(content)
+            (temporary / "deep" / content).write_text(content)
+        assert only(target) == ["deep", "mark"]
+        assert only(target / "deep") == [content]
+    assert only(target.parent) == ["a.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [(OSError(28, os.strerror(28)), OutputError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_failure_keeps_the_old_folder(
+    tmp_path: Path, failure: BaseException, raised: type[BaseException]
+) -> None:
+    target = tmp_path / "a.zarr"
+    target.mkdir()
+    (target / "mark").write_text("old")
+    with pytest.raises(raised), replacing_folder(target, marked_by="mark") as temporary:  # noqa: PT012
+        temporary.mkdir()
+        (temporary / "mark").write_text("half")
+        raise failure
+    assert (target / "mark").read_text() == "old"
+    assert only(tmp_path) == ["a.zarr"]
+
+
+def test_only_folders_of_the_same_kind_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for name in ("file", "folder"):
+        with (
+            pytest.raises(OutputError, match="something else is there"),
+            replacing_folder(tmp_path / name, marked_by="mark"),
+        ):
+            pass
+    with (
+        pytest.raises(OutputError, match="gave no mark"),
+        replacing_folder(tmp_path / "new", marked_by="mark") as temporary,
+    ):
+        temporary.mkdir()
+    assert only(tmp_path) == ["file", "folder"]
