@@ -181,15 +181,21 @@ _RUN = """
 import json, sys
 from pathlib import Path
 from volseg import Segmenter
+from volseg.errors import Cancelled
 bundle, image, output = sys.argv[1:]
-plans = []
 settings = {"tile": [64, 64, 64], "overlap": 0.0}
-segmenter = Segmenter(bundle, memory_budget="3GB", settings=settings)
+plans = []
+try:  # only to see what the process holds without a run
+    segmenter = Segmenter(bundle, memory_budget="9GB", settings=settings)
+    segmenter.segment_file(image, output, planned=plans.append, cancelled=lambda: True)
+except Cancelled:
+    tight = plans[0].resident + 60_000_000
+segmenter = Segmenter(bundle, memory_budget=tight, settings=settings)
 segmenter.segment_file(image, output, planned=plans.append)
 status = Path("/proc/self/status").read_text()
 peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-held = plans[0].resident
-print(json.dumps({"peak": 1024 * peak, "expected": plans[0].expected_peak, "held": held}))
+found = {"peak": 1024 * peak, "budget": tight, "held": plans[1].resident}
+print(json.dumps({**found, "expected": plans[1].expected_peak}))
 """
 
 
@@ -198,7 +204,7 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
     """In processes of their own; what the run adds does not grow with the volume."""
     generator = np.random.default_rng(0)
     added = []
-    for planes in (180, 540):
+    for planes in (100, 400):
         values = generator.normal(100, 20, (160, 160, planes)).astype(np.float32)
         image = tmp_path / f"{planes}.nii"
         nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 1, 1])), image)
@@ -206,10 +212,11 @@ def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
         command.append(str(tmp_path / "labels.nii.gz"))
         run = subprocess.run(command, check=True, capture_output=True, text=True)
         found = json.loads(run.stdout)
+        assert found["expected"] <= found["budget"]
         assert 0.9 < found["peak"] / found["expected"] < 1.1
         added.append(found["peak"] - found["held"])
-    # The longer volume has 37 MB more of voxels, 9 MB of labels and 110 MB of logits.
-    assert added[1] < 1.15 * added[0] + 10e6
+    # The longer volume has 31 MB more of voxels, 8 MB of labels and 92 MB of logits.
+    assert added[1] < 1.15 * added[0] + 15e6
 
 
 def test_cancelling_leaves_no_file(tiny_bundle, tmp_path):
