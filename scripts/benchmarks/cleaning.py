@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -44,7 +45,7 @@ class Cleaning:
         labels = np.load(self.found)
         if self.library == "monai":
             return partial(self._run, _with_monai, labels)
-        _with_volseg(labels[:16, :16, :16])
+        _with_volseg(labels[::8, ::8, ::8].copy())
         return partial(self._run, _with_volseg, labels)
 
     def _run(
@@ -101,8 +102,10 @@ def _with_monai(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # Of integers it takes each value for one object; of a mask it finds the objects.
     remove = RemoveSmallObjects(_SMALLEST, connectivity=3)
     kept = torch.zeros_like(filled)
-    for number in classes:
-        kept[remove(filled == number)] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of an option that MONAI passes on
+        for number in classes:
+            kept[remove(filled == number)] = number
     largest = KeepLargestConnectedComponent(classes, is_onehot=False, connectivity=3)
     result: npt.NDArray[Any] = np.asarray(largest(kept))[0]
     return result

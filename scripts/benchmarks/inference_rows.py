@@ -231,7 +231,7 @@ def growth(settings: Settings, _: Sequence[str]) -> Iterator[InferenceRow]:
         by(long),
         f"itself, {short[2]} slices",
         MEMORY,
-        "0.87 times: 15 % more",
+        "0.87: at most 15 % more",
     )
     yield _compared(blank, costs[str(long[2])], costs[str(short[2])])
 

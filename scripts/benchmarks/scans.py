@@ -38,8 +38,8 @@ _CLASSES = np.array([0, 1, 0, 2, 1], dtype=np.uint8)
 PHANTOM_CLASSES = ("liver", "kidneys")
 _TRAINING_SEEDS = (1, 2)
 _SEED = 0
-_STEPS = 200
-_LEARNING_RATE = 4e-3
+_STEPS = 600
+_LEARNING_RATE = 3e-3
 _PATCH = 64  # voxels a side
 _NARROW = (8, 8, 16, 32, 64)
 WIDENED = 4
@@ -143,7 +143,7 @@ def phantom_network(shape: Sequence[int]) -> Weights:
     if not file.is_file():
         scans = [_phantom(seed, shape) for seed in _TRAINING_SEEDS]
         network = _train(scans)
-        wide = {name: _widened(name, value) for name, value in network.state_dict().items()}
+        wide = {name: widened(name, value) for name, value in network.state_dict().items()}
         with replacing(file) as temporary:
             torch.save(wide, temporary)
     return Weights(PHANTOM_NETWORK, file)
@@ -208,7 +208,7 @@ def _phantom(seed: int, shape: Sequence[int]) -> Scan:
 
 
 def _train(scans: Sequence[Scan]) -> nn.Module:
-    """Train the narrow network on patches of phantoms, each class as often in their middle."""
+    """Train the narrow network on patches: half lie anywhere, half around a voxel of a class."""
     torch.manual_seed(0)
     chosen = np.random.default_rng(0)
     network = build_network(**{**PHANTOM_NETWORK, "channels": _NARROW}).train()
@@ -217,17 +217,16 @@ def _train(scans: Sequence[Scan]) -> nn.Module:
     loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
     cases = [_on_network_grid(scan) for scan in scans]
     voxels = [
-        [
-            np.argwhere(labels[0].numpy() == label)
-            for label in range(PHANTOM_NETWORK["out_channels"])
-        ]
+        [np.argwhere(labels[0].numpy() == label) for label in range(1, 1 + len(PHANTOM_CLASSES))]
         for _, labels in cases
     ]
     started = time.perf_counter()
     for step in range(_STEPS):
         case = chosen.integers(len(cases))
         image, labels = cases[case]
-        middle = chosen.choice(voxels[case][chosen.integers(len(voxels[case]))])
+        middle = chosen.integers(labels.shape[1:])
+        if step % 2:
+            middle = chosen.choice(voxels[case][chosen.integers(len(PHANTOM_CLASSES))])
         starts = np.clip(middle - _PATCH // 2, 0, np.array(labels.shape[1:]) - _PATCH)
         patch = (slice(None), *(slice(start, start + _PATCH) for start in starts.tolist()))
         optimizer.zero_grad()
@@ -237,7 +236,10 @@ def _train(scans: Sequence[Scan]) -> nn.Module:
         schedule.step()
         if step % 25 == 0:
             seconds = time.perf_counter() - started
-            print(f"training: step {step} of {_STEPS}, loss {value.item():.3f}, {seconds:.0f} s")
+            print(
+                f"training: step {step} of {_STEPS}, loss {value.item():.3f}, {seconds:.0f} s",
+                flush=True,
+            )
     return network
 
 
@@ -250,10 +252,10 @@ def _on_network_grid(scan: Scan) -> tuple[Tensor, Tensor]:
 
 
 def _labels_of(scan: Scan) -> Path:
-    return scan.image.withby(scan.image.name.replace("image", "labels"))
+    return scan.image.with_name(scan.image.name.replace("image", "labels"))
 
 
-def _widened(name: str, value: Tensor) -> Tensor:
+def widened(name: str, value: Tensor) -> Tensor:
     """Return a parameter of the network in which each channel is there `WIDENED` times."""
     convolution = value.ndim > 1
     transposed = ".up." in name  # (in, out, ...), where others are (out, in, ...)

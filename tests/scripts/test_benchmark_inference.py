@@ -1,0 +1,84 @@
+"""What stands beside each other in the benchmark of inference is the same job."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from benchmarks import inference, scans
+from benchmarks.cleaning import agreement
+from benchmarks.costs import Cost
+from benchmarks.inference_rows import MEMORY, InferenceRow
+from benchmarks.segmenting import WithMonai, WithVolseg
+from benchmarks.timing import Ratio
+from volseg.networks import build_network
+
+NARROW = {
+    **scans.PHANTOM_NETWORK,
+    "channels": [width // scans.WIDENED for width in scans.PHANTOM_NETWORK["channels"]],
+}
+
+
+def test_a_widened_network_gives_the_same_logits():
+    torch.manual_seed(0)
+    narrow, wide = build_network(**NARROW).eval(), build_network(**scans.PHANTOM_NETWORK).eval()
+    found = {name: scans.widened(name, value) for name, value in narrow.state_dict().items()}
+    wide.load_state_dict(found)
+    image = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(wide(image), narrow(image), rtol=1e-3, atol=1e-3)
+
+
+def by_brightness(tiles: torch.Tensor) -> torch.Tensor:
+    """Three classes, of which each voxel's depends on its neighbours."""
+    smooth = torch.nn.functional.avg_pool3d(tiles, 3, 1, 1)
+    return torch.cat([-smooth, 0 * smooth + 0.2, smooth], 1) * 5
+
+
+def test_both_sides_segment_a_scan_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.segmenting.TILE", (16, 16, 16))
+    scan = scans.noise_scan(tmp_path, (46, 40, 30), spacing=1.0, network=1.04)
+    grid = scan.network_grid
+    shape = tuple(16 + 8 * ((side - 16) // 8) for side in grid.shape)
+    scan = scans.Scan(scan.image, scan.grid, scans.spacing_for(scan.grid, shape))
+    assert scan.network_grid.shape == shape
+    ours = WithVolseg(
+        scan, scans.random_network(tmp_path, 3), tmp_path / "ours.npy", tile=(16, 16, 16)
+    )
+    theirs = WithMonai(scan, ours.weights, tmp_path / "theirs.npy")
+    ours.segment(by_brightness)
+    theirs.segment(by_brightness)
+    first, second = np.load(ours.labels), np.load(theirs.labels)
+    assert len(np.unique(first)) == 3
+    assert np.mean(first == second) > 0.999  # weights of tiles differ in their far corners
+
+
+def test_voxels_that_monai_takes_from_another_class_are_left_out(tmp_path):
+    maps = {
+        "found": [1, 2, 0, 1, 2, 2],
+        "volseg": [1, 2, 1, 1, 0, 2],
+        "monai": [1, 1, 1, 1, 0, 0],
+    }
+    files = [tmp_path / f"{name}.npy" for name in maps]
+    for file, values in zip(files, maps.values(), strict=True):
+        np.save(file, np.array(values, dtype=np.uint8))
+    assert agreement(*files) == (4 / 5, 1)
+
+
+def test_what_is_not_measured_or_only_bounded_is_said():
+    blank = InferenceRow("memory", "memory", "8x8x8", "MONAI", MEMORY, "8 times")
+    absent = InferenceRow("gpu", "gpu", "8x8x8", "MONAI", "tiles/s", "none", why_not="no GPU")
+    cost = Cost(1.0, 0, 1 << 20, 0, 1 << 20)
+    bounded = InferenceRow(
+        **{
+            **vars(blank),
+            "ours": float(1 << 20),
+            "theirs": float(9 << 20),
+            "times": Ratio(9.0, 9.0, 9.0),
+            "exceeded": True,
+            "costs": {"ours": [cost], "theirs": [cost]},
+        }
+    )
+    lines = inference.table([bounded, absent])[2:]
+    assert "| 1 MiB | more than 9 MiB | more than 9.00 | 8 times |" in lines[0]
+    assert "| not measured | - | - | none | no GPU |" in lines[1]
