@@ -19,10 +19,11 @@ from benchmarks.inference_rows import (
     InferenceRow,
     Settings,
 )
-from benchmarks.scans import ORIENTATION, PHANTOM_CLASSES, PHANTOM_NETWORK, TILE, by
+from benchmarks.scans import ORIENTATION, PHANTOM_BUNDLE, PHANTOM_NETWORK, TILE, WIDENED, by
 from benchmarks.timing import write_rows
 from readme import header, row, when_and_where, write_section
 from volseg.errors import VolsegError
+from volseg.networks import build_network, count_multiply_accumulates
 
 # Larger tiles that overlap less: the network sees each voxel fewer times.
 TUNED_TILE, TUNED_OVERLAP = (128, 128, 128), 0.125
@@ -46,6 +47,9 @@ def table(rows: Sequence[InferenceRow]) -> list[str]:
 
 def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
     """Return the lines of the README's section."""
+    with torch.device("meta"):
+        network = build_network(**PHANTOM_NETWORK).eval()
+    macs = count_multiply_accumulates(network, 1, TILE) / 1e9
     widths = ", ".join(map(str, PHANTOM_NETWORK["channels"]))
     return [
         *table(rows),
@@ -59,11 +63,12 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
         f"{_memory_in_all(rows)}.",
         "",
         f"End to end is from the file of an image (`.npy`, axes {ORIENTATION}; the network's are "
-        "RAS) to the file of its labels. f32, bf16 and tuned: a phantom (`volseg.phantom`) of "
-        "1 mm, to the network at 1.04 to 1.07 mm at full size, where both libraries cut the same "
-        f"tiles; a U-Net of widths {widths} with instance normalisation, 126 GMAC a tile of "
-        f"{by(TILE)}, which finds {' and '.join(PHANTOM_CLASSES)} of phantoms: trained for some "
-        "minutes on two others a quarter as wide, each channel then repeated four times. Overlap "
+        "RAS) to the file of its labels. f32, bf16, tuned and gpu: a volume filled with phantoms "
+        "(`volseg.phantom`), voxels called 1 mm, to the network at 1.04 to 1.07 mm at full size, "
+        f"where both libraries cut the same tiles; the network of `{PHANTOM_BUNDLE}`, 5 classes, "
+        f"each channel repeated {WIDENED} times to widths of {widths}, which gives the same labels "
+        f"with more arithmetic, {macs:.0f} GMAC a tile of {by(TILE)}; the phantoms are none it was "
+        "trained on. Overlap "
         "0.5 unless the row says otherwise. MONAI: Orientationd and Spacingd, "
         "sliding_window_inference (gaussian), Activationsd (softmax), Invertd "
         "(nearest_interp=False), AsDiscreted (argmax), in float32, the same weights in torch; its "

@@ -14,7 +14,7 @@ from benchmarks.cleaning import Cleaning
 from benchmarks.costs import Cost, Job, in_turns, median_seconds
 from benchmarks.restoring import Restoring
 from benchmarks.scans import (
-    PHANTOM_CLASSES,
+    PHANTOM_NETWORK,
     Sides,
     by,
     noise_scan,
@@ -103,8 +103,8 @@ class Settings:
 def end_to_end(settings: Settings, chosen: Sequence[str]) -> Iterator[InferenceRow]:
     """Yield the rows of one job on a CPU: f32, bf16 and tuned, in the same turns as MONAI."""
     shape = settings.sides(END_TO_END)
-    scan, reference = phantom_scan(shape)
-    weights = phantom_network(shape)
+    scan, reference = phantom_scan(settings.folder, shape)
+    weights = phantom_network(settings.folder)
     precision = settings.tuned_precision
     if precision == "auto":
         precision = "f32" if _lacks("bf16") else "bf16"
@@ -170,8 +170,8 @@ def on_gpu(settings: Settings, _: Sequence[str]) -> Iterator[InferenceRow]:
     if not torch.cuda.is_available():
         yield replace(blank, why_not="there is no GPU")
         return
-    scan, _reference = phantom_scan(shape)
-    weights = phantom_network(shape)
+    scan, _reference = phantom_scan(settings.folder, shape)
+    weights = phantom_network(settings.folder)
     ours, theirs = settings.folder / "gpu_volseg.npy", settings.folder / "gpu_monai.npy"
     costs = settings.in_turns(
         {
@@ -343,5 +343,5 @@ def _foreground(ours: Path, theirs: Path) -> str:
 def _dice(found: Path, reference: Path) -> float:
     """Return the mean Dice of the classes of the phantoms."""
     first, second = (np.load(file) for file in (found, reference))
-    classes = range(1, 1 + len(PHANTOM_CLASSES))
+    classes = range(1, PHANTOM_NETWORK["out_channels"])
     return sum(dice(first, second, label=label) for label in classes) / len(classes)

@@ -1,57 +1,48 @@
-"""What inference is measured on: scans in files, a network, and phantoms whose truth is known.
+"""What inference is measured on: scans in files, and networks.
 
-The network of the phantoms is trained once, in a few minutes, and kept in the user's cache. It is
-trained narrow and then widened by repeating each of its channels (Chen, Goodfellow, Shlens,
-"Net2Net", ICLR 2016): the same labels, with the arithmetic of a network that is used in earnest.
+Labels that mean something come from the bundle `phantom_unet` and phantoms of the size it knows,
+as many as fill the volume. Its channels are repeated (Chen, Goodfellow, Shlens, "Net2Net", ICLR
+2016): the same labels, with the arithmetic of a network that is used in earnest.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from volseg.atomic import replacing
+from volseg.bundle import open_bundle
 from volseg.geometry import Affine, Grid, parallel_grid
 from volseg.networks import build_network
 from volseg.phantom import make_phantom
-from volseg.predictors import user_cache_folder
 from volseg.transforms.regrid import regrid
 
 Sides = tuple[int, ...]
 
-CACHE = user_cache_folder().parent / "benchmarks"
 TILE = (96, 96, 96)
 ORIENTATION = "LPS"  # of the files, as DICOM has it; networks get RAS
 
-# Background, liver (with its lesions) and kidneys, by the class of the phantom.
-_CLASSES = np.array([0, 1, 0, 2, 1], dtype=np.uint8)
-PHANTOM_CLASSES = ("liver", "kidneys")
-_TRAINING_SEEDS = (1, 2)
-_SEED = 0
-_STEPS = 600
-_LEARNING_RATE = 3e-3
-_PATCH = 64  # voxels a side
-_NARROW = (8, 8, 16, 32, 64)
-WIDENED = 4
+PHANTOM_BUNDLE = "phantom_unet"
+PHANTOM = (64, 64, 66)  # voxels, about as many as the bundle gets of one
+WIDENED = 2
 PHANTOM_NETWORK: dict[str, Any] = {
     "name": "unet",
     "spatial_dims": 3,
     "in_channels": 1,
-    "out_channels": 1 + len(PHANTOM_CLASSES),
-    "channels": tuple(WIDENED * width for width in _NARROW),
+    "out_channels": 5,
+    "channels": tuple(WIDENED * width for width in (16, 32, 64, 96)),
     "norm": "instance",
     "activation": "leakyrelu",
+    "deep_supervision": True,
 }
+_SMALL: dict[str, Any] = {**PHANTOM_NETWORK, "channels": (4, 8), "deep_supervision": False}
 
 
 @dataclass(frozen=True)
@@ -128,24 +119,35 @@ def sides_of_whole_tiles(shape: Sequence[int]) -> Sides:
     )
 
 
-def phantom_scan(shape: Sequence[int]) -> tuple[Scan, Path]:
-    """Return a phantom that the network was not trained on, and the file of its labels (x, y, z).
+def phantom_scan(folder: Path, shape: Sequence[int]) -> tuple[Scan, Path]:
+    """Return a volume full of phantoms, and the file of their labels (x, y, z).
 
-    Voxels of 1 mm, resampled to 1.04 to 1.07 mm at full size.
+    Each is one that the bundle was not trained on, standardised as the bundle does it. Voxels are
+    called 1 mm; the network gets 1.04 to 1.07 mm at full size.
     """
-    scan = _phantom(_SEED, shape)
-    return scan, _labels_of(scan)
+    grid = source_grid(shape, 1.0)
+    image = np.zeros(tuple(shape), np.float32)
+    labels = np.zeros(tuple(shape), np.uint8)
+    cells = [range(max(1, side // cell)) for side, cell in zip(shape, PHANTOM, strict=True)]
+    for seed, cell in enumerate(itertools.product(*cells)):
+        size = [min(one, side) for one, side in zip(PHANTOM, shape, strict=True)]
+        place = tuple(slice(i * n, (i + 1) * n) for i, n in zip(cell, size, strict=True))
+        phantom = make_phantom(seed, shape=size)
+        image[place] = (phantom.image - phantom.image.mean()) / phantom.image.std()
+        labels[place] = phantom.labels
+    made = Grid(tuple(shape), Affine.from_parts((1.0, 1.0, 1.0)))
+    files = [folder / f"phantom_{kind}.npy" for kind in ("image", "labels")]
+    for file, values in zip(files, (image, labels), strict=True):
+        turned = regrid(torch.from_numpy(values)[None], made, grid, mode="nearest").numpy()
+        np.save(file, turned if values is image else turned[0])
+    return Scan(files[0], grid, spacing_for(grid, sides_of_whole_tiles(shape))), files[1]
 
 
-def phantom_network(shape: Sequence[int]) -> Weights:
-    """Return the network of the phantoms of this size, trained at the first call."""
-    file = CACHE / f"phantom_network_{by(shape)}.pt"
-    if not file.is_file():
-        scans = [_phantom(seed, shape) for seed in _TRAINING_SEEDS]
-        network = _train(scans)
-        wide = {name: widened(name, value) for name, value in network.state_dict().items()}
-        with replacing(file) as temporary:
-            torch.save(wide, temporary)
+def phantom_network(folder: Path) -> Weights:
+    """Return the bundle's network, widened."""
+    file = folder / "phantom_network.pt"
+    narrow = torch.load(open_bundle(PHANTOM_BUNDLE).weights, weights_only=True)
+    torch.save(widened(narrow), file)
     return Weights(PHANTOM_NETWORK, file)
 
 
@@ -170,11 +172,7 @@ def noise_scan(folder: Path, shape: Sequence[int], *, spacing: float, network: f
 
 def random_network(folder: Path, classes: int) -> Weights:
     """Return a network that takes little time, whose labels mean nothing."""
-    options = {
-        **PHANTOM_NETWORK,
-        "out_channels": classes,
-        "channels": (4, 8),
-    }
+    options = {**_SMALL, "out_channels": classes}
     file = folder / f"random_network_{classes}.pt"
     if not file.is_file():
         torch.manual_seed(0)
@@ -192,71 +190,12 @@ def smooth_noise(channels: int, shape: Sequence[int]) -> Tensor:
     return 1.5 * result
 
 
-def _phantom(seed: int, shape: Sequence[int]) -> Scan:
-    """Return a phantom, made at the first call."""
-    grid = source_grid(shape, 1.0)
-    files = [CACHE / f"phantom_{kind}_{seed}_{by(shape)}.npy" for kind in ("image", "labels")]
-    if not all(file.is_file() for file in files):
-        print(f"making phantom {seed} of {by(shape)}", flush=True)
-        phantom = make_phantom(seed, shape=shape, spacing=(1.0, 1.0, 1.0))
-        made = Grid(tuple(shape), Affine.from_parts((1.0, 1.0, 1.0)))
-        image = torch.from_numpy((phantom.image[None] - 400) / 200)
-        labels = torch.from_numpy(_CLASSES[phantom.labels][None])
-        _save(files[0], regrid(image, made, grid).numpy())
-        _save(files[1], regrid(labels, made, grid, mode="nearest").numpy()[0])
-    return Scan(files[0], grid, spacing_for(grid, sides_of_whole_tiles(shape)))
+def widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights of a padded U-Net in which each channel is there `WIDENED` times."""
+    return {name: _widened(name, value) for name, value in weights.items()}
 
 
-def _train(scans: Sequence[Scan]) -> nn.Module:
-    """Train the narrow network on patches: half lie anywhere, half around a voxel of a class."""
-    torch.manual_seed(0)
-    chosen = np.random.default_rng(0)
-    network = build_network(**{**PHANTOM_NETWORK, "channels": _NARROW}).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
-    loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-    cases = [_on_network_grid(scan) for scan in scans]
-    voxels = [
-        [np.argwhere(labels[0].numpy() == label) for label in range(1, 1 + len(PHANTOM_CLASSES))]
-        for _, labels in cases
-    ]
-    started = time.perf_counter()
-    for step in range(_STEPS):
-        case = chosen.integers(len(cases))
-        image, labels = cases[case]
-        middle = chosen.integers(labels.shape[1:])
-        if step % 2:
-            middle = chosen.choice(voxels[case][chosen.integers(len(PHANTOM_CLASSES))])
-        starts = np.clip(middle - _PATCH // 2, 0, np.array(labels.shape[1:]) - _PATCH)
-        patch = (slice(None), *(slice(start, start + _PATCH) for start in starts.tolist()))
-        optimizer.zero_grad()
-        value = loss(network(image[patch][None]), labels[patch][None])
-        value.backward()
-        optimizer.step()
-        schedule.step()
-        if step % 25 == 0:
-            seconds = time.perf_counter() - started
-            print(
-                f"training: step {step} of {_STEPS}, loss {value.item():.3f}, {seconds:.0f} s",
-                flush=True,
-            )
-    return network
-
-
-def _on_network_grid(scan: Scan) -> tuple[Tensor, Tensor]:
-    """Return image and labels of a phantom, ``(1, ...)`` each, as the network gets them."""
-    image = torch.from_numpy(np.load(scan.image))
-    labels = torch.from_numpy(np.load(_labels_of(scan))[None])
-    target = scan.network_grid
-    return regrid(image, scan.grid, target), regrid(labels, scan.grid, target, mode="nearest")
-
-
-def _labels_of(scan: Scan) -> Path:
-    return scan.image.with_name(scan.image.name.replace("image", "labels"))
-
-
-def widened(name: str, value: Tensor) -> Tensor:
-    """Return a parameter of the network in which each channel is there `WIDENED` times."""
+def _widened(name: str, value: Tensor) -> Tensor:
     convolution = value.ndim > 1
     transposed = ".up." in name  # (in, out, ...), where others are (out, in, ...)
     first, last = name.startswith("encoder.0.units.0."), name.startswith("heads.")
@@ -266,9 +205,3 @@ def widened(name: str, value: Tensor) -> Tensor:
     if convolution and not first:
         value = value.repeat_interleave(WIDENED, dim=entering) / WIDENED
     return value
-
-
-def _save(file: Path, values: npt.NDArray[Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as temporary, temporary.open("wb") as opened:
-        np.save(opened, values)
