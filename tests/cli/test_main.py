@@ -242,6 +242,51 @@ def test_inspect(capfd, image):
     assert run(capfd, "inspect", image.with_name("absent.nii"))[0] == 2
 
 
+def test_the_options_of_a_run(capfd, tmp_path, tiny_bundle, image):
+    options = ["--memory", "4GB", "--tile", "24,24,16", "--overlap", "0.25", "--mirror", "xz"]
+    options += ["--precision", "f32", "--backend", "torch", "--tile-batch", "2", "--no-cleaning"]
+    options += ["--probabilities", "nii", "--uncertainty", "nii.gz", "--body-above", "20", "--json"]
+    code, result, said = run(capfd, "segment", image, "-o", tmp_path, "-b", tiny_bundle, *options)
+    assert code == 0
+    assert "of 4.00 GB allowed" in said
+    (row,) = json.loads(result)
+    for name in ("output", "probabilities", "entropy", "disagreement"):
+        assert nib.load(row[name]).shape[:3] == nib.load(image).shape
+    probabilities = np.asarray(nib.load(row["probabilities"]).dataobj)
+    assert np.array_equal(probabilities.argmax(-1), np.asarray(nib.load(row["output"]).dataobj))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--memory", "lots"], "no amount of memory"),
+        (["--tile", "96;96"], "expected whole numbers"),
+        (["--mirror", "abc"], "expected axes such as xyz"),
+        (["--probabilities", "png"], "expected nii.gz, nii, zarr"),
+        (["--memory", "4GB", "--preview"], "leave it out"),
+        (["--precision", "f8"], "unknown precision"),
+        (["--overlap", "2"], "overlap must be numbers"),
+        (["--device", "cuda:99"], "is not there"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    capfd, tmp_path, tiny_bundle, image, options, reason
+):
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle, *options)
+    code, _, errors = run(capfd, *words)
+    assert code == 2
+    assert reason in errors
+    assert_one_sentence(errors)
+    assert not (tmp_path / "out").exists()
+
+
+def test_memory_that_does_not_do_fails_the_case(capfd, tmp_path, tiny_bundle, image):
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle, "--memory", "10MB")
+    code, _, errors = run(capfd, *words)
+    assert code == 1
+    assert "10 MB are allowed" in errors
+
+
 def test_interrupting_leaves_nothing(capfd, tmp_path, tiny_bundle, image, monkeypatch):
     from volseg.inference import SlidingWindowInferer
 

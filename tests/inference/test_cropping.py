@@ -51,20 +51,27 @@ def test_the_box_lies_at_the_same_place_of_the_world():
     assert (last + spacing > highest).all()
 
 
-def test_outside_of_the_box_is_background_for_certain():
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_outside_of_the_box_is_background_for_certain(axis, exclusive):
     shape = (5, 6, 7)
-    arrays = [np.zeros(shape, np.uint8), *(np.full((n, *shape), 9, np.float32) for n in (3, 1, 1))]
+    arrays = [np.full(shape, 9, np.uint8), *(np.full((n, *shape), 9.0) for n in (3, 1, 1))]
     whole = Targets(arrays[0], arrays[1], arrays[2][0], arrays[3][0])
-    part = targets_in_box(whole, Box((1, 2, 3), (4, 5, 7)))
-    place = (slice(None), slice(0, 3), slice(None))
-    part.labels[place] = 2
-    part.probabilities[(slice(None), *place)] = 0.25
-    part.entropy[place] = part.disagreement[place] = 0.5
+    part = targets_in_box(whole, Box((1, 2, 3), (4, 5, 7)), exclusive=exclusive)
+    sides = part.labels.shape
+    assert sides == (3, 3, 4)
+    for start in range(sides[axis]):  # as they come: planes of one axis
+        place = [slice(None)] * 3
+        place[axis] = slice(start, start + 1)
+        part.labels[tuple(place)] = 2
+        part.probabilities[(slice(None), *place)] = 0.25
+        part.entropy[tuple(place)] = part.disagreement[tuple(place)] = 0.5
     inside = np.zeros(shape, bool)
     inside[1:4, 2:5, 3:7] = True
-    assert np.array_equal(arrays[0] == 2, inside)
+    assert np.array_equal(arrays[0], 2 * inside)
     assert (arrays[1][:, inside] == 0.25).all()
-    assert (arrays[1][0][~inside] == 1).all()
+    # Regions have no channel for the background.
+    assert (arrays[1][0][~inside] == (1 if exclusive else 0)).all()
     assert not arrays[1][1:, ~inside].any()
     for array in arrays[2:]:
         assert (array[0][inside] == 0.5).all()

@@ -26,6 +26,8 @@ def work(*, length: int = 400, classes: int = 25, labels_in_memory: bool = False
         label_bytes=1,
         interpolates=False,
         disagrees=False,
+        maps_in_memory=0,
+        maps_on_disk=0,
         cleans=True,
         device="cpu",
     )

@@ -19,7 +19,13 @@ import yaml
 
 from volseg import Segmenter
 from volseg.bundle import build_parts, open_bundle
-from volseg.errors import Cancelled, InputError, MemoryLimitError, UnknownNameError
+from volseg.errors import (
+    Cancelled,
+    InputError,
+    MemoryLimitError,
+    OutputError,
+    UnknownNameError,
+)
 from volseg.inference import SlidingWindowInferer
 from volseg.networks import load_weights, save_weights
 from volseg.segmenter import Maps
@@ -43,16 +49,77 @@ def another(bundle):
     return folder
 
 
-def test_parts_give_what_the_transforms_give_in_memory(tiny_bundle):
-    from volseg.io import read_image
+@pytest.mark.parametrize("spacing", [[1.0, 1.0, 1.0], [1.4, 0.8, 1.7]])
+def test_parts_give_what_the_transforms_give_in_memory(tiny_bundle, spacing):
+    from volseg.io import as_image
 
-    image = read_image(image_of(tiny_bundle))
+    path = tiny_bundle / "configs" / "inference.yaml"
+    config = path.read_text()
+    path.write_text(config.replace("spacing: [1.0, 1.0, 1.0]", f"spacing: {spacing}"))
+    # Axes in another order and direction than the network's, and a side below the tile.
+    affine = np.array([[0, 0, 0.9, 3], [-0.8, 0, 0, 40], [0, 1.2, 0, -7], [0, 0, 0, 1.0]])
+    values = np.random.default_rng(0).normal(100, 20, (44, 37, 12)).astype(np.float32)
+    image = as_image(values, affine)
     parts = build_parts(open_bundle(tiny_bundle))
     expected = run_in_memory(parts, image, torch.device("cpu"))
     found = Segmenter(tiny_bundle).segment(image)
     assert np.array_equal(found.numpy(), expected.numpy())
     assert found.dtype == expected.dtype
     assert torch.equal(found.affine, expected.affine)
+
+
+def test_wrong_settings_are_refused_before_a_case(tiny_bundle):
+    for settings, reason in (
+        ({"tile": [16, 16]}, "have 3 sides, got"),
+        ({"precision": "banana"}, "unknown precision"),
+        ({"backend": "tensorflow"}, "unknown backend"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            Segmenter(tiny_bundle, settings=settings)
+    for device in ("mps", "meta", "cuda:7", "abacus"):
+        with pytest.raises(InputError, match=device):
+            Segmenter(tiny_bundle, device=device)
+
+
+def test_a_batch_of_tiles_is_planned_for(tiny_bundle):
+    plans = []
+    for tile_batch in (1, 4):
+        settings = {"tile_batch": tile_batch, "tile": [32, 32, 32], "backend": "torch"}
+        segmenter = Segmenter(tiny_bundle, memory_budget="4GB", settings=settings)
+        segmenter.segment(image_of(tiny_bundle), planned=plans.append)
+
+    def share(plan, what):
+        return next(one.size for one in plan.stages["inference"] if one.what == what)
+
+    assert share(plans[1], "a batch of tiles") == 4 * share(plans[0], "a batch of tiles")
+    # 32^3 voxels x 4 feature maps and more, in float32: half a megabyte a tile.
+    assert share(plans[1], "the network at work") > share(plans[0], "the network at work")
+
+
+def test_maps_are_in_the_plan(tiny_bundle, tmp_path):
+    plans = []
+    segmenter = Segmenter(tiny_bundle, memory_budget="4GB", body_above=50.0)
+    segmenter.segment_file(
+        image_of(tiny_bundle),
+        tmp_path / "labels.nii.gz",
+        probabilities=tmp_path / "p.nii.gz",
+        planned=plans.append,
+    )
+    sizes = {share.what: share.size for share in plans[0].files}
+    assert sizes["probabilities and other maps"] == 4 * 3 * 20 * 24 * 16
+
+
+def test_the_label_map_is_there_only_if_the_maps_are(tiny_bundle, tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("volseg.io.float_target.save_nifti", full_disk)
+    with pytest.raises(OutputError, match=r"p\.nii\.gz"):
+        Segmenter(tiny_bundle).segment_file(
+            image_of(tiny_bundle), tmp_path / "labels.nii.gz", probabilities=tmp_path / "p.nii.gz"
+        )
+    assert not list(tmp_path.glob("labels*"))
+    assert not list(tmp_path.glob("p.nii*"))
 
 
 def test_settings_replace_those_of_the_bundle(tiny_bundle):

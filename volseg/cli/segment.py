@@ -116,6 +116,10 @@ def segment(
         body_above=body_above,
         settings={name: value for name, value in settings.items() if value is not None},
     )
+    if preview and memory is not None:
+        raise InputError("--preview holds the whole image: leave it out with --memory.")
+    for name, suffix in (("--probabilities", probabilities), ("--uncertainty", uncertainty)):
+        _require_suffix(name, suffix, segmenter.bundle.spatial_dims)
     options = _Options(
         out, orientation, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
     )
@@ -255,5 +259,12 @@ def _axes(text: str) -> list[int]:
 
 
 def _suffix(text: str | None) -> str | None:
-    """Return a file name's end; the formats themselves are known to `volseg.io`."""
     return None if text is None else f".{text.lstrip('.')}"
+
+
+def _require_suffix(option: str, text: str | None, dims: int) -> None:
+    """Refuse a format that cannot hold maps, before any case is run."""
+    known = (".nii.gz", ".nii", ".zarr") if dims == 3 else (".zarr",)
+    if text is not None and _suffix(text) not in known:
+        names = ", ".join(suffix.lstrip(".") for suffix in known)
+        raise InputError(f"{option} {text!r} cannot hold {dims}D maps: expected {names}.")

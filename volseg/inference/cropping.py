@@ -113,50 +113,78 @@ class CroppedSource:
         return found
 
 
-class _PartOfTarget:
-    """A box of a target, as a target of its own."""
+class _PaddedTarget:
+    """A box of a target, as a target of its own; all around it one value a channel.
 
-    def __init__(self, whole: Target, box: Box) -> None:
-        leading = len(whole.shape) - len(box.start)
+    Blocks are padded to whole planes of the axis along which they come, so each voxel of the whole
+    is written once and in order.
+    """
+
+    def __init__(self, whole: Target, box: Box, outside: Sequence[float]) -> None:
         self._whole = whole
-        self._start = (*[0] * leading, *box.start)
-        self.shape = (*whole.shape[:leading], *box.shape)
-        self.dtype = whole.dtype
+        self._box = box
+        self._leading = len(whole.shape) - len(box.start)
+        self._outside = outside
+        self._begun = False
+        self.shape = (*whole.shape[: self._leading], *box.shape)
+        self.dtype = np.dtype(whole.dtype)
 
     def __setitem__(self, place: Any, values: Any) -> None:
-        moved = []
-        for along, side, first in zip(place, self.shape, self._start, strict=True):
-            start, stop, _ = along.indices(side)
-            moved.append(slice(first + start, first + stop))
-        self._whole[tuple(moved)] = values
+        bounds = [
+            part.indices(side)[:2]
+            for part, side in zip(place[self._leading :], self._box.shape, strict=True)
+        ]
+        whole = [(0, side) for side in self._box.shape]
+        cut = next((axis for axis, pair in enumerate(bounds) if pair != whole[axis]), 0)
+        first, stop = bounds[cut]
+        if not self._begun:
+            self._begun = True
+            self._write_beyond(cut, stop - first)
+        start = self._box.start[cut]
+        block = self._plain(cut, stop - first)
+        inside = [slice(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
+        inside[cut] = slice(None)
+        block[tuple([slice(None)] * self._leading + inside)] = values
+        self._write(cut, start + first, block)
+
+    def _write_beyond(self, cut: int, planes: int) -> None:
+        """Write the planes before and after the box."""
+        side = self._whole.shape[self._leading + cut]
+        for begin, end in ((0, self._box.start[cut]), (self._box.stop[cut], side)):
+            for start in range(begin, end, planes):
+                self._write(cut, start, self._plain(cut, min(planes, end - start)))
+
+    def _plain(self, cut: int, planes: int) -> npt.NDArray[Any]:
+        """Return whole planes of what lies outside."""
+        sides = list(self._whole.shape)
+        sides[self._leading + cut] = planes
+        values = np.array(self._outside, self.dtype)
+        block = np.empty(sides, self.dtype)
+        block[...] = values.reshape(-1, *[1] * (len(sides) - 1)) if self._leading else values[0]
+        return block
+
+    def _write(self, cut: int, start: int, block: npt.NDArray[Any]) -> None:
+        place = [slice(0, side) for side in self._whole.shape]
+        place[self._leading + cut] = slice(start, start + block.shape[self._leading + cut])
+        self._whole[tuple(place)] = block
 
 
-def targets_in_box(targets: Targets, box: Box) -> Targets:
+def targets_in_box(targets: Targets, box: Box, *, exclusive: bool = True) -> Targets:
     """Return the box of each target; what lies outside becomes background, certain to be so.
 
-    The label map is expected to hold zeros already.
+    Args:
+        targets: What is wanted of the whole.
+        box: The part that will be written to the result.
+        exclusive: Whether the first channel of probabilities is the background; if channels are
+            regions, none is there outside.
     """
+    outside = {"probabilities": [0.0]}
     if targets.probabilities is not None:
-        for place in _outside(targets.probabilities.shape[1:], box):
-            targets.probabilities[(slice(0, 1), *place)] = 1.0
-            targets.probabilities[(slice(1, None), *place)] = 0.0
-    for target in (targets.entropy, targets.disagreement):
-        for place in _outside(target.shape, box) if target is not None else ():
-            target[place] = 0.0  # type: ignore[index] # it is not None
+        classes = targets.probabilities.shape[0]
+        outside["probabilities"] = [float(exclusive), *[0.0] * (classes - 1)]
     parts = {
-        name: _PartOfTarget(target, box)
+        name: _PaddedTarget(target, box, outside.get(name, [0.0]))
         for name, target in vars(targets).items()
         if target is not None
     }
     return replace(targets, **parts)
-
-
-def _outside(sides: Sequence[int], box: Box) -> list[tuple[slice, ...]]:
-    """Return planes that together are all but the box, each voxel once."""
-    places = []
-    for axis, side in enumerate(sides):
-        inner = [slice(a, b) for a, b in zip(box.start[:axis], box.stop[:axis], strict=True)]
-        later = [slice(0, n) for n in sides[axis + 1 :]]
-        planes = [*range(box.start[axis]), *range(box.stop[axis], side)]
-        places += [(*inner, slice(plane, plane + 1), *later) for plane in planes]
-    return places

@@ -11,12 +11,12 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
-from volseg.errors import InputError, ShapeError
+from volseg.errors import InputError, ShapeError, UnknownNameError
 from volseg.inference.ensemble import Network
 from volseg.inference.receptive_field import measure_receptive_field
 from volseg.inference.streaming import Progress, stream_logits
 from volseg.inference.tiling import Tiling
-from volseg.predictors import Predictor, make_predictor
+from volseg.predictors import BACKENDS, PRECISIONS, Predictor, make_predictor
 
 
 class SlidingWindowInferer(Inferer):
@@ -48,6 +48,8 @@ class SlidingWindowInferer(Inferer):
         precision: What a ``backend`` computes in where the processor can: ``f32``, ``bf16``,
             ``f16``, or ``auto`` (f32 on a CPU, f16 on a GPU).
         require_precision: Refuse where the precision cannot be had, instead of using f32.
+        exclusive: Whether a voxel has one label, the class of the largest logit; else channels are
+            regions. It says what a converted network is compared in.
         folder: Bundle folder: converted networks are kept in its ``models/converted``.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles; ``True`` raises `Cancelled`.
@@ -71,6 +73,7 @@ class SlidingWindowInferer(Inferer):
         backend: str | None = None,
         precision: str = "auto",
         require_precision: bool = False,
+        exclusive: bool = True,
         folder: str | Path | None = None,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
@@ -80,6 +83,10 @@ class SlidingWindowInferer(Inferer):
             raise InputError(f"tile_batch must be at least 1, got {tile_batch}.")
         if stride is not None and not exact:
             raise InputError(f"stride belongs to exact=True, got {stride} without it.")
+        if backend is not None and backend not in BACKENDS:
+            raise UnknownNameError("backend", str(backend), BACKENDS)
+        if precision not in ("auto", *PRECISIONS):
+            raise UnknownNameError("precision", str(precision), ("auto", *PRECISIONS))
         valid = any([border] if isinstance(border, int) else border)
         if exact and stride is None and valid:
             raise InputError("exact tiles of a network with a border need its total stride.")
@@ -99,6 +106,7 @@ class SlidingWindowInferer(Inferer):
         self.backend = backend
         self.precision = precision
         self.require_precision = require_precision
+        self.exclusive = exclusive
         self.folder = None if folder is None else Path(folder)
         self.progress = progress
         self.cancelled = cancelled
@@ -125,7 +133,14 @@ class SlidingWindowInferer(Inferer):
             self._measured = network
         return self._tiling
 
-    def predictor(self, network: Network, channels: int, device: torch.device) -> Network:
+    def predictor(
+        self,
+        network: Network,
+        channels: int,
+        device: torch.device,
+        *,
+        exclusive: bool | None = None,
+    ) -> Network:
         """Return what computes the logits of tiles in place of a network.
 
         Args:
@@ -133,22 +148,33 @@ class SlidingWindowInferer(Inferer):
                 is returned.
             channels: Image channels it takes.
             device: Where it is to compute.
+            exclusive: Whether a voxel has one label; as given to the constructor without it.
 
         Raises:
             VolsegError: The backend cannot be used here or does not give torch's labels; see
                 `volseg.predictors.make_predictor`.
         """
-        if self.backend is None or not isinstance(network, nn.Module):
+        backend = self.backend
+        if backend is None and self.precision != "auto":
+            backend = "auto"  # to have it in that precision
+        if backend is None or not isinstance(network, nn.Module):
             return network
-        predicts = (channels, device, *map(_version, (*network.parameters(), *network.buffers())))
+        exclusive = self.exclusive if exclusive is None else exclusive
+        predicts = (
+            channels,
+            device,
+            exclusive,
+            *map(_version, (*network.parameters(), *network.buffers())),
+        )
         if self._predictor is None or self._predicts != predicts:
             self._predictor = make_predictor(
                 network,
                 tile=self.tile,
                 in_channels=channels,
-                backend=self.backend,
+                backend=backend,
                 precision=self.precision,
                 required=self.require_precision,
+                exclusive=exclusive,
                 device=device,
                 cache=None if self.folder is None else self.folder / "models" / "converted",
             )

@@ -21,6 +21,8 @@ _BLOCK_VOXELS = tuple(1 << power for power in range(22, 15, -1))
 _BLOCK_BYTES = tuple(1 << power for power in range(26, 19, -1))
 # Bytes a voxel of a part of the label map, with its runs, while rules are applied.
 _CLEANING = 24
+# What maps hold on their way to a file: some groups of planes (see `volseg.io`).
+_SPOOLING = 3 * 2**24
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Work:
         label_bytes: Of a voxel of the label map.
         interpolates: Whether probabilities or their entropy are wanted.
         disagrees: Whether the disagreement of passes is wanted.
+        maps_in_memory: Bytes of other maps that are wanted, in memory.
+        maps_on_disk: Likewise, on the disk.
         cleans: Whether there are rules for the label map.
         device: Where the networks compute.
     """
@@ -54,6 +58,8 @@ class Work:
     label_bytes: int
     interpolates: bool
     disagrees: bool
+    maps_in_memory: int
+    maps_on_disk: int
     cleans: bool
     device: str
 
@@ -83,6 +89,7 @@ class MemoryPlan:
         files: Temporary files.
         block_voxels: Voxels of the file taken at a time.
         block_bytes: Of probabilities taken at a time.
+        cleaning_planes: Planes of the label map taken at a time.
         axis: Spatial axis of the network's grid along which tiles are streamed.
         source_axis: The axis of the file that is parallel to it.
         tiles: Tiles to run.
@@ -95,6 +102,7 @@ class MemoryPlan:
     files: tuple[Share, ...]
     block_voxels: int
     block_bytes: int
+    cleaning_planes: int
     axis: int
     source_axis: int
     tiles: int
@@ -182,6 +190,14 @@ def _plan(
     voxels = math.prod(work.source.shape)
     spooled = _FLOAT * work.channels * math.prod(work.network.shape)
     labels = Share("label map", "memory", work.label_bytes * voxels * work.labels_in_memory)
+    maps = Share("probabilities and other maps", "memory", work.maps_in_memory)
+    spooling = Share(
+        "parts of the maps on their way to the disk", "memory", _SPOOLING * bool(work.maps_on_disk)
+    )
+    # Label maps are taken in the order in which they lie.
+    slowest = work.source.shape[0 if work.labels_in_memory else -1]
+    cleaning_planes = max(1, block_voxels * slowest // voxels)
+    cleaning = _CLEANING * work.cleans * min(slowest, cleaning_planes) * (voxels // slowest)
     where = "memory" if work.device == "cpu" else work.device
     return MemoryPlan(
         resident=resident,
@@ -194,18 +210,19 @@ def _plan(
                 Share("the network at work", where, activation),
                 Share("planes on the way to the file's grid", "memory", restoring),
                 labels,
+                maps,
+                spooling,
             ),
-            "cleaning": (
-                Share("parts of the label map", "memory", _cleaning(work, block_voxels)),
-                labels,
-            ),
+            "cleaning": (Share("parts of the label map", "memory", cleaning), labels, maps),
         },
         files=(
             Share("image on the network's grid", "disk", spooled),
             Share("label map", "disk", work.label_bytes * voxels * (not work.labels_in_memory)),
+            Share("probabilities and other maps", "disk", work.maps_on_disk),
         ),
         block_voxels=block_voxels,
         block_bytes=block_bytes,
+        cleaning_planes=cleaning_planes,
         axis=footprint.axis,
         source_axis=source_axis,
         tiles=footprint.tiles,
@@ -216,17 +233,10 @@ def _plan(
 
 def _preparing(work: Work, block_voxels: int) -> int:
     """Return what a part of the file takes: as read, joined, in order, and on the other grid."""
-    plane = math.prod(work.source.shape[:-1])
+    plane = max(math.prod(work.source.shape[:-1]), math.prod(work.source.shape[1:]))
     part = min(max(block_voxels, plane) + plane, math.prod(work.source.shape))
     growth = math.prod(work.network.shape) / math.prod(work.source.shape)
     return _FLOAT * round(part * (3 + 2 * growth))
-
-
-def _cleaning(work: Work, block_voxels: int) -> int:
-    if not work.cleans:
-        return 0
-    plane = math.prod(work.source.shape[1:])
-    return _CLEANING * min(max(block_voxels, plane), math.prod(work.source.shape))
 
 
 def _in_memory(shares: Sequence[Share]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
 
 Planned = Callable[[MemoryPlan], None]
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """What a caller is told while a run goes on, and asked."""
+
+    planned: Planned | None
+    progress: Progress | None
+    cancelled: Cancelling | None
 
 
 class Segmenter:
@@ -90,7 +99,8 @@ class Segmenter:
         )
         self._stream: Stream | None = None
         if needs_stream or Stream.suits(parts[0]):
-            self._stream = Stream(bundles, parts, self.device, clean=clean, body_above=body_above)
+            self._stream = Stream(bundles, parts, self.device, clean=clean)
+        self._body_above = body_above
 
     @property
     def labels(self) -> dict[str, int]:
@@ -129,17 +139,21 @@ class Segmenter:
             MemoryLimitError: The memory allowed, or that of the GPU, does not do.
             Cancelled: ``cancelled()`` was true.
         """
+        maps = maps or Maps()
+        hooks = _Hooks(planned, progress, cancelled)
         is_path = isinstance(image, str | os.PathLike) and affine is None
-        with open_volume(image if is_path else as_image(image, affine)) as volume:
+        if not is_path or self._stream is None:
+            image = as_image(image, affine)
+        with open_volume(image) as volume:
             self._require_suitable(volume)
             if self._stream is None:
-                whole: Any = as_image(image, affine)
-                return self._in_memory(whole, maps or Maps(), progress, cancelled)
-            labels = np.zeros(volume.grid.shape, self._stream.label_type)
-            plan = self._plan(self._stream, volume, maps or Maps(), planned, in_memory=True)
-            self._stream.run(
-                volume, labels, plan, maps or Maps(), progress=progress, cancelled=cancelled
-            )
+                return self._in_memory(image, maps, hooks)
+
+            def room(_: MemoryPlan) -> Any:
+                return np.zeros(volume.grid.shape, stream.label_type)
+
+            stream = self._stream
+            labels = self._streamed(stream, volume, room, maps, hooks, in_memory=True)
             return meta_tensor(labels[np.newaxis], volume.grid.affine, volume.source, volume.meta)
 
     def segment_file(
@@ -177,61 +191,86 @@ class Segmenter:
             OutputError: A result cannot be written; nothing half-written is left.
             Cancelled: ``cancelled()`` was true; nothing is written.
         """
+        image: Any = path
+        if self._stream is None:
+            image = read_image(path, orientation=orientation)
         with ExitStack() as cleanup:
-            volume = cleanup.enter_context(open_volume(path, orientation=orientation))
+            volume = cleanup.enter_context(open_volume(image, orientation=orientation))
             self._require_suitable(volume)
-
-            maps = Maps()
-            if probabilities is not None:
-                classes = self.bundle.out_channels
-                written = probabilities_target(probabilities, like=volume, classes=classes)
-                maps = replace(maps, probabilities=cleanup.enter_context(written))
-            if entropy is not None:
-                written = map_target(entropy, like=volume)
-                maps = replace(maps, entropy=cleanup.enter_context(written))
-            if disagreement is not None:
-                written = map_target(disagreement, like=volume)
-                maps = replace(maps, disagreement=cleanup.enter_context(written))
             labels: Any
-            if self._stream is None:
-                image = read_image(path, orientation=orientation)
-                labels = self._in_memory(image, maps, progress, cancelled)
-            else:
-                plan = self._plan(self._stream, volume, maps, planned, in_memory=False)
-                labels = cleanup.enter_context(
-                    _label_file(volume, self._stream.label_type, plan.source_axis)
-                )
-                self._stream.run(volume, labels, plan, maps, progress=progress, cancelled=cancelled)
+            # Closed before the label map is written: that is there only if all the others are.
+            with ExitStack() as files:
+                maps = Maps()
+                if probabilities is not None:
+                    classes = self.bundle.out_channels
+                    written = probabilities_target(probabilities, like=volume, classes=classes)
+                    maps = replace(maps, probabilities=files.enter_context(written))
+                if entropy is not None:
+                    written = map_target(entropy, like=volume)
+                    maps = replace(maps, entropy=files.enter_context(written))
+                if disagreement is not None:
+                    written = map_target(disagreement, like=volume)
+                    maps = replace(maps, disagreement=files.enter_context(written))
+                hooks = _Hooks(planned, progress, cancelled)
+                if self._stream is None:
+                    labels = self._in_memory(image, maps, hooks)
+                else:
+                    stream, shape = self._stream, volume.grid.shape
+                    by_planes = Path(output).name.lower().endswith((".nii", ".nii.gz"))
+
+                    def room(plan: MemoryPlan) -> Any:
+                        if not by_planes:
+                            return np.zeros(shape, stream.label_type)
+                        # It comes along one axis, and leaves along the last as NIfTI has it.
+                        order = dict.fromkeys(
+                            [len(shape) - 1, plan.source_axis, *range(len(shape))]
+                        )
+                        file = SpooledArray(shape, stream.label_type, order=list(order))
+                        return cleanup.enter_context(file)
+
+                    labels = self._streamed(
+                        stream, volume, room, maps, hooks, in_memory=not by_planes
+                    )
             write_segmentation(labels, output, like=volume)
 
-    def _plan(
+    def _streamed(
         self,
         stream: Stream,
         volume: StoredVolume,
+        room: Callable[[MemoryPlan], Any],
         maps: Maps,
-        planned: Planned | None,
+        hooks: _Hooks,
         *,
         in_memory: bool,
-    ) -> MemoryPlan:
+    ) -> Any:
+        """Return the label map in the room that was made for it."""
         plan = stream.plan(volume, maps, labels_in_memory=in_memory, budget=self.memory_budget)
-        if planned is not None:
-            planned(plan)
-        return plan
+        if hooks.planned is not None:
+            hooks.planned(plan)
+        labels = room(plan)
+        stream.run(
+            volume,
+            labels,
+            plan,
+            maps,
+            body_above=self._body_above,
+            progress=hooks.progress,
+            cancelled=hooks.cancelled,
+        )
+        return labels
 
-    def _in_memory(
-        self,
-        image: MetaTensor,
-        maps: Maps,
-        progress: Progress | None,
-        cancelled: Cancelling | None,
-    ) -> MetaTensor:
+    def _in_memory(self, image: MetaTensor, maps: Maps, hooks: _Hooks) -> MetaTensor:
         if maps.wanted:
             raise InputError(
                 f"the bundle {self.bundle.name} uses transforms that need the whole volume at "
                 "once: it gives no probabilities or uncertainty, only labels."
             )
         return run_in_memory(
-            self._parts, image, self.device, progress=progress, cancelled=cancelled
+            self._parts,
+            image,
+            self.device,
+            progress=hooks.progress,
+            cancelled=hooks.cancelled,
         )
 
     def _require_suitable(self, volume: StoredVolume) -> None:
@@ -243,13 +282,6 @@ class Segmenter:
                 f"bundle {self.bundle.name} takes {expected[0]} in {expected[1]}D: give it such "
                 "images, or choose another bundle."
             )
-
-
-def _label_file(volume: StoredVolume, dtype: np.dtype[Any], axis: int) -> SpooledArray:
-    """Return room on the disk for a label map that comes along an axis and leaves as in NIfTI."""
-    dims = len(volume.grid.shape)
-    order = dict.fromkeys([dims - 1, axis, *range(dims)])
-    return SpooledArray(volume.grid.shape, dtype, order=list(order))
 
 
 def choose_device(device: str) -> torch.device:
@@ -264,6 +296,8 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
+    if chosen.type not in ("cpu", "cuda"):
+        raise InputError(f"the device {device!r} is not supported: use auto, cpu, cuda or cuda:N.")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"the device {device!r} is not there: use --device cpu.")
     return chosen

@@ -14,7 +14,7 @@ from monai.transforms import Compose
 
 from volseg.bundle import Bundle, BundleParts
 from volseg.errors import InputError
-from volseg.geometry import Affine
+from volseg.geometry import Affine, Grid
 from volseg.inference import (
     CroppedSource,
     LabelOnSourceGridd,
@@ -77,7 +77,6 @@ class Stream:
         parts: Their parts, the networks on ``device``.
         device: Where the networks compute.
         clean: Whether rules are applied to the label map.
-        body_above: Only the box of the voxels above this value is run; see `prepare_volume`.
 
     Raises:
         InputError: The members of an ensemble do not go together, or one of them cannot be run
@@ -91,13 +90,17 @@ class Stream:
         device: torch.device,
         *,
         clean: bool = True,
-        body_above: float | None = None,
     ) -> None:
         steps = _steps_of_all(bundles, parts)
+        for bundle, one in zip(bundles, steps, strict=True):
+            if len(one.inferer.tile) != bundle.spatial_dims:
+                raise InputError(
+                    f"tiles for the bundle {bundle.name} have {bundle.spatial_dims} sides, got "
+                    f"{list(one.inferer.tile)}."
+                )
         self._steps = steps[0] if clean else replace(steps[0], rules=())
         self._members = [(s.inferer, p.network) for s, p in zip(steps, parts, strict=True)]
         self._device = device
-        self._body_above = body_above
         self._channels = bundles[0].in_channels
         self.classes = bundles[0].out_channels
 
@@ -132,6 +135,7 @@ class Stream:
             MemoryLimitError: It cannot keep to the budget.
         """
         activation = 0 if budget is None else self._activation
+        wanted = [target for target in vars(maps).values() if target is not None]
         work = Work(
             source=volume.grid,
             network=self._steps.preparation.grid(volume.grid),
@@ -144,6 +148,8 @@ class Stream:
             label_bytes=self.label_type.itemsize,
             interpolates=maps.probabilities is not None or maps.entropy is not None,
             disagrees=maps.disagreement is not None,
+            maps_in_memory=_size([one for one in wanted if isinstance(one, np.ndarray)]),
+            maps_on_disk=_size([one for one in wanted if not isinstance(one, np.ndarray)]),
             cleans=bool(self._steps.rules),
             device=self._device.type,
         )
@@ -156,6 +162,7 @@ class Stream:
         plan: MemoryPlan,
         maps: Maps,
         *,
+        body_above: float | None = None,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
     ) -> None:
@@ -166,9 +173,32 @@ class Stream:
             labels: Receives the label map: an array in memory or on disk.
             plan: How much is taken at a time.
             maps: What else is wanted.
+            body_above: Only the box of the voxels above this value is run; see `prepare_volume`.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts.
         """
+        self._infer(
+            volume,
+            labels,
+            plan,
+            maps,
+            body_above=body_above,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        self._clean(labels, volume.grid, plan)
+
+    def _infer(
+        self,
+        volume: StoredVolume,
+        labels: Any,
+        plan: MemoryPlan,
+        maps: Maps,
+        *,
+        body_above: float | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelling | None = None,
+    ) -> None:
         steps = self._steps
         networks = self.predictors()
         prepared = prepare_volume(
@@ -176,7 +206,7 @@ class Stream:
             steps.preparation,
             axis=plan.axis,
             block_voxels=plan.block_voxels,
-            body_above=self._body_above,
+            body_above=body_above,
             cancelled=cancelled,
         )
         targets = Targets(labels, maps.probabilities, maps.entropy, maps.disagreement)
@@ -186,7 +216,7 @@ class Stream:
             part = box_on_source(prepared.body, network_grid, source_grid)
             source = CroppedSource(prepared, prepared.body)
             network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
-            targets = targets_in_box(targets, part)
+            targets = targets_in_box(targets, part, exclusive=steps.regions is None)
         with prepared, torch.inference_mode():
             segment_volume(
                 source,
@@ -204,16 +234,19 @@ class Stream:
                 progress=progress,
                 cancelled=cancelled,
             )
-        if steps.rules:
-            planes = None
-            if plan.budget is not None:
-                planes = max(1, plan.block_voxels // math.prod(volume.grid.shape[:-1]))
-            apply_rules(labels, steps.rules, spacing=volume.grid.spacing, out=labels, planes=planes)
+
+    def _clean(self, labels: Any, grid: Grid, plan: MemoryPlan) -> None:
+        if self._steps.rules:
+            planes = None if plan.budget is None else plan.cleaning_planes
+            rules = self._steps.rules
+            apply_rules(labels, rules, spacing=grid.spacing, out=labels, planes=planes)
 
     def predictors(self) -> list[Callable[..., Any]]:
         """Return what computes the logits of tiles, one a member; made at the first call."""
         return [
-            inferer.predictor(network, self._channels, self._device)
+            inferer.predictor(
+                network, self._channels, self._device, exclusive=self._steps.regions is None
+            )
             for inferer, network in self._members
         ]
 
@@ -224,28 +257,30 @@ class Stream:
 
     @cached_property
     def _activation(self) -> int:
-        """Bytes that the networks hold within themselves while they run, measured.
+        """Bytes that the networks hold within themselves while they run a batch, measured.
 
         All stages are run once before, on a volume of one tile: what libraries load and keep is
         then held already.
         """
-        tile = self._tiling.tile
+        tile, tile_batch = self._tiling.tile, self._steps.inferer.tile_batch
         shapes = tile_shapes(self._members[0][1], self._channels, tile)
-        example = check_volume(shapes, tiles=1)
+        example = check_volume(shapes, tiles=tile_batch)
         regridding = self._steps.preparation.regridding
         spacing = None if regridding is None else regridding.spacing
         affine = Affine.from_parts(spacing or [1.0] * len(tile))
         with open_volume(as_image(example[0].numpy(), affine)) as volume:
-            labels = np.empty(tile, self.label_type)
+            labels = np.zeros(tile, self.label_type)
             plan = self.plan(volume, Maps(), labels_in_memory=True)
-            self.run(volume, labels, plan, Maps())
+            self._infer(volume, labels, plan, Maps())
+            # Rules on noise would warn of what they remove.
+            self._clean(np.zeros_like(labels), volume.grid, plan)
         if self._device.type != "cpu":
             return 0  # a GPU's memory is not the process's
         held = resident_bytes()
         with measured_peak() as peak, torch.inference_mode():
             for network in self.predictors():
                 network(example)
-        batch = 4 * (math.prod(shapes.image) + math.prod(shapes.logits))
+        batch = 4 * tile_batch * (math.prod(shapes.image) + math.prod(shapes.logits))
         return max(0, peak.resident - held - batch)
 
 
@@ -257,16 +292,20 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
         if steps is None:
             raise InputError(
                 f"the bundle {bundle.name} uses transforms that need the whole volume at once: it "
-                "can neither join an ensemble, keep to a memory budget, nor be left uncleaned."
+                "cannot join an ensemble, keep to a memory budget, crop to the body, or be left "
+                "uncleaned."
             )
         found.append(steps)
         first = found[0]
         same = {
             "orientation or spacing": first.preparation.same_grid(steps.preparation),
-            "the standardisation of intensities": first.preparation.standardization
-            == steps.preparation.standardization,
-            "the tile size": first.inferer.tile == steps.inferer.tile,
+            "the standardisation of intensities": _channels(first) == _channels(steps),
+            "channels": bundles[0].in_channels == bundle.in_channels,
+            "tiles": first.inferer.tiling(parts[0].network, bundle.in_channels)
+            == steps.inferer.tiling(part.network, bundle.in_channels),
+            "mirroring": first.inferer.mirror_axes == steps.inferer.mirror_axes,
             "labels": (bundles[0].labels, first.regions) == (bundle.labels, steps.regions),
+            "the rules for the label map": first.rules == steps.rules,
         }
         for what, equal in same.items():
             if not equal:
@@ -292,6 +331,16 @@ def _steps(parts: BundleParts) -> _Steps | None:
         return None
     rules = tuple(rule for step in cleaning for rule in step.rules)
     return _Steps(preparation, parts.inferer, labelling.regions, rules)
+
+
+def _channels(steps: _Steps) -> tuple[Any, ...]:
+    """Return how intensities are standardised, whatever the numbers were fitted on."""
+    found = steps.preparation.standardization
+    return () if found is None else tuple(found.channels)
+
+
+def _size(targets: Sequence[Target]) -> int:
+    return sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in targets)
 
 
 def _flat(transforms: Any) -> list[Any]:
