@@ -1,4 +1,4 @@
-"""Writing a file or folder so that it either appears whole or not at all."""
+"""Writing files or a folder so that each either appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from volseg.errors import OutputError
@@ -106,6 +106,24 @@ def _failing_as_output(target: Path) -> Iterator[None]:
             f"cannot write {target}: {reason}; free space or choose another place, nothing was "
             "left there."
         ) from error
+
+
+def write_together(texts: Mapping[Path, str]) -> None:
+    """Write text files that belong together, UTF-8, the last one last.
+
+    All are written beside their targets before the first target is replaced: what fails before
+    (disk full, permission, interruption) leaves every target as it was.
+
+    Args:
+        texts: the text of each file, in the order in which they are replaced.
+
+    Raises:
+        OutputError: as for `replacing`.
+    """
+    with contextlib.ExitStack() as files:
+        for path in reversed(texts):  # what is entered first is replaced last
+            temporary = files.enter_context(replacing(path))
+            temporary.write_text(texts[path], encoding="utf-8")
 
 
 def _require_replaceable(target: Path) -> None:

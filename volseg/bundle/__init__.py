@@ -1,6 +1,11 @@
 """Bundles: compose them, find them, build them without executing what they hold, verify them."""
 
-from volseg.bundle.building import BundleParts, build_label_reading, build_parts
+from volseg.bundle.building import (
+    BundleParts,
+    build_inferer,
+    build_label_reading,
+    build_parts,
+)
 from volseg.bundle.composition import (
     Composition,
     Recipe,
@@ -9,9 +14,11 @@ from volseg.bundle.composition import (
     find_recipe,
     list_recipes,
     network_data_format,
+    with_cleaning,
 )
 from volseg.bundle.creation import new_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
+from volseg.bundle.recomposition import recompose
 from volseg.bundle.verification import Check, verify_bundle
 
 __all__ = [
@@ -20,6 +27,7 @@ __all__ = [
     "Check",
     "Composition",
     "Recipe",
+    "build_inferer",
     "build_label_reading",
     "build_parts",
     "compose",
@@ -30,6 +38,8 @@ __all__ = [
     "network_data_format",
     "new_bundle",
     "open_bundle",
+    "recompose",
     "shipped_bundles",
     "verify_bundle",
+    "with_cleaning",
 ]

@@ -67,6 +67,16 @@ def build_parts(
     )
 
 
+def build_inferer(
+    bundle: Bundle, *, trust_code: bool = False, settings: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+    """Build the inferer alone; see `build_parts`."""
+    changes = {"inferer": settings} if settings else {}
+    built = _build(bundle, "inference", ("inferer",), trust_code=trust_code, changes=changes)
+    inferer: Callable[..., Any] = built["inferer"]
+    return inferer
+
+
 def build_label_reading(bundle: Bundle) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return what makes classes ``(1, ...)`` under ``label`` of the label file named there.
 

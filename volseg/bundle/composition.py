@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ class Composition:
         recipe: Name of the recipe.
         labels: Names of the classes in the order of their values, background left out.
         loss: Name of the loss of one head; the recipe's own by default.
+        cleaning: Piece that cleans the label map; the recipe's own by default.
         values: One-line entries of the pieces to change, by name.
     """
 
@@ -46,6 +47,7 @@ class Composition:
     recipe: str
     labels: tuple[str, ...]
     loss: str | None = None
+    cleaning: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def as_metadata(self) -> dict[str, Any]:
@@ -55,6 +57,7 @@ class Composition:
             "recipe": self.recipe,
             "labels": list(self.labels),
             **({"loss": self.loss} if self.loss else {}),
+            **({"cleaning": self.cleaning} if self.cleaning else {}),
             "values": dict(self.values),
         }
 
@@ -125,17 +128,48 @@ def compose(composition: Composition) -> dict[str, str]:
     """Return the text of each configuration of a bundle, by file name.
 
     Raises:
-        UnknownNameError: No network, recipe, loss or value has this name.
+        UnknownNameError: No network, recipe, loss, cleaning or value has this name.
         InputError: The parts do not go together, or there is no class.
     """
     recipe = find_recipe(composition.recipe)
     _require_trainable(composition.network)
     _require_names(composition.labels)
+    texts = _joined_pieces(composition, recipe)
+    _require_values(composition, texts)
+    classes = "background, " + ", ".join(composition.labels)
+    chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
+    # Tiles as large as the patches of training, unless tuning has found better ones.
+    own_patch = yaml.safe_load(_piece(f"images/{recipe.images}"))["patch"]
+    chosen.setdefault("tile", chosen.get("patch") or own_patch)
+    comments = {"classes": classes}
+    texts = {name: _with_values(text, chosen, comments) for name, text in texts.items()}
+    return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
+
+
+def with_cleaning(composition: Composition, cleaning: str) -> Composition:
+    """Return the composition with another piece that cleans the label map.
+
+    Values that only the piece before had are left out.
+
+    Raises:
+        UnknownNameError: No piece that cleans has this name.
+    """
+    changed = replace(composition, cleaning=cleaning)
+    texts = _joined_pieces(changed, find_recipe(changed.recipe)).values()
+    known = {name for text in texts for name in _values(text)}
+    values = {name: value for name, value in composition.values.items() if name in known}
+    return replace(changed, values=values)
+
+
+def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
+    """Return the text of each configuration before values are chosen, by file name."""
     network = f"networks/{composition.network}_{recipe.spatial_dims}d"
     loss = composition.loss or recipe.loss
     _named("loss", "losses", loss)
+    cleaning = composition.cleaning or recipe.cleaning
+    _require_cleaning(cleaning)
     images = f"images/{recipe.images}"
-    texts = {
+    return {
         "train.yaml": _joined(
             "training/start",
             images,
@@ -154,7 +188,7 @@ def compose(composition: Composition) -> dict[str, str]:
             images,
             network,
             recipe.preparation,
-            recipe.cleaning,
+            cleaning,
             "inference/segment",
         ),
         "evaluate.yaml": _joined(
@@ -164,14 +198,6 @@ def compose(composition: Composition) -> dict[str, str]:
             "inference/metrics",
         ),
     }
-    _require_values(composition, texts)
-    classes = "background, " + ", ".join(composition.labels)
-    chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
-    # Tiles as large as the patches of training, unless tuning has found better ones.
-    chosen.setdefault("tile", chosen.get("patch") or yaml.safe_load(_piece(images))["patch"])
-    comments = {"classes": classes}
-    texts = {name: _with_values(text, chosen, comments) for name, text in texts.items()}
-    return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
 
 
 def network_data_format(composition: Composition) -> dict[str, Any]:
@@ -243,6 +269,16 @@ def _named(kind: str, folder: str, name: str) -> Path:
     if name not in known:
         raise UnknownNameError(kind, name, known)
     return known[name]
+
+
+def _require_cleaning(name: str) -> None:
+    known = [
+        f"inference/{path.stem}"
+        for path in (recipe_book() / "inference").glob("*.yaml")
+        if re.search(r"^cleaning:", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    if name not in known:
+        raise UnknownNameError("cleaning", name, known)
 
 
 @cache

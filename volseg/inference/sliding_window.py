@@ -181,6 +181,15 @@ class SlidingWindowInferer(Inferer):
             self._predicts = predicts
         return self._predictor
 
+    def share_predictor(self, other: SlidingWindowInferer) -> None:
+        """Compute with what another inferer computes with, where it is the same.
+
+        A predictor is used from one thread: so are, from then on, the two inferers.
+        """
+        kept = ("tile", "backend", "precision", "require_precision", "folder")
+        if all(getattr(self, name) == getattr(other, name) for name in kept):
+            self._predictor, self._predicts = other._predictor, other._predicts
+
     def __call__(
         self,
         inputs: Tensor,

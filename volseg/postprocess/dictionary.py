@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class PostprocessLabelsd(MapTransform):
         keys: Label maps `(1, x, y)` or `(1, x, y, z)`.
         rules: The rules in order, as `Rule` or as plain values: `{kind: keep_largest, ...}`.
         rules_file: Decision table (JSON) with the rules; give one of the two.
+        folder: What a relative path starts from; in a bundle ``"@bundle_root"``. The working
+            directory without it.
         allow_missing_keys: Skip a key that the dictionary lacks.
 
     Raises:
@@ -45,11 +48,12 @@ class PostprocessLabelsd(MapTransform):
         *,
         rules: Iterable[Rule | Mapping[str, Any]] | None = None,
         rules_file: str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if rules_file is not None and rules is None:
-            self.rules = read_decision_table(rules_file).rules
+            self.rules = read_decision_table(Path(folder or "") / rules_file).rules
         elif rules is not None and rules_file is None:
             self.rules = as_rules(rules)
         else:

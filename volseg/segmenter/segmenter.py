@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from volseg.bundle import build_parts, open_bundle
+from volseg.bundle import BundleParts, build_inferer, build_parts, open_bundle
 from volseg.errors import InputError, ShapeError
-from volseg.inference import SpooledArray
+from volseg.inference import SlidingWindowInferer, SpooledArray
 from volseg.io import (
     StoredVolume,
     as_image,
@@ -86,21 +87,69 @@ class Segmenter:
         names = [bundle] if isinstance(bundle, str | Path) else list(bundle)
         if not names:
             raise InputError("a segmenter needs at least one bundle, got none.")
-        bundles = [open_bundle(name) for name in names]
-        self.bundle = bundles[0]
+        self._bundles = [open_bundle(name) for name in names]
+        self.bundle = self._bundles[0]
         self.device = choose_device(device)
         self.memory_budget = None if memory_budget is None else bytes_of(memory_budget)
-        parts = [build_parts(b, trust_code=trust_code, settings=settings) for b in bundles]
+        self._trust_code = trust_code
+        self._clean = clean
+        self._settings = dict(settings or {})
+        parts = [
+            build_parts(bundle, trust_code=trust_code, settings=settings)
+            for bundle in self._bundles
+        ]
         for part in parts:
             part.network.to(self.device)
-        self._parts = parts[0]
+        self._body_above = body_above
+        self._use(parts)
+
+    def _use(self, parts: list[BundleParts]) -> None:
+        self._parts = parts
         needs_stream = (
-            len(parts) > 1 or self.memory_budget is not None or body_above is not None or not clean
+            len(parts) > 1
+            or self.memory_budget is not None
+            or self._body_above is not None
+            or not self._clean
         )
         self._stream: Stream | None = None
         if needs_stream or Stream.suits(parts[0]):
-            self._stream = Stream(bundles, parts, self.device, clean=clean)
-        self._body_above = body_above
+            self._stream = Stream(self._bundles, parts, self.device, clean=self._clean)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Segmenter:
+        """Return a segmenter of the same networks that differs in some settings.
+
+        Where tile, backend and precision stay, what is converted is shared, too; the two are then
+        used from one thread.
+
+        Raises:
+            InputError: A setting is wrong.
+        """
+        other = copy.copy(self)
+        other._settings = {**self._settings, **settings}
+        parts = []
+        for bundle, part in zip(self._bundles, self._parts, strict=True):
+            inferer = build_inferer(bundle, trust_code=self._trust_code, settings=other._settings)
+            if isinstance(inferer, SlidingWindowInferer) and isinstance(
+                part.inferer, SlidingWindowInferer
+            ):
+                inferer.share_predictor(part.inferer)
+            parts.append(replace(part, inferer=inferer))
+        other._use(parts)
+        return other
+
+    def warm_up(self) -> None:
+        """Make what computes the logits and compute a tile: the first case then takes no longer.
+
+        Raises:
+            VolsegError: The backend or the precision cannot be had here, or the network does not
+                take tiles of this size.
+        """
+        for bundle, part in zip(self._bundles, self._parts, strict=True):
+            if isinstance(part.inferer, SlidingWindowInferer):
+                network = part.inferer.predictor(part.network, bundle.in_channels, self.device)
+                with torch.inference_mode():
+                    tile = torch.zeros(1, bundle.in_channels, *part.inferer.tile)
+                    network(tile.to(self.device))
 
     @property
     def labels(self) -> dict[str, int]:
@@ -266,7 +315,7 @@ class Segmenter:
                 "once: it gives no probabilities or uncertainty, only labels."
             )
         return run_in_memory(
-            self._parts,
+            self._parts[0],
             image,
             self.device,
             progress=hooks.progress,
