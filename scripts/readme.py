@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 
 from volseg.atomic import replacing
+from volseg.training.machine import processor_name
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -52,14 +52,4 @@ def header(names: Sequence[str]) -> list[str]:
 def when_and_where(threads: int | str) -> str:
     """Return the date, the machine and torch's version, for the line under a table."""
     date = f"{datetime.now(UTC):%Y-%m-%d}"
-    return f"{date}, {threads} thread(s) of {processor()}, torch {torch.__version__}"
-
-
-def processor() -> str:
-    """Return the processor's name as the system gives it."""
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        for line in information.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return f"{date}, {threads} thread(s) of {processor_name()}, torch {torch.__version__}"

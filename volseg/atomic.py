@@ -121,7 +121,7 @@ def write_together(texts: Mapping[Path, str]) -> None:
         OutputError: as for `replacing`.
     """
     with contextlib.ExitStack() as files:
-        for path in reversed(texts):  # what is entered first is replaced last
+        for path in reversed(list(texts)):  # what is entered first is replaced last
             temporary = files.enter_context(replacing(path))
             temporary.write_text(texts[path], encoding="utf-8")
 

@@ -1,16 +1,19 @@
-"""``volseg bundle``: list, verify, make new ones from recipes."""
+"""``volseg bundle``: list, verify, make new ones from recipes, tune."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from volseg.cli.console import errors, output, print_json
+from volseg.cli.console import errors, output, print_json, progress_bar
 
-app = typer.Typer(help="List, verify and make bundles.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from volseg.training import TuningTable
+
+app = typer.Typer(help="List, verify, make and tune bundles.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -141,6 +144,117 @@ def new(
         f"{bundle.folder / 'configs'}, yours to edit.",
         soft_wrap=True,
     )
+
+
+@app.command("tune")
+def tune(
+    bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or a bundle folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set the bundle lists.")],
+    cases: Annotated[
+        int | None, typer.Option(help="How many held-out cases; all by default.", min=1)
+    ] = None,
+    overlaps: Annotated[
+        str, typer.Option(help="Of neighbouring tiles, from 0.")
+    ] = "0,0.125,0.25,0.5",
+    tiles: Annotated[
+        str | None,
+        typer.Option(help='In voxels, as "64,64,72;96,96,96"; the patch and larger by default.'),
+    ] = None,
+    precisions: Annotated[
+        str | None, typer.Option(help="f32,bf16 on a CPU and f16,bf16 on a GPU by default.")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Also show tiles mirrored, as in training.")
+    ] = False,
+    tolerance: Annotated[
+        float, typer.Option(help="Dice that may be lost against the best.", min=0)
+    ] = 0.001,
+    fold: Annotated[int, typer.Option(help="Fold that was held out in training.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what was measured before a stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Find the fastest setting that keeps the Dice of held-out cases, and make it the default.
+
+    Dice and seconds a case of every setting are kept in configs/tuning.json of the bundle.
+    """
+    from volseg.training import record_tuning, tune_bundle
+
+    with progress_bar() as bar:
+        runs = bar.add_task("reading the cases", total=None)
+        try:
+            table = tune_bundle(
+                bundle,
+                data,
+                fold=fold,
+                cases=cases,
+                overlaps=_numbers("--overlaps", overlaps, float),
+                tiles=None if tiles is None else _tiles(tiles),
+                precisions=None if precisions is None else precisions.split(","),
+                mirror=mirror,
+                tolerance=tolerance,
+                device=device,
+                resume=resume,
+                progress=lambda done, total, what: bar.update(
+                    runs, completed=done, total=total, description=what
+                ),
+            )
+        except KeyboardInterrupt:
+            errors.print("what was measured is kept: go on with --resume.")
+            raise
+    if as_json:
+        print_json(table.to_json())
+    else:
+        _show(table)
+    version = record_tuning(bundle, table).metadata["version"]
+    errors.print(
+        f"stored as version {version}; the table is in configs/tuning.json.", soft_wrap=True
+    )
+
+
+def _show(table: TuningTable) -> None:
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False)
+    for heading in ("tile", "overlap", "mirrored", "precision", "Dice", "s a case", ""):
+        shown.add_column(heading, no_wrap=True)
+    not_run: dict[str, int] = {}
+    for row in sorted(table.rows, key=lambda row: row.seconds or 0):
+        if row.seconds is None:
+            reason = row.reason or ""
+            not_run[reason] = not_run.get(reason, 0) + 1
+            continue
+        setting = row.setting
+        marks = {"chosen": table.chosen, "present": table.present}
+        shown.add_row(
+            " x ".join(map(str, setting.tile)),
+            f"{setting.overlap:g}",
+            "".join("xyz"[axis] for axis in setting.mirror_axes) or "no",
+            setting.precision,
+            "-" if row.dice is None else f"{row.dice:.4f}",
+            f"{row.seconds:.3g}",
+            ", ".join(mark for mark, marked in marks.items() if setting == marked),
+        )
+    output.print(shown)
+    for reason, number in not_run.items():
+        errors.print(f"{number} not run: {reason}", soft_wrap=True, markup=False)
+
+
+def _tiles(text: str) -> list[list[int]]:
+    return [_numbers("--tiles", tile, int) for tile in text.split(";")]
+
+
+def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:
+    from volseg.errors import InputError
+
+    try:
+        return [kind(number) for number in text.split(",")]
+    except ValueError as error:
+        raise InputError(
+            f"{option} {text!r} cannot be read: expected numbers with commas between them."
+        ) from error
 
 
 def _setting(text: str) -> tuple[str, Any]:

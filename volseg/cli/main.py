@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 import volseg
-from volseg.cli import bundle, demo, evaluate, inspect, networks, segment, standardize, train
+from volseg.cli import (
+    bundle,
+    demo,
+    evaluate,
+    inspect,
+    networks,
+    postprocess,
+    segment,
+    standardize,
+    train,
+)
 from volseg.cli.console import errors
 from volseg.errors import VolsegError
 
@@ -29,6 +39,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(postprocess.app, name="postprocess")
 app.add_typer(standardize.app, name="standardize")
 app.command("demo")(demo.demo)
 

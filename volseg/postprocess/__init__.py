@@ -2,7 +2,8 @@
 
 A rule is a value; `apply_rules` applies a list of them to a label map in memory or on disk, slab by
 slab, whatever the number of classes. The functions are one rule each; the dictionary forms are
-thin. `choose_rules` picks rules by what they do to held-out predictions.
+thin. `choose_rules` picks rules, such as those of `propose_rules`, by what they do to held-out
+predictions.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from volseg.postprocess.dictionary import (
 )
 from volseg.postprocess.holes import FillHoles, fill_holes
 from volseg.postprocess.largest_components import KeepLargest, keep_largest
+from volseg.postprocess.proposing import propose_rules
 from volseg.postprocess.rule import Rule
 from volseg.postprocess.rules import RULES, rule_from_json
 from volseg.postprocess.small_components import RemoveSmallComponents, remove_small_components
@@ -50,6 +52,7 @@ __all__ = [
     "close_gaps",
     "fill_holes",
     "keep_largest",
+    "propose_rules",
     "read_decision_table",
     "remove_small_components",
     "rule_from_json",

@@ -14,12 +14,12 @@ from monai.bundle import ConfigParser
 
 import volseg
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, build_label_reading, open_bundle
-from volseg.data import fold_cases, hash_files, read_datalist
+from volseg.bundle import Bundle, open_bundle
+from volseg.data import hash_files, read_datalist
 from volseg.evaluation import Evaluation, evaluate_case
-from volseg.geometry import Affine, require_same_grid
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
+from volseg.training.held_out import held_out_cases
 
 
 def measure_bundle(
@@ -43,21 +43,16 @@ def measure_bundle(
         InputError: The bundle or the data are unusable.
     """
     segmenter = Segmenter(bundle, device=device)
-    datalist = segmenter.bundle.folder / "configs" / "datalist.json"
-    cases = fold_cases(datalist, data, fold=fold, held_out=True)
-    label_reading = build_label_reading(segmenter.bundle)
+    cases = held_out_cases(segmenter.bundle, data, fold=fold)
     rows = []
     for done, case in enumerate(cases, start=1):
-        reference = label_reading({"label": case["label"]})["label"]
-        prediction = segmenter.segment(case["image"])
-        what = f"the image {case['image']} and its label {case['label']}"
-        require_same_grid(grid_of(prediction), grid_of(reference), what=what)
+        prediction = segmenter.segment(case.image)
         rows += evaluate_case(
             prediction.numpy()[0],
-            np.rint(reference.numpy()[0]).astype(np.uint8),
+            case.reference(prediction),
             labels=segmenter.labels,
-            spacing=Affine(np.asarray(reference.affine)).spacing,
-            case=case["case"],
+            spacing=grid_of(prediction).spacing,
+            case=case.name,
         )
         if progress is not None:
             progress(done, len(cases))

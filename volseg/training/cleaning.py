@@ -1,0 +1,136 @@
+"""Choosing how a bundle cleans its label maps by what that does to its held-out cases."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, composition_of, open_bundle, recompose, with_cleaning
+from volseg.errors import BundleError
+from volseg.io import grid_of
+from volseg.postprocess import DecisionTable, choose_rules, propose_rules
+from volseg.segmenter import Segmenter
+from volseg.training.held_out import held_out_cases
+
+_TABLE = "configs/postprocessing.json"
+_PIECE = "inference/decision_table"
+
+
+def choose_cleaning(
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    fold: int = 0,
+    margin: float = 0.001,
+    worse_share: float = 0.1,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> DecisionTable:
+    """Choose the rules that improve what the network says of the held-out cases.
+
+    The cases are segmented without any rule; the candidates of `volseg.postprocess.propose_rules`
+    are then judged by Dice (`volseg.postprocess.choose_rules`). One case is in memory at a time.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
+        data: The folder the paths in the datalist are relative to.
+        fold: The held-out fold.
+        margin: A rule must raise the mean Dice by more than this.
+        worse_share: A rule may lower the Dice in no more than this share of the cases.
+        device: As for `Segmenter`.
+        progress: Called as ``progress(done, total)`` with cases segmented.
+
+    Raises:
+        InputError: The bundle or the data are unusable, or the bundle cannot leave its label maps
+            uncleaned.
+    """
+    segmenter = Segmenter(bundle, device=device, clean=False)
+    cases = held_out_cases(segmenter.bundle, data, fold=fold)
+    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
+        predictions, references = (
+            _Stored(Path(folder), "prediction"),
+            _Stored(Path(folder), "reference"),
+        )
+        spacings = []
+        for done, case in enumerate(cases, start=1):
+            prediction = segmenter.segment(case.image)
+            references.append(case.reference(prediction))
+            predictions.append(prediction.numpy()[0])
+            spacings.append(grid_of(prediction).spacing)
+            if progress is not None:
+                progress(done, len(cases))
+        return choose_rules(
+            predictions,
+            references,
+            propose_rules(references, spacings=spacings),
+            spacings=spacings,
+            classes=list(segmenter.labels.values()),
+            margin=margin,
+            worse_share=worse_share,
+        )
+
+
+def record_cleaning(bundle: str | Path, table: DecisionTable) -> Bundle:
+    """Make the chosen rules the bundle's cleaning, and keep the table in it.
+
+    The bundle is composed again with the rules of ``configs/postprocessing.json`` in place of its
+    own, its version raised and its changelog extended.
+
+    Raises:
+        BundleError: The bundle was not composed, or its inference was edited: only the table is
+            written, and not applied.
+        OutputError: A file cannot be written.
+    """
+    opened = open_bundle(bundle)
+    text = json.dumps(table.to_json(), indent=2, allow_nan=False) + "\n"
+    try:
+        composition = composition_of(opened.metadata, opened.name)
+        return recompose(
+            opened, with_cleaning(composition, _PIECE), _changelog(table), files={_TABLE: text}
+        )
+    except BundleError as error:
+        with replacing(opened.folder / _TABLE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        raise BundleError(
+            f"the rules are written to {opened.folder / _TABLE} but not applied by the bundle: "
+            f"{error}"
+        ) from error
+
+
+@dataclass
+class _Stored(Sequence[npt.NDArray[Any]]):
+    """Label maps in a folder, each read when it is asked for."""
+
+    folder: Path
+    kind: str
+    number: int = 0
+
+    def append(self, labels: npt.NDArray[Any]) -> None:
+        np.savez_compressed(self._path(self.number), labels=labels)
+        self.number += 1
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: Any) -> Any:
+        with np.load(self._path(index)) as file:
+            return file["labels"]
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{self.kind}{index}.npz"
+
+
+def _changelog(table: DecisionTable) -> str:
+    rules = ", ".join(sorted({rule.kind.replace("_", " ") for rule in table.rules}))
+    return (
+        f"cleaning chosen on {table.cases} held-out cases: {rules or 'no rule helps'}; "
+        "weights as before"
+    )

@@ -1,0 +1,69 @@
+"""The cases a bundle was not trained on, to judge it by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from monai.data import MetaTensor
+
+from volseg.bundle import Bundle, build_label_reading
+from volseg.data import fold_cases
+from volseg.geometry import require_same_grid
+from volseg.io import grid_of
+
+
+@dataclass(frozen=True)
+class HeldOutCase:
+    """One case.
+
+    Attributes:
+        name: As in the datalist.
+        image: Path of the image.
+        label: Path of the label file.
+        reading: What makes classes of the label file.
+    """
+
+    name: str
+    image: str
+    label: str
+    reading: Callable[[dict[str, Any]], dict[str, Any]]
+
+    def reference(self, prediction: MetaTensor) -> npt.NDArray[np.uint8]:
+        """Return the classes ``(x, y, z)`` of the label file, on the grid of the prediction.
+
+        Raises:
+            InputError: The file cannot be read.
+            GeometryError: It lies on another grid.
+        """
+        reference = self.reading({"label": self.label})["label"]
+        what = f"the image {self.image} and its label {self.label}"
+        require_same_grid(grid_of(prediction), grid_of(reference), what=what)
+        classes: npt.NDArray[np.uint8] = np.rint(reference.numpy()[0]).astype(np.uint8)
+        return classes
+
+
+def held_out_cases(
+    bundle: Bundle, data: str | Path, *, fold: int = 0, number: int | None = None
+) -> list[HeldOutCase]:
+    """Return the cases of the held-out fold of ``configs/datalist.json``.
+
+    Args:
+        bundle: The bundle.
+        data: The folder the paths in the datalist are relative to.
+        fold: The held-out fold.
+        number: How many, spread evenly over the list; all without it.
+
+    Raises:
+        InputError: The bundle has no datalist or none so long, or a file does not exist.
+    """
+    datalist = bundle.folder / "configs" / "datalist.json"
+    reading = build_label_reading(bundle)
+    return [
+        HeldOutCase(case["case"], case["image"], case["label"], reading)
+        for case in fold_cases(datalist, data, fold=fold, held_out=True, number=number)
+    ]
