@@ -186,7 +186,7 @@ class SlidingWindowInferer(Inferer):
 
         A predictor is used from one thread: so are, from then on, the two inferers.
         """
-        kept = ("tile", "backend", "precision", "require_precision", "folder")
+        kept = ("tile", "backend", "precision", "require_precision", "exclusive", "folder")
         if all(getattr(self, name) == getattr(other, name) for name in kept):
             self._predictor, self._predicts = other._predictor, other._predicts
 
