@@ -62,6 +62,30 @@ def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
     assert only(tmp_path) == []
 
 
+def test_files_are_flushed_by_a_descriptor_that_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to flush any other: EBADF."""
+    opened: dict[int, int] = {}
+    flushed: list[int] = []
+    system_open, system_fsync = os.open, os.fsync
+
+    def watched_open(path: str, flags: int, *mode: int) -> int:
+        descriptor = system_open(path, flags, *mode)
+        opened[descriptor] = flags
+        return descriptor
+
+    def watched_fsync(descriptor: int) -> None:
+        flushed.append(opened[descriptor] & (os.O_RDONLY | os.O_WRONLY | os.O_RDWR))
+        system_fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", watched_open)
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert flushed == [os.O_RDWR]
+
+
 def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="gave no file"), replacing(tmp_path / "a.txt"):
         pass

@@ -140,7 +140,7 @@ def _whole_suffix(target: Path) -> str:
 
 def _flush_to_disk(path: Path) -> None:
     """Force a file to the disk, so that a power cut cannot leave an empty one."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows flushes only what may be written to
     try:
         os.fsync(descriptor)
     finally:
