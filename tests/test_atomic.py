@@ -141,6 +141,43 @@ def test_failure_keeps_the_old_folder(
     assert only(tmp_path) == ["a.zarr"]
 
 
+@pytest.mark.parametrize("renamed", [True, False], ids=["after", "before"])
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, PermissionError])
+def test_a_failure_while_folders_change_places_loses_neither(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: type[BaseException],
+    step: int,
+    renamed: bool,
+) -> None:
+    target = tmp_path / "a.zarr"
+    target.mkdir()
+    (target / "mark").write_text("old")
+    steps = 0
+    system_rename = Path.rename
+
+    def interrupted(source: Path, place: Path) -> Path:
+        nonlocal steps
+        steps += 1
+        if steps == step and not renamed:
+            raise failure
+        moved = system_rename(source, place)
+        if steps == step:
+            raise failure
+        return moved
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with (
+        pytest.raises((failure, OutputError)),
+        replacing_folder(target, marked_by="mark") as temporary,
+    ):
+        temporary.mkdir()
+        (temporary / "mark").write_text("new")
+    assert (target / "mark").read_text() == ("new" if (step, renamed) == (2, True) else "old")
+    assert only(tmp_path) == ["a.zarr"]
+
+
 def test_only_folders_of_the_same_kind_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()

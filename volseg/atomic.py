@@ -81,18 +81,18 @@ def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterato
             for part in temporary.rglob("*"):
                 if part.is_file():
                     _flush_to_disk(part)
-            # A folder that is not empty cannot be renamed over.
-            if target.exists():
-                target.rename(old)
             try:
+                if target.exists():
+                    target.rename(old)  # a folder that is not empty cannot be renamed over
                 temporary.rename(target)
-            except OSError:
-                if old.exists():
+            except BaseException:  # Ctrl-C between the two as well
+                if old.exists() and not target.exists():
                     old.rename(target)
                 raise
     finally:
-        for folder in (temporary, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
