@@ -50,6 +50,21 @@ def test_failure_keeps_the_old_file(
         assert "\n" not in str(caught.value)
 
 
+def test_the_errors_of_a_long_block_are_its_own(tmp_path: Path) -> None:
+    for target in (
+        replacing(tmp_path / "a.bin", only_writing=False),
+        replacing_folder(tmp_path / "a.zarr", marked_by="mark", only_writing=False),
+    ):
+        with pytest.raises(BrokenPipeError), target:
+            raise BrokenPipeError
+    with (
+        pytest.raises(OutputError, match="file"),
+        replacing(Path(os.devnull) / "file", only_writing=False),
+    ):
+        pass
+    assert only(tmp_path) == []
+
+
 def test_a_full_disk_is_noticed(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -168,7 +183,7 @@ def test_a_failure_while_folders_change_places_loses_neither(
         return moved
 
     monkeypatch.setattr(Path, "rename", interrupted)
-    with (
+    with (  # noqa: PT012
         pytest.raises((failure, OutputError)),
         replacing_folder(target, marked_by="mark") as temporary,
     ):

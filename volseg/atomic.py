@@ -13,7 +13,7 @@ from volseg.errors import OutputError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, only_writing: bool = True) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of `path` when the block succeeds.
 
     The temporary file lies in the same folder and has the same suffix, so that libraries choose
@@ -22,6 +22,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         path: the file to write; a symbolic link is followed.
+        only_writing: whether the block does nothing but write, so that any `OSError` in it says
+            that the target cannot be written. A block that goes on for long says so itself, of its
+            writes only, with `writing_to`.
 
     Yields:
         The path to write to.
@@ -34,9 +37,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _require_replaceable(target)
     temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
     try:
-        with _failing_as_output(target):
+        with writing_to(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+        with writing_to(target) if only_writing else contextlib.nullcontext():
             yield temporary
+        with writing_to(target):
             if not temporary.is_file():
                 raise OutputError(f"cannot write {target}: the writer gave no file.")
             _flush_to_disk(temporary)
@@ -47,7 +52,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterator[Path]:
+def replacing_folder(
+    path: str | os.PathLike[str], *, marked_by: str, only_writing: bool = True
+) -> Iterator[Path]:
     """Give the path of a temporary folder that takes the place of `path` when the block succeeds.
 
     On any failure the temporary folder is removed and an existing target is left as it was.
@@ -56,6 +63,7 @@ def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterato
         path: the folder to write; a symbolic link is followed.
         marked_by: name of the file in it that says what it is, such as `zarr.json`. A folder
             without it holds something else, and is never replaced.
+        only_writing: as in `replacing`.
 
     Yields:
         The path to write to; the block makes the folder.
@@ -73,9 +81,11 @@ def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterato
     temporary = target.with_name(f".volseg-{token}{target.suffix}")
     old = target.with_name(f".volseg-{token}-old{target.suffix}")
     try:
-        with _failing_as_output(target):
+        with writing_to(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+        with writing_to(target) if only_writing else contextlib.nullcontext():
             yield temporary
+        with writing_to(target):
             if not (temporary / marked_by).is_file():
                 raise OutputError(f"cannot write {target}: the writer gave no {marked_by}.")
             for part in temporary.rglob("*"):
@@ -96,8 +106,12 @@ def replacing_folder(path: str | os.PathLike[str], *, marked_by: str) -> Iterato
 
 
 @contextlib.contextmanager
-def _failing_as_output(target: Path) -> Iterator[None]:
-    """Say in one sentence that the target could not be written."""
+def writing_to(target: Path) -> Iterator[None]:
+    """Say in one sentence that the target cannot be written, where the block fails to.
+
+    Raises:
+        OutputError: in the place of any `OSError`.
+    """
     try:
         yield
     except OSError as error:

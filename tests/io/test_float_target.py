@@ -200,6 +200,17 @@ def test_a_failed_run_leaves_the_old_file(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_errors_of_others_are_not_blamed_on_the_file(tmp_path: Path, suffix: str) -> None:
+    with (  # noqa: PT012
+        pytest.raises(BrokenPipeError),
+        probabilities_target(tmp_path / f"p{suffix}", like=LIKE, classes=3) as target,
+    ):
+        target[:, :, :, :] = VALUES
+        raise BrokenPipeError  # of a display of the progress, for example
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_is_one_sentence(tmp_path: Path, suffix: str) -> None:
     resource = pytest.importorskip("resource")
     path = tmp_path / f"p{suffix}"

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from io import BufferedRandom
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from volseg.atomic import writing_to
 from volseg.errors import ShapeError
 from volseg.io.memory_order import copy_in_tiles, first_axis_fastest
 
@@ -29,13 +31,20 @@ class BlockSpool:
     Args:
         stream: file open for reading and writing.
         shape: channels, then the spatial sides in voxels.
+        target: what the values are on their way to, which errors name.
         offset: bytes of the file before the values.
+
+    Raises:
+        OutputError: if the stream cannot be written to, here and whenever values are set.
     """
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, stream: BufferedRandom, shape: Sequence[int], offset: int = 0) -> None:
+    def __init__(
+        self, stream: BufferedRandom, shape: Sequence[int], target: Path, offset: int = 0
+    ) -> None:
         self.shape = tuple(shape)
+        self._target = target
         self._stream = stream
         self._offset = offset
         self._plane = math.prod(self.shape[1:-1]) * self.dtype.itemsize
@@ -43,7 +52,8 @@ class BlockSpool:
         self._dims = len(self.shape) - 1
         # Spatial axes within a group, slowest first; the first block decides.
         self._order: tuple[int, ...] | None = None
-        stream.truncate(offset + self.shape[0] * self.shape[-1] * self._plane)
+        with writing_to(target):
+            stream.truncate(offset + self.shape[0] * self.shape[-1] * self._plane)
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -59,6 +69,7 @@ class BlockSpool:
 
         Raises:
             ShapeError: if the place is none, or not of whole neighbouring planes.
+            OutputError: if writing fails.
         """
         bounds = self._bounds(place)
         shape = [stop - start for start, stop in bounds]
@@ -68,12 +79,13 @@ class BlockSpool:
         if self._order is None:
             self._order = self._order_for(bounds[1:])
         *beside, (first, last) = bounds[1:]
-        for channel, channel_values in zip(range(*bounds[0]), block, strict=True):
-            for group in self._groups(first, last):
-                start, stop = max(first, group.start), min(last, group.stop)
-                part = channel_values[..., start - first : stop - first]
-                along = (start - group.start, stop - group.start)
-                self._write(channel, group, [*beside, along], part)
+        with writing_to(self._target):
+            for channel, channel_values in zip(range(*bounds[0]), block, strict=True):
+                for group in self._groups(first, last):
+                    start, stop = max(first, group.start), min(last, group.stop)
+                    part = channel_values[..., start - first : stop - first]
+                    along = (start - group.start, stop - group.start)
+                    self._write(channel, group, [*beside, along], part)
 
     def __getitem__(self, place: tuple[slice, ...]) -> npt.NDArray[np.float32]:
         """Return planes of the last axis, of some channels."""
@@ -93,11 +105,12 @@ class BlockSpool:
         """Bring the file into the order of NIfTI, the first axis fastest."""
         if self._order in (None, self._file_order):
             return
-        for channel in range(self.shape[0]):
-            for group in self._groups(0, self.shape[-1]):
-                values = first_axis_fastest(self._read(channel, group))
-                self._stream.seek(self._position(channel, group))
-                self._stream.write(values.T.data)
+        with writing_to(self._target):
+            for channel in range(self.shape[0]):
+                for group in self._groups(0, self.shape[-1]):
+                    values = first_axis_fastest(self._read(channel, group))
+                    self._stream.seek(self._position(channel, group))
+                    self._stream.write(values.T.data)
         self._order = self._file_order
 
     @property

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from monai.data import MetaTensor
 
-from volseg.atomic import replacing, replacing_folder
+from volseg.atomic import replacing, replacing_folder, writing_to
 from volseg.errors import InputError
 from volseg.io.block_spool import BlockSpool
 from volseg.io.nifti_saving import nifti_header_of, save_nifti
@@ -117,30 +117,50 @@ def _spool(path: str | os.PathLike[str], like: Any, channels: int) -> Iterator[B
     if name.endswith(".zarr"):
         require_zarr()
         with (
-            replacing_folder(target, marked_by="zarr.json") as temporary,
-            _temporary_spool(temporary.parent, shape) as spool,
+            replacing_folder(target, marked_by="zarr.json", only_writing=False) as temporary,
+            _temporary_spool(target, shape, temporary.parent) as spool,
         ):
             yield spool
-            save_zarr(spool, affine, temporary)
+            with writing_to(target):
+                save_zarr(spool, affine, temporary)
         return
     header = nifti_header_of(shape, BlockSpool.dtype, affine, codes_of(image))
     if name.endswith(".gz"):
         with (
-            replacing(target) as temporary,
-            _temporary_spool(temporary.parent, shape) as spool,
+            replacing(target, only_writing=False) as temporary,
+            _temporary_spool(target, shape, temporary.parent) as spool,
         ):
             yield spool
-            save_nifti(spool, affine, temporary, codes_of(image))
+            with writing_to(target):
+                save_nifti(spool, affine, temporary, codes_of(image))
         return
-    with replacing(target) as temporary, temporary.open("w+b") as stream:
-        header.write_to(stream)
-        spool = BlockSpool(stream, shape, stream.tell())
+    with (
+        replacing(target, only_writing=False) as temporary,
+        _opened(target, lambda: temporary.open("w+b")) as stream,
+    ):
+        with writing_to(target):
+            header.write_to(stream)
+        spool = BlockSpool(stream, shape, target, stream.tell())
         yield spool
         spool.turn()
 
 
 @contextmanager
-def _temporary_spool(folder: Path, shape: tuple[int, ...]) -> Iterator[BlockSpool]:
+def _temporary_spool(target: Path, shape: tuple[int, ...], folder: Path) -> Iterator[BlockSpool]:
     """Give a spool in a file without a name, which is gone even after a killed run."""
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        yield BlockSpool(stream, shape)
+    with _opened(target, lambda: tempfile.TemporaryFile(dir=folder)) as stream:
+        yield BlockSpool(stream, shape, target)
+
+
+@contextmanager
+def _opened(target: Path, opened: Callable[[], Any]) -> Iterator[Any]:
+    """Open a file and close it; that this fails is of the target, all else is of the block."""
+    with writing_to(target):
+        stream = opened()
+    try:
+        yield stream
+        with writing_to(target):
+            stream.close()
+    finally:
+        with suppress(OSError):  # what could not be written before
+            stream.close()
