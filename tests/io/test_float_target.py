@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import sys
 import tracemalloc
 from pathlib import Path
@@ -227,6 +229,45 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, suffix: str) -> None:
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_shows_before_the_work(tmp_path: Path, suffix: str) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / f"p{suffix}"
+    like = open_volume(LIKE)
+    like.grid = Grid((1024, 1024, 16), Affine(AFFINE))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"no room for 192 MiB in .*; free space") as caught:
+            probabilities_target(path, like=like, classes=3).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing is reserved here")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_room_is_reserved_before_the_work_where_the_file_system_can(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def unable(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    path = tmp_path / f"p{suffix}"
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match="No space left"):
+        probabilities_target(path, like=LIKE, classes=3).__enter__()
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    with probabilities_target(path, like=LIKE, classes=3) as target:
+        target[:, :, :, :] = VALUES
+    np.testing.assert_array_equal(stored(path), VALUES)
 
 
 def test_wrong_places_and_names_are_refused(

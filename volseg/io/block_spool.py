@@ -9,7 +9,9 @@ turned at the end: on the spot, or on the way to another file.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Iterator, Sequence
 from io import BufferedRandom
 from pathlib import Path
@@ -19,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.atomic import writing_to
-from volseg.errors import ShapeError
+from volseg.errors import OutputError, ShapeError
 from volseg.io.memory_order import copy_in_tiles, first_axis_fastest
 
 _GROUP_BYTES = 1 << 24
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of some file systems
 
 
 class BlockSpool:
@@ -35,7 +38,7 @@ class BlockSpool:
         offset: bytes of the file before the values.
 
     Raises:
-        OutputError: if the stream cannot be written to, here and whenever values are set.
+        OutputError: if there is no room for all of it, or it cannot be written to.
     """
 
     dtype = np.dtype(np.float32)
@@ -52,8 +55,7 @@ class BlockSpool:
         self._dims = len(self.shape) - 1
         # Spatial axes within a group, slowest first; the first block decides.
         self._order: tuple[int, ...] | None = None
-        with writing_to(target):
-            stream.truncate(offset + self.shape[0] * self.shape[-1] * self._plane)
+        _reserve(stream, offset + self.shape[0] * self.shape[-1] * self._plane, target)
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -173,3 +175,21 @@ class BlockSpool:
             self._stream.write(first_axis_fastest(values).T.data)
         else:
             self._stream.write(np.ascontiguousarray(values.transpose(order)).data)
+
+
+def _reserve(stream: BufferedRandom, size: int, target: Path) -> None:
+    """Bring a file to its size in zeros, so that a full disk shows now and not hours later."""
+    try:
+        stream.flush()
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(stream.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in _CANNOT_RESERVE:
+                    raise
+        stream.truncate(size)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: no room for {size / 2**20:.0f} MiB in {target.parent} "
+            f"({error.strerror or error}); free space or choose another place."
+        ) from error
