@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from volseg.errors import InputError
+from volseg.errors import InputError, OutputError
 from volseg.networks import build_network
-from volseg.predictors import check_volume, make_predictor, network_fingerprint, user_cache_folder
+from volseg.predictors import (
+    check_volume,
+    make_predictor,
+    network_fingerprint,
+    openvino_backend,
+    user_cache_folder,
+)
 from volseg.predictors import making as making_module
 from volseg.predictors.cache import conversion_cache
 
@@ -184,6 +193,54 @@ def test_without_a_writable_folder_the_users_is_taken_or_none(tmp_path, monkeypa
     with torch.no_grad():
         right = network(check_volume(predictor.shapes))
     assert torch.allclose(logits_of(predictor), right, atol=1e-5)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_full_disk_leads_to_the_next_folder_and_in_the_end_to_torch(
+    tmp_path, temporary, monkeypatch, caplog
+):
+    bundle, user = tmp_path / "converted", user_cache_folder()
+    full = [bundle]
+    openvino = openvino_backend.runtime()
+    serialize = openvino.serialize
+
+    def disk(model, graph, weights):
+        if any(Path(graph).is_relative_to(folder) for folder in full):
+            Path(graph).write_text("half")
+            raise RuntimeError("Check 'bin_file.good()' failed")  # as OpenVINO does
+        serialize(model, graph, weights)
+
+    monkeypatch.setattr(openvino, "serialize", disk)
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    assert make(network, bundle).name.startswith("OpenVINO")
+    assert len(entries(user)) == 1
+    full.append(tmp_path / "user")
+    shutil.rmtree(user)
+    assert make(network, bundle).name.startswith("OpenVINO")
+    assert not entries(user)
+    gc.collect()
+    assert not list(temporary.glob("volseg-*"))
+
+    full.append(temporary)
+    assert make(network, bundle).name.startswith("torch")
+    assert "torch is used: cannot write a converted network in" in caplog.text
+    assert not list(temporary.glob("volseg-*"))
+    assert not [path for folder in full for path in folder.rglob("*") if path.is_file()]
+    with pytest.raises(OutputError, match="cannot write a converted network"):
+        make(network, bundle, backend="openvino")
+
+    def none(**_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", none)
+    assert make(network, bundle).name.startswith("torch")
 
 
 def test_the_least_recently_used_entries_go(tmp_path):

@@ -19,6 +19,7 @@ import platformdirs
 
 from volseg.atomic import replacing
 from volseg.errors import OutputError
+from volseg.predictors.contract import first_line
 
 _MANIFEST = "entry.json"
 _KEPT = 16  # entries a folder; the least recently used go
@@ -91,11 +92,21 @@ class ConversionCache:
                 entry = _write(folder / key, names, write)
                 _remove_old(folder)
             except OutputError as error:
-                _log.info("a converted network is not kept in %s: %s", folder, error)
+                _log.info("a converted network is not kept in %s: %s", folder, first_line(error))
             else:
                 return entry
-        temporary = Path(tempfile.mkdtemp(prefix="volseg-"))
-        entry = _write(temporary / key, names, write)
+        try:
+            temporary = Path(tempfile.mkdtemp(prefix="volseg-"))
+        except OSError as error:
+            raise OutputError(
+                f"no temporary folder can be made ({first_line(error)}): free some space, or set "
+                "TMPDIR to a folder that has it."
+            ) from error
+        try:
+            entry = _write(temporary / key, names, write)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         weakref.finalize(entry, shutil.rmtree, temporary, ignore_errors=True)
         return entry
 
@@ -142,7 +153,13 @@ def _write(folder: Path, names: Sequence[str], write: Callable[[Sequence[Path]],
     files = tuple(folder / name for name in names)
     with contextlib.ExitStack() as stack:
         temporary = [stack.enter_context(replacing(path)) for path in files]
-        write(temporary)
+        try:
+            write(temporary)
+        except Exception as error:  # libraries raise whatever they like where the disk is full
+            raise OutputError(
+                f"cannot write a converted network in {folder}: {first_line(error)}; free space or "
+                "choose another place."
+            ) from error
         digests = {
             path.name: _digest(written) for path, written in zip(files, temporary, strict=True)
         }

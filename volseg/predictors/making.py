@@ -108,6 +108,7 @@ def make_predictor(
         MissingPackageError: The backend is not installed.
         InputError: The backend cannot be used here, does not take this network, or does not give
             torch's labels.
+        OutputError: The converted network can be kept nowhere, not even in a temporary folder.
     """
     if backend not in BACKENDS:
         raise UnknownNameError("backend", backend, BACKENDS)
@@ -138,7 +139,7 @@ def make_predictor(
 
     try:
         return predictor(chosen)
-    except (InputError, MissingPackageError) as error:
+    except (InputError, MissingPackageError, OutputError) as error:
         if required or chosen == "f32":
             raise
         _log.warning("f32 is used: %s", error)
