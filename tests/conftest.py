@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail instead of skipping where the real scans are absent (set by .ci/run)",
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep converted networks, and what is known of them, out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOLSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +72,7 @@ def tiny_bundle(tmp_path: Path, _tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: None) -> Path:
     """Make what `tiny_bundle` copies; its network is converted once for all tests."""
     tmp_path = tmp_path_factory.mktemp("tiny")
     import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from volseg.predictors import (
     network_fingerprint,
     openvino_backend,
     user_cache_folder,
+    verified,
 )
 from volseg.predictors import making as making_module
 from volseg.predictors.cache import conversion_cache
@@ -58,6 +60,10 @@ def entries(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/entry.json"))
 
 
+def checks(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "user" / "checks").glob("*.json"))
+
+
 def logits_of(predictor) -> torch.Tensor:
     return predictor(check_volume(predictor.shapes))
 
@@ -66,7 +72,7 @@ def logits_of(predictor) -> torch.Tensor:
 def test_a_conversion_is_found_again_and_not_checked_twice(backend, tmp_path, monkeypatch):
     first = logits_of(make(small(), tmp_path, backend=backend))
     assert len(entries(tmp_path)) == 1
-    assert not (tmp_path / "user").exists()
+    assert not entries(user_cache_folder())
 
     def never(*_, **__):
         raise AssertionError("not again")
@@ -149,11 +155,13 @@ def test_a_conversion_with_other_labels_is_refused(tmp_path, caplog):
     network, other = small(0), small(1)
     make(network, tmp_path / "right", backend="openvino")
     make(other, tmp_path / "other", backend="openvino")
-    # The entry of the one now holds the other, undamaged and unchecked.
+    # The entry of the one now holds the other, undamaged, and says of itself that all is well.
     (right,), (wrong,) = entries(tmp_path / "right"), entries(tmp_path / "other")
     wrong = wrong.rename(right.parent / "wrong")
     manifest = json.loads((wrong / "entry.json").read_text())
-    (wrong / "entry.json").write_text(json.dumps({**manifest, "checks": {}}))
+    verdicts = [json.loads(check.read_text()) for check in checks(tmp_path)]
+    claimed = {verdict["check"]: verdict["result"] for verdict in verdicts}
+    (wrong / "entry.json").write_text(json.dumps({**manifest, "checks": claimed}))
     right.rename(tmp_path / "set aside")
     wrong.rename(right)
 
@@ -166,6 +174,59 @@ def test_a_conversion_with_other_labels_is_refused(tmp_path, caplog):
         make(network, tmp_path / "right", backend="openvino")
 
 
+def test_each_user_checks_a_conversion_that_came_with_a_bundle(tmp_path, monkeypatch):
+    network, seen = small(), []
+
+    def watched(*arguments, **options):
+        seen.append(user_cache_folder())
+        return verified(*arguments, **options)
+
+    monkeypatch.setattr(making_module, "verified", watched)
+    for user in ("one", "other", "one"):
+        monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / user))
+        make(network, tmp_path / "bundle", backend="openvino")
+    assert [folder.parent.name for folder in seen] == ["one", "other"]
+    assert len(entries(tmp_path / "bundle")) == 1
+    (record,) = (tmp_path / "one" / "checks").glob("*.json")
+    record.write_text("damaged")
+    monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "one"))
+    make(network, tmp_path / "bundle", backend="openvino")
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("place", ["more", "../elsewhere", "absolute"])
+def test_an_entry_of_other_files_is_made_anew(place, tmp_path, caplog):
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    make(network, tmp_path / "bundle", backend="openvino")
+    (entry,) = entries(tmp_path / "bundle")
+    name = str(tmp_path / "elsewhere") if place == "absolute" else place
+    (entry / name).write_text("x")
+    manifest = json.loads((entry / "entry.json").read_text())
+    manifest["files"][name] = hashlib.sha256(b"x").hexdigest()
+    (entry / "entry.json").write_text(json.dumps(manifest))
+    caplog.clear()
+    assert make(network, tmp_path / "bundle").name.startswith("OpenVINO")
+    assert "is damaged (entry.json): it is made anew" in caplog.text
+    assert set(json.loads((entry / "entry.json").read_text())["files"]) == {
+        "network.xml",
+        "network.bin",
+    }
+
+
+def test_a_check_is_kept_as_far_as_possible(tmp_path, monkeypatch):
+    entry = conversion_cache(tmp_path / "bundle").store(
+        "key", ["network"], lambda files: files[0].write_text("network")
+    )
+    shutil.rmtree(entry.folder)  # by another process
+    entry.record("f32", {"labels": 0.0})
+    assert entry.recorded("f32") == {"labels": 0.0}
+    assert entry.recorded("bf16") == {}
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "file" / "user"))
+    entry.record("f32", {"labels": 0.0})
+    assert entry.recorded("f32") == {}
+
+
 def test_tiles_of_the_caller_are_what_is_compared_on(tmp_path, caplog):
     # Foreground only where the image is above 50, which the synthetic volume never is.
     network = nn.Conv2d(1, 2, 1)
@@ -174,8 +235,8 @@ def test_tiles_of_the_caller_are_what_is_compared_on(tmp_path, caplog):
         network.bias[:] = torch.tensor([0.0, -50.0])
     tiles = torch.full((1, 1, *TILE), 60.0)
     make(network, tmp_path, backend="openvino", check_tiles=tiles)
-    (entry,) = entries(tmp_path)
-    (check,) = json.loads((entry / "entry.json").read_text())["checks"].values()
+    (record,) = checks(tmp_path)
+    check = json.loads(record.read_text())["result"]
     assert check["foreground"] == TILE[0] * TILE[1]
     assert check["reason"] == ""
 
@@ -232,7 +293,7 @@ def test_a_full_disk_leads_to_the_next_folder_and_in_the_end_to_torch(
     assert make(network, bundle).name.startswith("torch")
     assert "torch is used: cannot write a converted network in" in caplog.text
     assert not list(temporary.glob("volseg-*"))
-    assert not [path for folder in full for path in folder.rglob("*") if path.is_file()]
+    assert not [path for folder in (bundle, user) for path in folder.rglob("*") if path.is_file()]
     with pytest.raises(OutputError, match="cannot write a converted network"):
         make(network, bundle, backend="openvino")
 
@@ -248,7 +309,7 @@ def test_the_least_recently_used_entries_go(tmp_path):
     for index in range(18):
         cache.store(f"key{index}", ["network"], lambda files: files[0].write_text("network"))
         os.utime(tmp_path / f"key{index}" / "entry.json", (index, index))
-        assert cache.find("key0") is not None  # used, and so kept
+        assert cache.find("key0", ["network"]) is not None  # used, and so kept
     kept = {entry.name for entry in entries(tmp_path)}
     assert len(kept) == 16
     assert {"key0", "key17"} <= kept

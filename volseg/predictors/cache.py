@@ -1,4 +1,8 @@
-"""Converted networks on the disk: found by content, checked before use, written whole."""
+"""Converted networks on the disk: found by content, checked before use, written whole.
+
+A bundle may bring conversions along, and anybody may have made it. What a check found is therefore
+never read from there: it is kept in the user's cache, by the digest of the very files it holds for.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from volseg.predictors.contract import first_line
 
 _MANIFEST = "entry.json"
 _KEPT = 16  # entries a folder; the least recently used go
+_CHECKS_KEPT = 256  # small files: a conversion has one a precision and processor
 
 _log = logging.getLogger(__name__)
 
@@ -32,23 +37,40 @@ class Entry:
     """A conversion on the disk.
 
     Attributes:
-        folder: Where it lies.
+        folder: Where it lies; its name is the key.
         files: The converted network, complete and undamaged when the entry was returned.
-        checks: What is known about it, by what that holds for.
+        digest: Of the content of the files.
     """
 
     folder: Path
     files: tuple[Path, ...]
-    checks: dict[str, Any]
+    digest: str
 
-    def record(self, name: str, result: dict[str, Any]) -> None:
-        """Keep the result of a check with the conversion, as far as it can be written."""
-        self.checks[name] = result
-        manifest = json.loads((self.folder / _MANIFEST).read_text(encoding="utf-8"))
+    def recorded(self, check: str) -> dict[str, Any]:
+        """Return the result of a check that this user's cache knows of; empty if there is none."""
+        path = self._record(check)
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+            result = dict(json.loads(path.read_text(encoding="utf-8"))["result"])
+            os.utime(path)
+            return result
+        return {}
+
+    def record(self, check: str, result: dict[str, Any]) -> None:
+        """Keep the result of a check in the user's cache, as far as it can be written."""
+        path = self._record(check)
         try:
-            _write_json(self.folder / _MANIFEST, {**manifest, "checks": self.checks})
+            _write_json(path, {"network": self.folder.name, "check": check, "result": result})
         except OutputError as error:
-            _log.info("the check of a converted network is not kept: %s", error)
+            _log.info("the check of a converted network is not kept: %s", first_line(error))
+            return
+        for old in _least_used(path.parent.glob("*.json"), _CHECKS_KEPT):
+            with contextlib.suppress(OSError):
+                old.unlink()
+
+    def _record(self, check: str) -> Path:
+        what = json.dumps([self.folder.name, self.digest, check])
+        name = hashlib.sha256(what.encode()).hexdigest()[:32]
+        return user_cache_folder().with_name("checks") / f"{name}.json"
 
     def discard(self) -> None:
         """Remove the conversion, as far as it can be removed."""
@@ -66,10 +88,10 @@ class ConversionCache:
 
     folders: tuple[Path, ...]
 
-    def find(self, key: str) -> Entry | None:
-        """Return the entry of that key; a damaged one is removed."""
+    def find(self, key: str, names: Sequence[str]) -> Entry | None:
+        """Return the entry of that key, with files of these names; a damaged one is removed."""
         for folder in self.folders:
-            entry = _read(folder / key)
+            entry = _read(folder / key, names)
             if entry is not None:
                 return entry
         return None
@@ -127,18 +149,17 @@ def user_cache_folder() -> Path:
     return root.expanduser() / "converted"
 
 
-def _read(folder: Path) -> Entry | None:
+def _read(folder: Path, names: Sequence[str]) -> Entry | None:
     manifest = folder / _MANIFEST
-    if not manifest.is_file():
+    if not os.path.isfile(manifest):  # noqa: PTH113 - never raises, whoever owns the folder
         return None
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        files = {folder / str(name): str(digest) for name, digest in content["files"].items()}
-        checks = dict(content["checks"])
-        damaged = [path.name for path, digest in files.items() if _digest(path) != digest]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        files, checks, damaged = {}, {}, [_MANIFEST]
-    entry = Entry(folder, tuple(files), checks)
+    digests, damaged = {}, [_MANIFEST]
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        recorded = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        if set(recorded) == set(names):  # never a path that somebody else wrote there
+            digests = {name: _digest(folder / name) for name in names}
+            damaged = [name for name in names if digests[name] != recorded[name]]
+    entry = _entry(folder, digests)
     if damaged:
         _log.warning("%s is damaged (%s): it is made anew", folder, ", ".join(damaged))
         entry.discard()
@@ -163,8 +184,13 @@ def _write(folder: Path, names: Sequence[str], write: Callable[[Sequence[Path]],
         digests = {
             path.name: _digest(written) for path, written in zip(files, temporary, strict=True)
         }
-    _write_json(folder / _MANIFEST, {"files": digests, "checks": {}})
-    return Entry(folder, files, {})
+    _write_json(folder / _MANIFEST, {"files": digests})
+    return _entry(folder, digests)
+
+
+def _entry(folder: Path, digests: dict[str, str]) -> Entry:
+    content = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return Entry(folder, tuple(folder / name for name in digests), content)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -178,7 +204,13 @@ def _digest(path: Path) -> str:
 
 
 def _remove_old(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # another process may remove them at the same time
-        used = sorted((path.stat().st_mtime, path) for path in folder.glob(f"*/{_MANIFEST}"))
-        for _, manifest in used[:-_KEPT]:
-            Entry(manifest.parent, (), {}).discard()
+    for manifest in _least_used(folder.glob(f"*/{_MANIFEST}"), _KEPT):
+        Entry(manifest.parent, (), "").discard()
+
+
+def _least_used(paths: Iterable[Path], kept: int) -> list[Path]:
+    """Return all but the most recently used; none if another process removes some of them now."""
+    with contextlib.suppress(OSError):
+        used = sorted((path.stat().st_mtime, path) for path in paths)
+        return [path for _, path in used[:-kept]]
+    return []

@@ -82,7 +82,7 @@ def make_predictor(
     """Return a predictor that gives the labels of ``network``.
 
     A converted network is kept on the disk and found again by its content. Before its first use
-    it is compared with torch on a check volume, once a conversion, precision and processor.
+    it is compared with torch on a check volume, once a conversion, precision, processor and user.
 
     Args:
         network: The network with its weights; it is put into evaluation mode and, for torch,
@@ -207,7 +207,7 @@ def _converted(
     versions = [version("volseg"), torch.__version__, converter.version()]
     parts = [content, shapes.image, *versions]
     key = f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
-    entry = cache.find(key) or _convert(converter, network, shapes, cache, key)
+    entry = cache.find(key, converter.FILES) or _convert(converter, network, shapes, cache, key)
     try:
         predictor = converter.load(entry.files, shapes, precision)
     except Exception as error:
@@ -235,10 +235,10 @@ def _agreement(
     *,
     exclusive: bool,
 ) -> Agreement:
-    """Compare with torch, once: the result stays with the conversion."""
+    """Compare with torch, once for each user: a conversion may come from anybody."""
     holds_for = f"{predictor.precision}, {'labels' if exclusive else 'classes'}, {processor}"
-    with contextlib.suppress(KeyError, TypeError):  # not checked yet, or damaged
-        return Agreement(**entry.checks[holds_for])
+    with contextlib.suppress(TypeError):  # not checked yet, or damaged
+        return Agreement(**entry.recorded(holds_for))
     reference = TorchPredictor(network, predictor.shapes, device=torch.device("cpu"))
     tiles = check_volume(predictor.shapes) if check_tiles is None else check_tiles
     agreement = verified(predictor, reference, tiles, exclusive=exclusive)
