@@ -12,11 +12,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from volseg.errors import InputError, OutputError
 from volseg.networks import build_network
@@ -149,6 +154,87 @@ def test_a_fingerprint_is_of_weights_and_structure():
             return image * self.factor
 
     assert network_fingerprint(Scaled(2.0)) != network_fingerprint(Scaled(3.0))
+
+
+class Leaky(nn.Module):
+    """A network that only what is not registered with torch tells from another."""
+
+    def __init__(self, **attributes) -> None:
+        super().__init__()
+        vars(self).update(attributes)
+
+
+def attributes(slope: float) -> dict[str, object]:
+    return {
+        "private": {"_k": slope},
+        "partial": {"act": partial(functional.leaky_relu, negative_slope=slope)},
+        "tensor": {"scale": torch.tensor([1.0, slope])},
+        "array": {"scale": np.array([1.0, slope])},
+        "closure": {"act": lambda image: image * slope},
+        "default": {"act": lambda image, slope=slope: image * slope},
+        "nested": {"_parts": {"all": [(partial(torch.mul, other=slope),)]}},
+        "object": {"options": SimpleNamespace(slope=slope)},
+        "method": {"act": nn.LeakyReLU(slope).forward},
+        "hidden module": {"layers": [nn.LeakyReLU(slope)]},
+    }
+
+
+@pytest.mark.parametrize("kind", attributes(0.0))
+def test_a_fingerprint_is_of_private_values_and_of_what_values_hold(kind):
+    first, same, other = (
+        network_fingerprint(Leaky(**attributes(slope)[kind])) for slope in (0.1, 0.1, 0.5)
+    )
+    assert first == same != other
+
+
+def test_a_fingerprint_is_of_hooks_and_of_which_parts_are_shared():
+    first, second = nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1)
+    prints = {network_fingerprint(nn.Sequential(first, second, last)) for last in (first, second)}
+    first.register_forward_hook(lambda module, images, logits: logits * 2)
+    prints.add(network_fingerprint(nn.Sequential(first, second, second)))
+    assert len(prints) == 3
+
+
+def test_of_what_nothing_can_be_said_no_two_fingerprints_are_equal():
+    network = Leaky(lock=threading.Lock())
+    assert network_fingerprint(network) != network_fingerprint(network)
+
+
+FINGERPRINTS = """
+import torch
+from monai.networks import nets
+from volseg.networks import build_network, list_networks
+from volseg.predictors import network_fingerprint
+sides = {"in_channels": 1, "out_channels": 2}
+three = {"spatial_dims": 3, **sides}
+monai = {
+    "SegResNet": three,
+    "DynUNet": {
+        **three, "kernel_size": [3] * 3, "strides": [1, 2, 2], "upsample_kernel_size": [2, 2]
+    },
+    "SwinUNETR": {**three, "feature_size": 12},
+    "UNETR": {**sides, "img_size": 32, "feature_size": 4, "hidden_size": 24, "num_heads": 2},
+    "AttentionUnet": {**three, "channels": (4, 8), "strides": (2,)},
+    "BasicUNetPlusPlus": {**three, "features": (4, 4, 4, 4, 4, 4)},
+}
+torch.manual_seed(0)
+networks = {name: getattr(nets, name)(**options) for name, options in monai.items()}
+for name in list_networks():
+    networks[name] = build_network(name, spatial_dims=2, preset="tiny", **sides)
+networks["recurrent"] = torch.nn.LSTM(2, 2)
+for name, network in networks.items():
+    print(name, network_fingerprint(network))
+"""
+
+
+def test_fingerprints_are_the_same_in_every_process(capsys):
+    exec(FINGERPRINTS, {})
+    here = capsys.readouterr().out.splitlines()
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", FINGERPRINTS], capture_output=True, check=True, text=True
+    )
+    assert len(set(here)) > 15
+    assert here == elsewhere.stdout.splitlines()
 
 
 def test_a_conversion_with_other_labels_is_refused(tmp_path, caplog):
