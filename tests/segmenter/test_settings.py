@@ -46,3 +46,15 @@ def test_what_cannot_be_had_is_known_before_the_first_case(tiny_bundle):
             device="cpu",
             settings={"backend": "torch", "precision": "f16", "require_precision": True},
         ).warm_up()
+
+
+def test_a_warm_segmenter_makes_nothing_more(tiny_bundle, monkeypatch):
+    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
+    segmenter = Segmenter([tiny_bundle, tiny_bundle], settings={"backend": "torch"})
+    segmenter.warm_up()
+
+    def made_late(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(sliding_window, "make_predictor", made_late)
+    assert segmenter.segment(image).shape == (1, 20, 24, 16)

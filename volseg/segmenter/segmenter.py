@@ -144,12 +144,18 @@ class Segmenter:
             VolsegError: The backend or the precision cannot be had here, or the network does not
                 take tiles of this size.
         """
-        for bundle, part in zip(self._bundles, self._parts, strict=True):
-            if isinstance(part.inferer, SlidingWindowInferer):
-                network = part.inferer.predictor(part.network, bundle.in_channels, self.device)
-                with torch.inference_mode():
-                    tile = torch.zeros(1, bundle.in_channels, *part.inferer.tile)
-                    network(tile.to(self.device))
+        first = self._parts[0]
+        if not isinstance(first.inferer, SlidingWindowInferer):
+            return  # makes nothing
+        channels = self.bundle.in_channels
+        if self._stream is not None:
+            networks = self._stream.predictors()
+        else:
+            networks = [first.inferer.predictor(first.network, channels, self.device)]
+        tile = torch.zeros(1, channels, *first.inferer.tile, device=self.device)
+        with torch.inference_mode():
+            for network in networks:
+                network(tile)
 
     @property
     def labels(self) -> dict[str, int]:
