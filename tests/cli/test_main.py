@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
@@ -299,6 +301,56 @@ def test_interrupting_leaves_nothing(capfd, tmp_path, tiny_bundle, image, monkey
     assert code == 130
     assert "interrupted" in errors
     assert not out.exists() or list(out.iterdir()) == []
+
+
+TERMINATED = """
+import sys, threading
+from pathlib import Path
+from volseg.atomic import replacing
+from volseg.cli import main as command_line
+
+@command_line.app.command("wait")
+def wait():
+    with replacing(Path(sys.argv[1]) / "a.nii") as temporary:
+        temporary.write_text("half")
+        print("ready", flush=True)
+        threading.Event().wait(60)
+
+command_line.main(["wait"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are only killed there")
+def test_an_end_that_a_scheduler_asks_for_leaves_nothing(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", TERMINATED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "interrupted; nothing half-written was left behind." in errors
+    assert_one_sentence(errors)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("own", [signal.SIG_DFL, signal.SIG_IGN, lambda *_: None])
+def test_a_host_program_gets_its_own_way_to_end_back(capfd, own):
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        assert run(capfd, "--version")[0] == 0
+        assert signal.getsignal(signal.SIGTERM) == own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_runs_in_any_thread(capfd):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run, capfd, "--version").result()[0] == 0
 
 
 def test_a_file_without_orientation_needs_one_that_the_user_states(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -24,6 +28,7 @@ from volseg.cli.console import errors
 from volseg.errors import VolsegError
 
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C, as shells do
+_TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="volseg",
@@ -73,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     words = [word for word in words if word != "--debug"]
     _configure_logging(debug)
     try:
-        app(args=words, prog_name="volseg")
+        with _ending_when_told():
+            app(args=words, prog_name="volseg")
     except VolsegError as error:
         if debug:
             raise
@@ -89,9 +95,29 @@ def main(arguments: list[str] | None = None) -> None:
         )
         raise SystemExit(1) from error
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
+        if end.code in (_INTERRUPTED, _TERMINATED):
             errors.print("interrupted; nothing half-written was left behind.")
         raise
+
+
+@contextlib.contextmanager
+def _ending_when_told() -> Iterator[None]:
+    """Unwind when schedulers and containers ask for an end, so that no half-written file stays."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # tidying up is not disturbed
+        raise SystemExit(_TERMINATED)
+
+    # Only the main thread may, and a host program's own way is left to it.
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _configure_logging(debug: bool) -> None:
