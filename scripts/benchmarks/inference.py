@@ -19,7 +19,7 @@ from benchmarks.inference_rows import (
     InferenceRow,
     Settings,
 )
-from benchmarks.scans import ORIENTATION, PHANTOM_BUNDLE, PHANTOM_NETWORK, TILE, WIDENED, by
+from benchmarks.scans import ORIENTATION, PHANTOM_NETWORK, TILE, WIDENED, by
 from benchmarks.timing import write_rows
 from readme import header, row, when_and_where, write_section
 from volseg.errors import VolsegError
@@ -65,14 +65,15 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
         f"End to end is from the file of an image (`.npy`, axes {ORIENTATION}; the network's are "
         "RAS) to the file of its labels. f32, bf16, tuned and gpu: a volume filled with phantoms "
         "(`volseg.phantom`), voxels called 1 mm, to the network at 1.04 to 1.07 mm at full size, "
-        f"where both libraries cut the same tiles; the network of `{PHANTOM_BUNDLE}`, 5 classes, "
-        f"each channel repeated {WIDENED} times to widths of {widths}, which gives the same labels "
-        f"with more arithmetic, {macs:.0f} GMAC a tile of {by(TILE)}; the phantoms are none it was "
-        "trained on. Overlap "
+        "where both libraries cut the same tiles; the network of `phantom_unet`, 5 classes, "
+        "trained on for some minutes where other phantoms stand side by side, each channel then "
+        f"repeated {WIDENED} times to widths of {widths}, which gives the same labels with more "
+        f"arithmetic, {macs:.0f} GMAC a tile of {by(TILE)}. Overlap "
         "0.5 unless the row says otherwise. MONAI: Orientationd and Spacingd, "
         "sliding_window_inference (gaussian), Activationsd (softmax), Invertd "
         "(nearest_interp=False), AsDiscreted (argmax), in float32, the same weights in torch; its "
-        "Gaussian is cut off at 0.001, so that labels differ where tiles disagree at their faces. "
+        "Gaussian has a floor of 0.001, which is taken away, for with it labels differ near the "
+        "faces of the volume. "
         f"Memory: noise of {SOURCE_MM} mm, {NETWORK_MM} mm for a small network of random weights.",
         "",
         "MONAI's RemoveSmallObjects takes each value of a label map for one object, so it gets a "

@@ -27,7 +27,7 @@ from torch import Tensor
 from benchmarks.costs import Figures
 from benchmarks.scans import TILE, Scan, Sides, Weights
 from volseg.geometry import Affine, Grid, relate_grids
-from volseg.inference import Targets, Tiling, segment_volume
+from volseg.inference import Targets, Tiling, gaussian_weights, segment_volume
 from volseg.predictors import Predictor, make_predictor
 from volseg.transforms.regrid import regrid
 
@@ -106,7 +106,9 @@ class WithVolseg:
 class WithMonai:
     """A scan segmented by MONAI's transforms and its sliding window, the network in torch.
 
-    Its transforms compute in float32: by default they do in float64, which takes longer.
+    Its transforms compute in float32: by default they do in float64, which takes longer. Tiles are
+    weighted by its Gaussian without the floor of 0.001, under which all voxels far from the middle
+    of a tile count the same: with it, labels differ near the faces of the volume.
     """
 
     scan: Scan
@@ -149,7 +151,12 @@ class WithMonai:
         case = preparation({"image": image.to(self.device)})
         with torch.inference_mode(), self._precision():
             case["pred"] = sliding_window_inference(
-                case["image"][None], TILE, self.tile_batch, network, 0.5, mode="gaussian"
+                case["image"][None],
+                TILE,
+                self.tile_batch,
+                network,
+                0.5,
+                roi_weight_map=gaussian_weights(TILE).to(self.device),
             )[0].float()
         found = finish(case)["pred"][0]
         np.save(self.labels, found.to(torch.uint8).cpu().numpy())
