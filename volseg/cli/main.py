@@ -131,6 +131,8 @@ def _configure_logging(debug: bool) -> None:
     )
     logging.getLogger("volseg").setLevel(logging.DEBUG if debug else logging.WARNING)
     if not debug:
+        # The first use of a bundle takes some seconds longer: it says why.
+        logging.getLogger("volseg.predictors.making").setLevel(logging.INFO)
         logging.getLogger("monai").setLevel(logging.ERROR)
 
 

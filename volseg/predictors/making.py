@@ -249,7 +249,7 @@ def _agreement(
 def _convert(
     converter: _Converter, network: nn.Module, shapes: TileShapes, cache: ConversionCache, key: str
 ) -> Entry:
-    _log.info("converting %s for %s", type(network).__name__, converter.TITLE)
+    _log.info("converting %s for %s, once", type(network).__name__, converter.TITLE)
     try:
         with warnings.catch_warnings():
             # Exporters call deprecated functions of torch, all their own affair.
