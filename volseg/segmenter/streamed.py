@@ -163,6 +163,7 @@ class Stream:
         maps: Maps,
         *,
         body_above: float | None = None,
+        clean: bool = True,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
     ) -> None:
@@ -174,31 +175,10 @@ class Stream:
             plan: How much is taken at a time.
             maps: What else is wanted.
             body_above: Only the box of the voxels above this value is run; see `prepare_volume`.
+            clean: Whether the rules are applied.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts.
         """
-        self._infer(
-            volume,
-            labels,
-            plan,
-            maps,
-            body_above=body_above,
-            progress=progress,
-            cancelled=cancelled,
-        )
-        self._clean(labels, volume.grid, plan)
-
-    def _infer(
-        self,
-        volume: StoredVolume,
-        labels: Any,
-        plan: MemoryPlan,
-        maps: Maps,
-        *,
-        body_above: float | None = None,
-        progress: Progress | None = None,
-        cancelled: Cancelling | None = None,
-    ) -> None:
         steps = self._steps
         networks = self.predictors()
         prepared = prepare_volume(
@@ -209,15 +189,15 @@ class Stream:
             body_above=body_above,
             cancelled=cancelled,
         )
-        targets = Targets(labels, maps.probabilities, maps.entropy, maps.disagreement)
-        source: SlabSource = prepared
-        network_grid, source_grid = prepared.grid, volume.grid
-        if prepared.body is not None:
-            part = box_on_source(prepared.body, network_grid, source_grid)
-            source = CroppedSource(prepared, prepared.body)
-            network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
-            targets = targets_in_box(targets, part, exclusive=steps.regions is None)
         with prepared, torch.inference_mode():
+            targets = Targets(labels, maps.probabilities, maps.entropy, maps.disagreement)
+            source: SlabSource = prepared
+            network_grid, source_grid = prepared.grid, volume.grid
+            if prepared.body is not None:
+                part = box_on_source(prepared.body, network_grid, source_grid)
+                source = CroppedSource(prepared, prepared.body)
+                network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
+                targets = targets_in_box(targets, part, exclusive=steps.regions is None)
             segment_volume(
                 source,
                 networks,
@@ -234,6 +214,8 @@ class Stream:
                 progress=progress,
                 cancelled=cancelled,
             )
+        if clean:
+            self._clean(labels, volume.grid, plan)
 
     def _clean(self, labels: Any, grid: Grid, plan: MemoryPlan) -> None:
         if self._steps.rules:
@@ -271,7 +253,7 @@ class Stream:
         with open_volume(as_image(example[0].numpy(), affine)) as volume:
             labels = np.zeros(tile, self.label_type)
             plan = self.plan(volume, Maps(), labels_in_memory=True)
-            self._infer(volume, labels, plan, Maps())
+            self.run(volume, labels, plan, Maps(), clean=False)
             # Rules on noise would warn of what they remove.
             self._clean(np.zeros_like(labels), volume.grid, plan)
         if self._device.type != "cpu":
