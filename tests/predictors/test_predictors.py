@@ -344,6 +344,38 @@ def test_verification_sees_a_change_of_labels(caplog):
     assert "without foreground" in agreement.reason
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_reduced_precision_is_not_blamed_for_its_rounding(exclusive):
+    """Of two classes that are nearly alike, either is right; of others it is not."""
+    shapes = tile_shapes(network("unet3d"), 2, CASES["unet3d"][1])
+    reference = TorchPredictor(network("unet3d"), shapes, device=torch.device("cpu"))
+    tiles = check_volume(shapes)
+
+    def rounded(built, precision):
+        """Return a predictor whose logits are off as eight bits in every layer make them."""
+        exact = TorchPredictor(built, shapes, device=reference.device)
+
+        def logits(tiles):
+            found = exact(tiles)
+            noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(2))
+            return found + 0.01 * found.std() * noise
+
+        logits.name, logits.precision = "rounded", precision
+        return logits
+
+    exact = verified(rounded(network("unet3d"), "f32"), reference, tiles, exclusive=exclusive)
+    assert not exact.accepted
+    assert exact.undecided == 0
+    reduced = verified(rounded(network("unet3d"), "bf16"), reference, tiles, exclusive=exclusive)
+    assert reduced.accepted
+    assert reduced.labels + reduced.undecided == pytest.approx(exact.labels)
+
+    wrong = copy.deepcopy(network("unet3d"))
+    with torch.no_grad():
+        wrong.heads[-1].bias += torch.tensor([0.0, 0.6, 0.0])
+    assert not verified(rounded(wrong, "bf16"), reference, tiles, exclusive=exclusive).accepted
+
+
 def test_the_check_volume_is_the_same_always():
     shapes = tile_shapes(network("unet3d"), 2, CASES["unet3d"][1])
     volume = check_volume(shapes)

@@ -24,6 +24,9 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 # Of recurrent layers: their parameters once more.
 _FLAT_WEIGHTS = frozenset({"_flat_weights", "_flat_weight_refs"})
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+# What is made of attributes that lie beside it, in an order that differs from process to process:
+# einops's recipes of a pattern (sets of names). Its name is all that is said of it.
+_DERIVED = frozenset({"einops.einops.TransformRecipe"})
 
 _PLAIN = str | int | float | bool | None
 _NAMED = torch.dtype | torch.device | torch.layout | torch.memory_format | complex | bytes | Path
@@ -89,6 +92,8 @@ class _Description:
         if isinstance(value, tuple | set | frozenset):  # equal ones may be one and the same
             parts = [self(part) for part in value]
             return ["tuple", *parts] if isinstance(value, tuple) else sorted(map(json.dumps, parts))
+        if _name(type(value)) in _DERIVED:
+            return _name(type(value))
         if id(value) in self._modules:
             return ["module", self._modules[id(value)]]
         if id(value) in self._seen:
