@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from volseg.errors import InputError, ShapeError, UnknownNameError
+from volseg.errors import InputError, MissingPackageError, ShapeError, UnknownNameError
 from volseg.networks import build_network
 from volseg.predictors import (
     TorchPredictor,
@@ -236,8 +236,10 @@ def test_names_and_places_that_cannot_be_used_are_refused(folder):
         predictor("monai_unet2d", "openvinu", folder)
     with pytest.raises(UnknownNameError, match="unknown precision 'bf61': did you mean 'bf16'"):
         predictor("monai_unet2d", "torch", folder, precision="bf61")
-    with pytest.raises(InputError, match="trt_export"):
+    with pytest.raises(InputError, match="computes on an NVIDIA GPU, got the device 'cpu'"):
         predictor("monai_unet2d", "tensorrt", folder)
+    with pytest.raises(MissingPackageError, match="pip install tensorrt"):
+        predictor("monai_unet2d", "tensorrt", folder, device="cuda")
     with pytest.raises(InputError, match="computes on the CPU, got the device 'cuda'"):
         predictor("monai_unet2d", "openvino", folder, device="cuda")
 

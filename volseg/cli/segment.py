@@ -54,7 +54,7 @@ def segment(
     backend: Annotated[
         str | None,
         typer.Option(
-            help="auto, openvino, onnxruntime, torch or compile; instead of the bundle's."
+            help="auto, openvino, onnxruntime, torch, compile, tensorrt; instead of the bundle's."
         ),
     ] = None,
     body_above: Annotated[

@@ -25,8 +25,13 @@ from volseg.errors import (
     UnknownNameError,
     VolsegError,
 )
-from volseg.predictors import onnxruntime_backend, openvino_backend
-from volseg.predictors.cache import ConversionCache, Entry, conversion_cache
+from volseg.predictors import onnxruntime_backend, openvino_backend, tensorrt_backend
+from volseg.predictors.cache import (
+    ConversionCache,
+    Entry,
+    conversion_cache,
+    user_cache_folder,
+)
 from volseg.predictors.contract import (
     PRECISIONS,
     Precision,
@@ -36,6 +41,7 @@ from volseg.predictors.contract import (
     tile_shapes,
 )
 from volseg.predictors.fingerprint import network_fingerprint
+from volseg.predictors.tensorrt_backend import TensorRTPredictor
 from volseg.predictors.torch_backend import TorchPredictor
 from volseg.predictors.verification import Agreement, check_volume, verified
 
@@ -117,12 +123,6 @@ def make_predictor(
     device = torch.device(device)
     chosen: Precision = _chosen_precision(precision, device)
     shapes = tile_shapes(network, in_channels, tile)
-    if backend == "tensorrt":
-        raise InputError(
-            "volseg does not run TensorRT engines itself: export the bundle with MONAI (python -m "
-            "monai.bundle trt_export, which needs an NVIDIA GPU and torch_tensorrt), or use the "
-            "backend 'torch'."
-        )
 
     def predictor(precision: Precision) -> Predictor:
         return _made(
@@ -163,6 +163,8 @@ def _made(
                 "use the backend 'torch' there."
             )
         return _converted(backend, network, shapes, precision, **conversion)
+    if backend == "tensorrt":
+        return _engine(network, shapes, precision, device, **conversion)
     if backend == "auto" and device.type == "cpu":
         try:
             return _converted("openvino", network, shapes, precision, **conversion)
@@ -223,6 +225,37 @@ def _converted(
         predictor.close()
         instead = "backend 'torch'" if precision == "f32" else "precision 'f32'"
         raise _Unusable(f"{predictor.name} {agreement.reason}: use the {instead}.")
+    return predictor
+
+
+def _engine(
+    network: nn.Module,
+    shapes: TileShapes,
+    precision: Precision,
+    device: torch.device,
+    *,
+    fingerprint: str | None,
+    check_tiles: Tensor | None,
+    exclusive: bool,
+    cache: ConversionCache,
+) -> Predictor:
+    """Return a checked TensorRT engine."""
+    del cache  # engines are code: none comes from a bundle
+    tensorrt_backend.require(device)
+    predictor = TensorRTPredictor(
+        network,
+        shapes,
+        device=device,
+        precision=precision,
+        content=fingerprint or network_fingerprint(network),
+        folder=user_cache_folder().with_name("engines"),
+    )
+    reference = TorchPredictor(network, shapes, device=device)
+    tiles = check_volume(shapes) if check_tiles is None else check_tiles
+    agreement = verified(predictor, reference, tiles, exclusive=exclusive)
+    if not agreement.accepted:
+        predictor.close()
+        raise _Unusable(f"{predictor.name} {agreement.reason}: use the backend 'torch'.")
     return predictor
 
 
