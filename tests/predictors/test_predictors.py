@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.networks.nets import DynUNet
 from torch import nn
 
 from volseg.errors import InputError, MissingPackageError, ShapeError, UnknownNameError
@@ -242,6 +243,26 @@ def test_names_and_places_that_cannot_be_used_are_refused(folder):
         predictor("monai_unet2d", "tensorrt", folder, device="cuda")
     with pytest.raises(InputError, match="computes on the CPU, got the device 'cuda'"):
         predictor("monai_unet2d", "openvino", folder, device="cuda")
+
+
+def test_what_a_network_shares_stays_as_it_is():
+    """MONAI's DynUNet holds its blocks by two names; other networks tie their weights."""
+    built = DynUNet(
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=2,
+        kernel_size=[3] * 3,
+        strides=[1, 2, 2],
+        upsample_kernel_size=[2] * 2,
+        filters=[4, 8, 8],
+    )
+    built.extra = nn.Conv2d(4, 8, 3)
+    built.extra.weight = built.downsamples[0].conv1.conv.weight
+    before = copy.deepcopy(built.state_dict())
+    assert tile_shapes(built, 1, (32, 16)).logits == (2, 32, 16)
+    after = built.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert built.extra.weight is built.downsamples[0].conv1.conv.weight
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])

@@ -86,12 +86,20 @@ def tile_shapes(network: nn.Module, in_channels: int, tile: Sequence[int]) -> Ti
         ShapeError: The network does not take tiles of this size, or does not give one tensor.
     """
     image = (in_channels, *(int(side) for side in tile))
-    held = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    nowhere = {name: torch.empty_like(value, device="meta") for name, value in held.items()}
+    # Of each module once: torch would put a module that goes by two names in place twice, and back
+    # only once.
+    nowhere = {
+        name: torch.empty_like(value, device="meta")
+        for prefix, module in network.named_modules()
+        for held in (module.named_parameters, module.named_buffers)
+        for name, value in held(prefix, recurse=False, remove_duplicate=False)
+    }
     try:
         with torch.inference_mode(False), torch.no_grad():
             empty = torch.empty((1, *image), device="meta")
-            logits = torch.func.functional_call(network.eval(), nowhere, (empty,))
+            logits = torch.func.functional_call(
+                network.eval(), nowhere, (empty,), tie_weights=False
+            )
     except ShapeError:
         raise
     except (RuntimeError, ValueError, TypeError) as error:
