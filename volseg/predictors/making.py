@@ -55,11 +55,14 @@ class _Converter(Protocol):
 
     TITLE: str
     FILES: tuple[str, ...]
+    REVISION: int  # raised when other files come of the same program
 
     def version(self) -> str: ...
     def processor(self) -> str: ...
     def require(self, precision: Precision) -> None: ...
-    def convert(self, program: ExportedProgram) -> Callable[[Sequence[Path]], None]: ...
+    def convert(
+        self, program: ExportedProgram, shapes: TileShapes
+    ) -> Callable[[Sequence[Path]], None]: ...
     def load(
         self, files: Sequence[Path], shapes: TileShapes, precision: Precision
     ) -> Predictor: ...
@@ -206,7 +209,7 @@ def _converted(
     converter.require(precision)
     network = network.eval().cpu()
     content = fingerprint or network_fingerprint(network)
-    versions = [version("volseg"), torch.__version__, converter.version()]
+    versions = [version("volseg"), torch.__version__, converter.version(), converter.REVISION]
     parts = [content, shapes.image, *versions]
     key = f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
     entry = cache.find(key, converter.FILES) or _convert(converter, network, shapes, cache, key)
@@ -291,7 +294,7 @@ def _convert(
                 if any(parameter.is_inference() for parameter in network.parameters()):
                     network = copy.deepcopy(network)  # such parameters cannot be traced
                 program = torch.export.export(network, (torch.zeros(1, *shapes.image),))
-                write = converter.convert(program)
+                write = converter.convert(program, shapes)
     except VolsegError:
         raise
     except Exception as error:  # exporters raise whatever they like

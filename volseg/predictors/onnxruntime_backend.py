@@ -18,6 +18,7 @@ from volseg.predictors.contract import Precision, TileShapes, closed_error
 
 TITLE = "ONNX Runtime"
 FILES: tuple[str, ...] = ("network.onnx",)
+REVISION = 1
 
 
 @cache
@@ -61,12 +62,13 @@ def require(precision: Precision) -> None:
         )
 
 
-def convert(program: ExportedProgram) -> Callable[[Sequence[Path]], None]:
+def convert(program: ExportedProgram, shapes: TileShapes) -> Callable[[Sequence[Path]], None]:
     """Convert a program; the callable returned writes the `FILES`.
 
     Raises:
         MissingPackageError: torch's exporter lacks the packages it writes ONNX with.
     """
+    del shapes  # any number of tiles of that size
     try:
         import onnxscript  # noqa: F401, PLC0415 - what torch.onnx needs
     except ImportError as error:

@@ -16,9 +16,12 @@ from torch.export import ExportedProgram
 from volseg.errors import InputError, MissingPackageError
 from volseg.predictors.contract import Precision, TileShapes, closed_error
 from volseg.predictors.exact_normalisation import with_exact_normalisation
+from volseg.predictors.folded_upsampling import fold_upsampling
+from volseg.predictors.idle_padding import without_idle_padding
 
 TITLE = "OpenVINO"
 FILES: tuple[str, ...] = ("network.xml", "network.bin")
+REVISION = 2
 
 _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _TELEMETRY = "openvino_telemetry"
@@ -79,10 +82,14 @@ def require(precision: Precision) -> None:
         )
 
 
-def convert(program: ExportedProgram) -> Callable[[Sequence[Path]], None]:
+def convert(program: ExportedProgram, shapes: TileShapes) -> Callable[[Sequence[Path]], None]:
     """Convert a program; the callable returned writes the `FILES`."""
     openvino = runtime()
-    model = openvino.convert_model(with_exact_normalisation(program))
+    model = openvino.convert_model(with_exact_normalisation(without_idle_padding(program)))
+    # As converted it takes any size, which OpenVINO pays for at each layer: up to two fifths of
+    # the time in bf16.
+    model.reshape([1, *shapes.image])
+    fold_upsampling(model, openvino.opset15)
 
     def write(files: Sequence[Path]) -> None:
         graph, weights = files
@@ -111,12 +118,8 @@ class OpenVINOPredictor:
         self.shapes = shapes
         graph, weights = files
         core = runtime().Core()
-        model = core.read_model(str(graph), str(weights))
-        # Converted programs take any size, which OpenVINO pays for at each layer: up to two fifths
-        # of the time in bf16.
-        model.reshape([1, *shapes.image])
         self._compiled: Any = core.compile_model(
-            model,
+            core.read_model(str(graph), str(weights)),
             "CPU",
             {
                 # Without it OpenVINO computes in bfloat16 wherever the processor can.
