@@ -19,11 +19,11 @@ from benchmarks.inference_rows import (
     InferenceRow,
     Settings,
 )
-from benchmarks.scans import ORIENTATION, PHANTOM_NETWORK, TILE, WIDENED, by
+from benchmarks.scans import ORIENTATION, PHANTOM_CLASSES, TILE, basic_unet, by
 from benchmarks.timing import write_rows
 from readme import header, row, when_and_where, write_section
 from volseg.errors import VolsegError
-from volseg.networks import build_network, count_multiply_accumulates
+from volseg.networks import count_multiply_accumulates
 
 # Larger tiles that overlap less: the network sees each voxel fewer times.
 TUNED_TILE, TUNED_OVERLAP = (128, 128, 128), 0.125
@@ -48,9 +48,8 @@ def table(rows: Sequence[InferenceRow]) -> list[str]:
 def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
     """Return the lines of the README's section."""
     with torch.device("meta"):
-        network = build_network(**PHANTOM_NETWORK).eval()
+        network = basic_unet().eval()
     macs = count_multiply_accumulates(network, 1, TILE) / 1e9
-    widths = ", ".join(map(str, PHANTOM_NETWORK["channels"]))
     return [
         *table(rows),
         "",
@@ -65,10 +64,9 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
         f"End to end is from the file of an image (`.npy`, axes {ORIENTATION}; the network's are "
         "RAS) to the file of its labels. f32, bf16, tuned and gpu: a volume filled with phantoms "
         "(`volseg.phantom`), voxels called 1 mm, to the network at 1.04 to 1.07 mm at full size, "
-        "where both libraries cut the same tiles; the network of `phantom_unet`, 5 classes, "
-        "trained on for some minutes where other phantoms stand side by side, each channel then "
-        f"repeated {WIDENED} times to widths of {widths}, which gives the same labels with more "
-        f"arithmetic, {macs:.0f} GMAC a tile of {by(TILE)}. Overlap "
+        f"where both libraries cut the same tiles; MONAI's BasicUNet of its default widths, "
+        f"{PHANTOM_CLASSES} classes, {macs:.0f} GMAC a tile of {by(TILE)}, trained for some "
+        "minutes on other phantoms (at half the widths, each channel then doubled). Overlap "
         "0.5 unless the row says otherwise. MONAI: Orientationd and Spacingd, "
         "sliding_window_inference (gaussian), Activationsd (softmax), Invertd "
         "(nearest_interp=False), AsDiscreted (argmax), in float32, the same weights in torch; its "

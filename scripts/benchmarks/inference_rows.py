@@ -14,7 +14,7 @@ from benchmarks.cleaning import Cleaning
 from benchmarks.costs import Cost, Job, in_turns, median_seconds
 from benchmarks.restoring import Restoring
 from benchmarks.scans import (
-    PHANTOM_NETWORK,
+    PHANTOM_CLASSES,
     Sides,
     by,
     noise_scan,
@@ -343,5 +343,5 @@ def _foreground(ours: Path, theirs: Path) -> str:
 def _dice(found: Path, reference: Path) -> float:
     """Return the mean Dice of the classes of the phantoms."""
     first, second = (np.load(file) for file in (found, reference))
-    classes = range(1, PHANTOM_NETWORK["out_channels"])
+    classes = range(1, PHANTOM_CLASSES)
     return sum(dice(first, second, label=label) for label in classes) / len(classes)

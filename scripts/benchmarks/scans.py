@@ -1,16 +1,16 @@
 """What inference is measured on: scans in files, and networks.
 
-Labels that mean something come from phantoms, as many as fill a volume, and the bundle
-`phantom_unet`, which knows them one by one: it is trained on, once and for some minutes, where they
-stand side by side, and kept in the user's cache. Its channels are then repeated (Chen, Goodfellow,
-Shlens, "Net2Net", ICLR 2016): the same labels, with the arithmetic of a network used in earnest.
+Labels that mean something come from phantoms, as many as fill a volume, and from MONAI's BasicUNet:
+one of half its widths is trained, once and for some minutes, and kept in the user's cache. Its
+channels are then repeated (Chen, Goodfellow, Shlens, "Net2Net", ICLR 2016): the same labels, with
+the widths and the arithmetic of the network that MONAI's users know.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.losses import DiceCELoss
+from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
 from volseg.atomic import replacing
-from volseg.bundle import open_bundle
 from volseg.geometry import Affine, Grid, parallel_grid
-from volseg.networks import build_network, load_weights
+from volseg.networks import build_network
 from volseg.phantom import make_phantom
 from volseg.predictors import user_cache_folder
 from volseg.transforms.regrid import regrid
@@ -35,28 +35,23 @@ TILE = (96, 96, 96)
 ORIENTATION = "LPS"  # of the files, as DICOM has it; networks get RAS
 
 CACHE = user_cache_folder().parent / "benchmarks"
-_BUNDLE = "phantom_unet"
-PHANTOM = (64, 64, 66)  # voxels, about as many as the bundle gets of one
-_TEST_SEEDS, _TRAINING_SEEDS = range(13), range(100, 116)  # the bundle was trained on others
+PHANTOM = (64, 64, 66)  # voxels
+_TEST_SEEDS, _TRAINING_SEEDS = range(13), range(100, 116)
 _TRAINING_SHAPE = (256, 256, 132)
-_STEPS = 150
-_LEARNING_RATE = 1e-3
+# Side of the patches in voxels, steps, highest learning rate: small and many, then as tiles are.
+_TRAINING = ((64, 500, 3e-3), (TILE[0], 100, 1e-3))
+PHANTOM_CLASSES = 5
 WIDENED = 2
-PHANTOM_NETWORK: dict[str, Any] = {
+_CHANNELS = (32, 32, 64, 128, 256, 32)  # MONAI's default
+_SMALL: dict[str, Any] = {
     "name": "unet",
     "spatial_dims": 3,
     "in_channels": 1,
-    "out_channels": 5,
-    "channels": tuple(WIDENED * width for width in (16, 32, 64, 96)),
+    "channels": (4, 8),
     "norm": "instance",
     "activation": "leakyrelu",
-    "deep_supervision": True,
+    "deep_supervision": False,
 }
-_NARROW: dict[str, Any] = {
-    **PHANTOM_NETWORK,
-    "channels": tuple(width // WIDENED for width in PHANTOM_NETWORK["channels"]),
-}
-_SMALL: dict[str, Any] = {**PHANTOM_NETWORK, "channels": (4, 8), "deep_supervision": False}
 
 
 @dataclass(frozen=True)
@@ -81,21 +76,34 @@ class Scan:
 
 @dataclass(frozen=True)
 class Weights:
-    """A network in a file: what `build_network` takes, and its weights."""
+    """A network in a file.
 
+    Attributes:
+        build: What it is called with, `build_network` or `basic_unet`.
+        options: What that is called with.
+        file: The weights.
+        classes: Channels of the logits.
+    """
+
+    build: Callable[..., nn.Module]
     options: dict[str, Any]
     file: Path
-
-    @property
-    def classes(self) -> int:
-        """Channels of the logits."""
-        return int(self.options["out_channels"])
+    classes: int
 
     def load(self) -> nn.Module:
         """Return the network, in evaluation mode."""
-        network = build_network(**self.options)
+        network = self.build(**self.options)
         network.load_state_dict(torch.load(self.file, weights_only=True))
         return network.eval()
+
+
+def basic_unet(narrowing: int = 1) -> nn.Module:
+    """Return MONAI's BasicUNet for phantoms, its default widths divided by a number."""
+    channels = tuple(width // narrowing for width in _CHANNELS)
+    network: nn.Module = BasicUNet(
+        spatial_dims=3, in_channels=1, out_channels=PHANTOM_CLASSES, features=channels
+    )
+    return network
 
 
 def by(sides: Sequence[int]) -> str:
@@ -147,15 +155,18 @@ def phantom_scan(folder: Path, shape: Sequence[int]) -> tuple[Scan, Path]:
 
 
 def phantom_network(folder: Path) -> Weights:
-    """Return the bundle's network, trained on at the first call, and widened."""
-    kept = CACHE / "phantom_network.pt"
+    """Return a network that knows phantoms: trained at the first call, and widened."""
+    kept = CACHE / "phantom_basic_unet.pt"
     if not kept.is_file():
-        network = _train_on(load_weights(build_network(**_NARROW), open_bundle(_BUNDLE).weights))
+        torch.manual_seed(0)
+        network = basic_unet(WIDENED)
+        for side, steps, rate in _TRAINING:
+            _train(network, (side,) * 3, steps, rate)
         with replacing(kept) as temporary:
             torch.save(network.state_dict(), temporary)
     file = folder / "phantom_network.pt"
     torch.save(widened(torch.load(kept, weights_only=True)), file)
-    return Weights(PHANTOM_NETWORK, file)
+    return Weights(basic_unet, {}, file, PHANTOM_CLASSES)
 
 
 def noise_scan(folder: Path, shape: Sequence[int], *, spacing: float, network: float) -> Scan:
@@ -184,7 +195,7 @@ def random_network(folder: Path, classes: int) -> Weights:
     if not file.is_file():
         torch.manual_seed(0)
         torch.save(build_network(**options).state_dict(), file)
-    return Weights(options, file)
+    return Weights(build_network, options, file, classes)
 
 
 def smooth_noise(channels: int, shape: Sequence[int]) -> Tensor:
@@ -200,7 +211,7 @@ def smooth_noise(channels: int, shape: Sequence[int]) -> Tensor:
 def _phantoms(shape: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return image and labels ``(1, ...)``, RAS, of phantoms side by side, all of one size.
 
-    Each is standardised as the bundle does it.
+    Each is standardised.
     """
     image, labels = torch.zeros(1, *shape), torch.zeros(1, *shape, dtype=torch.uint8)
     size = [min(one, side) for one, side in zip(PHANTOM, shape, strict=True)]
@@ -222,40 +233,38 @@ def _on_grid(values: Tensor, grid: Grid) -> Tensor:
     return regrid(values, made, grid, mode="linear" if values.is_floating_point() else "nearest")
 
 
-def _train_on(network: nn.Module) -> nn.Module:
-    """Train a network on tiles of phantoms that stand side by side."""
-    torch.manual_seed(0)
+def _train(network: nn.Module, patch: Sides, steps: int, rate: float) -> None:
+    """Train a network on patches of phantoms that stand side by side."""
     made = Grid(_TRAINING_SHAPE, Affine.from_parts((1.0, 1.0, 1.0)))
     grid = parallel_grid(made, spacing=spacing_for(made, [15 * n // 16 for n in made.shape]))
     image, labels = (_on_grid(one, grid) for one in _phantoms(_TRAINING_SHAPE, _TRAINING_SEEDS))
     loss = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
-    optimizer = torch.optim.AdamW(network.train().parameters(), lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
+    optimizer = torch.optim.AdamW(network.train().parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     started = time.perf_counter()
-    for step in range(_STEPS):
-        starts = [int(torch.randint(n - t + 1, ())) for n, t in zip(grid.shape, TILE, strict=True)]
-        tile = (slice(None), *(slice(at, at + n) for at, n in zip(starts, TILE, strict=True)))
+    for step in range(steps):
+        starts = [int(torch.randint(n - t + 1, ())) for n, t in zip(grid.shape, patch, strict=True)]
+        place = (slice(None), *(slice(at, at + n) for at, n in zip(starts, patch, strict=True)))
         optimizer.zero_grad()
-        value = loss(network(image[tile][None])[0], labels[tile][None])
+        value = loss(network(image[place][None]), labels[place][None])
         value.backward()
         optimizer.step()
         schedule.step()
-        if step % 10 == 9:
+        if step % 25 == 24:
             seconds = time.perf_counter() - started
             loss_now = f"loss {value.item():.3f}"
-            print(f"  training: {step + 1} of {_STEPS}, {loss_now}, {seconds:.0f} s", flush=True)
-    return network.eval()
+            print(f"  training: {step + 1} of {steps}, {loss_now}, {seconds:.0f} s", flush=True)
 
 
 def widened(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights of a padded U-Net in which each channel is there `WIDENED` times."""
+    """Return weights of a BasicUNet in which each channel is there `WIDENED` times."""
     return {name: _widened(name, value) for name, value in weights.items()}
 
 
 def _widened(name: str, value: Tensor) -> Tensor:
     convolution = value.ndim > 1
-    transposed = ".up." in name  # (in, out, ...), where others are (out, in, ...)
-    first, last = name.startswith("encoder.0.units.0."), name.startswith("heads.")
+    transposed = ".deconv." in name  # (in, out, ...), where others are (out, in, ...)
+    first, last = name.startswith("conv_0.conv_0.conv."), name.startswith("final_conv.")
     entering, leaving = (0, 1) if convolution and transposed else (1, 0)
     if not last:
         value = value.repeat_interleave(WIDENED, dim=leaving)

@@ -11,17 +11,11 @@ from benchmarks.costs import Cost
 from benchmarks.inference_rows import MEMORY, InferenceRow
 from benchmarks.segmenting import WithMonai, WithVolseg
 from benchmarks.timing import Ratio
-from volseg.networks import build_network
-
-NARROW = {
-    **scans.PHANTOM_NETWORK,
-    "channels": [width // scans.WIDENED for width in scans.PHANTOM_NETWORK["channels"]],
-}
 
 
 def test_a_widened_network_gives_the_same_logits():
     torch.manual_seed(0)
-    narrow, wide = build_network(**NARROW).eval(), build_network(**scans.PHANTOM_NETWORK).eval()
+    narrow, wide = scans.basic_unet(scans.WIDENED).eval(), scans.basic_unet().eval()
     wide.load_state_dict(scans.widened(narrow.state_dict()))
     image = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
