@@ -128,8 +128,8 @@ def end_to_end(settings: Settings, chosen: Sequence[str]) -> Iterator[InferenceR
     file = {name: settings.folder / f"labels_{name}.npy" for name in (*rows, "MONAI")}
     why_not = _lacks("bf16")
     ours = {
-        "f32": WithVolseg(scan, weights, file["f32"]),
-        "bf16": WithVolseg(scan, weights, file["bf16"], precision="bf16"),
+        "f32": WithVolseg(scan, weights, file["f32"], tile_batch=2),
+        "bf16": WithVolseg(scan, weights, file["bf16"], precision="bf16", tile_batch=2),
         "tuned": WithVolseg(
             scan,
             weights,

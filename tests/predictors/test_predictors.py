@@ -197,6 +197,14 @@ def test_other_precisions_are_refused_on_a_cpu(backend, folder):
         predictor("monai_unet2d", backend, folder, precision="bf16")
 
 
+def test_tiles_of_a_batch_are_each_as_if_alone(folder):
+    made = predictor("unet3d", "openvino", folder)
+    tiles = torch.randn(5, *made.shapes.image, generator=torch.Generator().manual_seed(3))
+    together = made(tiles)  # two at a time, and one that is left
+    alone = torch.cat([made(tile) for tile in tiles.split(1)])
+    assert difference(together, alone) < 1e-5
+
+
 def test_large_tiles_stay_exact(folder):
     # As OpenVINO 2026.4 adds by itself, this differs by 1e-3.
     torch.manual_seed(0)

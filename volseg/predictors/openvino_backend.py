@@ -25,6 +25,7 @@ REVISION = 2
 
 _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _TELEMETRY = "openvino_telemetry"
+_AT_ONCE = 2  # tiles
 _PATIENCE = 100  # ms between two looks for an interruption
 
 
@@ -101,8 +102,9 @@ def convert(program: ExportedProgram, shapes: TileShapes) -> Callable[[Sequence[
 class OpenVINOPredictor:
     """A converted network on the CPU, with the threads that torch has when it is made.
 
-    Tiles go through one after the other, each on all threads: several at once are no faster and
-    hold as many times the memory.
+    A single tile gets all threads. Tiles of a batch go through two at a time, each on half of the
+    threads: they wait less for one another's ends, which saves a twentieth of the time, and hold
+    twice the memory.
 
     Args:
         files: The `FILES`, where they are.
@@ -117,45 +119,59 @@ class OpenVINOPredictor:
         self.precision = precision
         self.shapes = shapes
         graph, weights = files
-        core = runtime().Core()
-        self._compiled: Any = core.compile_model(
-            core.read_model(str(graph), str(weights)),
-            "CPU",
-            {
-                # Without it OpenVINO computes in bfloat16 wherever the processor can.
-                "INFERENCE_PRECISION_HINT": precision,
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                # Pinned, two processes would wait for the same cores.
-                "ENABLE_CPU_PINNING": False,
-            },
-        )
+        self._threads = torch.get_num_threads()
+        self._core: Any = runtime().Core()
+        self._model: Any = self._core.read_model(str(graph), str(weights))
+        self._compiled: dict[int, Any] = {}
+        self._for_tiles(1)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return the logits of ``tiles``; see `Predictor`."""
-        if self._compiled is None:
+        if self._model is None:
             raise closed_error(self.name)
         tiles = self.shapes.plain(tiles).detach().to(self.device).contiguous()
         logits = torch.empty((len(tiles), *self.shapes.logits))
-        # A request holds the memory it was given: a new one each time lets go of it.
-        request = self._compiled.create_infer_request()
+        at_once = max(1, min(_AT_ONCE, len(tiles), self._threads))
+        compiled = self._for_tiles(at_once)
+        # A request holds the memory it was given: new ones each time let go of it.
+        requests = [compiled.create_infer_request() for _ in range(at_once)]
         try:
-            for tile, result in zip(tiles.split(1), logits.split(1), strict=True):
-                request.set_input_tensor(_shared(tile))
-                request.set_output_tensor(_shared(result))
-                request.start_async()
-                while not request.wait_for(_PATIENCE):
-                    pass  # Python looks for Ctrl-C here
+            for group, results in zip(tiles.split(at_once), logits.split(at_once), strict=True):
+                running = list(zip(requests, group.split(1), results.split(1), strict=False))
+                for request, tile, result in running:
+                    request.set_input_tensor(_shared(tile))
+                    request.set_output_tensor(_shared(result))
+                    request.start_async()
+                for request, _, _ in running:
+                    while not request.wait_for(_PATIENCE):
+                        pass  # Python looks for Ctrl-C here
         except BaseException:
-            request.cancel()
-            with contextlib.suppress(RuntimeError):  # it says that it was cancelled
-                request.wait()
+            for request in requests:
+                request.cancel()
+            for request in requests:
+                with contextlib.suppress(RuntimeError):  # it says that it was cancelled
+                    request.wait()
             raise
         return logits
 
     def close(self) -> None:
         """Give the memory back."""
-        self._compiled = None
+        self._model = self._core = None
+        self._compiled.clear()
+
+    def _for_tiles(self, at_once: int) -> Any:
+        """Return the network compiled for so many tiles at once, which share the threads."""
+        if at_once not in self._compiled:
+            options = {
+                # Without it OpenVINO computes in bfloat16 wherever the processor can.
+                "INFERENCE_PRECISION_HINT": self.precision,
+                "NUM_STREAMS": at_once,
+                "INFERENCE_NUM_THREADS": self._threads,
+                # Pinned, two processes would wait for the same cores.
+                "ENABLE_CPU_PINNING": False,
+            }
+            self._compiled[at_once] = self._core.compile_model(self._model, "CPU", options)
+        return self._compiled[at_once]
 
 
 def load(files: Sequence[Path], shapes: TileShapes, precision: Precision) -> OpenVINOPredictor:
