@@ -7,6 +7,7 @@ cut off is not taken for a whole one, and nothing in it is believed before it is
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ class DicomWeb:
         self, level: Level, keys: Mapping[str, str], returned: Sequence[str]
     ) -> Iterator[dict[str, str]]:
         """Search page by page (QIDO-RS), as in `Server.find`."""
-        conditions = dict(keys)
+        conditions = {keyword: _plain(value) for keyword, value in keys.items()}
         above: dict[str, str] = {}
         if level in ("SERIES", "IMAGE") and "StudyInstanceUID" in conditions:
             above["study_instance_uid"] = conditions.pop("StudyInstanceUID")
@@ -204,7 +205,11 @@ def _session(url: str, credentials: Credentials, ca_file: str | None) -> request
             # The client sets the header without the port; HTTP says it belongs there.
             if request.headers is not None:
                 request.headers.pop("Host", None)
-            return super().prepare_request(request)
+            prepared = super().prepare_request(request)
+            # Legal as they are (RFC 3986, 3.4), and some servers take no other wildcards.
+            path, mark, query = (prepared.url or "").partition("?")
+            prepared.url = path + mark + query.replace("%2A", "*").replace("%3F", "?")
+            return prepared
 
     if ca_file is not None:
         try:
@@ -241,6 +246,15 @@ def _require_all_of_it(response: requests.Response, **_: Any) -> None:
             boundary = value.strip('"').encode()
             if not response.content.rstrip().endswith(b"--" + boundary + b"--"):
                 raise ServerError("the answer was cut off before its end", passing=True)
+
+
+def _plain(value: str) -> str:
+    """Return a condition that needs no percent-encoding, which some servers do not undo.
+
+    Wildcards stand for other characters; `SeriesQuery.matches` looks at what comes back again.
+    """
+    value = re.sub(r"[^ -~]+", "*", value)
+    return re.sub(r"[^A-Za-z0-9._~*-]", "?", value)
 
 
 def _texts(match: dict[str, Any], keywords: Sequence[str]) -> dict[str, str]:

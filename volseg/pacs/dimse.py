@@ -202,7 +202,7 @@ class _Incoming:
         self._wanted = wanted
         self._receive = receive
         self._lock = threading.Lock()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
     def __call__(self, event: Any) -> int:
         """Take one instance; returns a status of the Storage service (PS3.4, B.2.3)."""
@@ -214,7 +214,7 @@ class _Incoming:
             if self._failure is None:
                 try:
                     self._receive(_dataset(event))
-                except Exception as error:  # raised again where it is seen
+                except BaseException as error:  # raised again where it is seen
                     self._failure = error
                 else:
                     self._wanted.remove(uid)
