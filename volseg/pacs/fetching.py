@@ -61,7 +61,7 @@ def fetch_series(
     listed = patience.trying(lambda: list_instances(server, series.study, series.series))
     if not listed:
         raise ServerError(f"{server.name} lists no instance of the series {series.series}.")
-    target = _Target(Path(folder), anonymizer)
+    target = _Target(Path(folder), anonymizer, server.name)
     missing = {instance.uid: instance for instance in listed if not target.holds(instance.uid)}
     if len(missing) < len(listed):
         logger.info("%d of %d instances are there", len(listed) - len(missing), len(listed))
@@ -116,8 +116,9 @@ def _wanted(dataset: Dataset, missing: dict[str, Instance], server: Server) -> s
 class _Target:
     """The folder that a series is fetched into."""
 
-    def __init__(self, folder: Path, anonymizer: Anonymizer | None) -> None:
+    def __init__(self, folder: Path, anonymizer: Anonymizer | None, server: str) -> None:
         self._folder = folder
+        self._server = server
         self._anonymizer = anonymizer
 
     def path(self, uid: str) -> Path:
@@ -137,7 +138,10 @@ class _Target:
     def put(self, dataset: Dataset, uid: str) -> None:
         if self._anonymizer is not None:
             dataset = self._anonymizer.anonymize(dataset)
-        write_dataset(dataset, self.path(uid))
+        try:
+            write_dataset(dataset, self.path(uid))
+        except InputError as error:
+            raise ServerError(f"what came from {self._server} cannot be kept: {error}") from error
 
     def _new(self, uid: str) -> str:
         return uid if self._anonymizer is None else self._anonymizer.new_uid(uid)
