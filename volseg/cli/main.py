@@ -139,7 +139,7 @@ def _configure_logging(debug: bool) -> None:
         logging.getLogger("volseg.predictors.making").setLevel(logging.INFO)
         logging.getLogger("monai").setLevel(logging.ERROR)
         # What goes wrong with a server is said in our own sentence.
-        for library in ("pynetdicom", "dicomweb_client", "urllib3", "pydicom"):
+        for library in ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
 
 

@@ -15,8 +15,8 @@ def given(**groups: Callable[..., Any]) -> Callable[[Command], Command]:
     """Let parameters of a command be made from options of their own.
 
     Args:
-        groups: for each such parameter a function; its parameters become options of the command, and
-            what it returns is what the command is called with.
+        groups: for each such parameter a function; its parameters become options of the command,
+            and what it returns is what the command is called with.
     """
 
     def decorate(command: Command) -> Command:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from volseg.cli import pacs_options
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.option_groups import given
+from volseg.cli.segment_remote import (
+    RemoteSeries,
+    Transfer,
+    find_remote,
+    on_disk,
+    push_written,
+    transfer,
+)
 from volseg.errors import InputError, VolsegError
 
 _log = logging.getLogger(__name__)
@@ -18,13 +28,18 @@ _log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from volseg.pacs import Connection
     from volseg.segmenter import MemoryPlan, Segmenter
 
 
+@given(transfer=transfer, connection=pacs_options.connection)
 def segment(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, folders of images, or DICOM folders."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images, folders of images, DICOM folders, or series on servers: see volseg pacs.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the label maps.")],
     bundle: Annotated[
@@ -33,6 +48,8 @@ def segment(
             "--bundle", "-b", help="Name of a shipped bundle, or a bundle folder; several average."
         ),
     ],
+    transfer: Transfer,
+    connection: Connection,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     memory: Annotated[
         str | None,
@@ -95,7 +112,7 @@ def segment(
 
     Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
     """
-    cases = _cases(inputs)
+    cases = _cases(inputs, connection)
     from volseg.segmenter import Segmenter
 
     settings = {
@@ -121,13 +138,20 @@ def segment(
     for name, suffix in (("--probabilities", probabilities), ("--uncertainty", uncertainty)):
         _require_suffix(name, suffix, segmenter.bundle.spatial_dims)
     options = _Options(
-        out, orientation, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
+        out,
+        orientation,
+        preview,
+        skip_existing,
+        _suffix(probabilities),
+        _suffix(uncertainty),
+        transfer,
+        connection,
     )
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
         overall = bar.add_task("cases", total=len(cases))
-        for case, path in cases.items():
-            row = _segment_case(segmenter, case, path, options, bar)
+        for case, source in cases.items():
+            row = _segment_source(segmenter, case, source, options, bar)
             rows.append(row)
             if row["status"] == "failed":
                 errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
@@ -142,13 +166,18 @@ def segment(
         raise typer.Exit(2 if unusable else 1)
 
 
-def _cases(inputs: list[str]) -> dict[str, Path]:
+def _cases(inputs: list[str], connection: Connection) -> dict[str, Path | RemoteSeries]:
     """Name every case; a folder stands for the images in it, or is one DICOM series."""
     from volseg.data import list_images
     from volseg.io import SUFFIXES, image_name
+    from volseg.pacs import is_address
 
-    found: dict[str, Path] = {}
+    found: dict[str, Path | RemoteSeries] = {}
     for text in inputs:
+        if is_address(text):
+            remote = find_remote(text, connection)
+            found[remote.found.series] = remote
+            continue
         path = Path(text)
         if not path.exists():
             raise InputError(f"there is no file or folder {path}.")
@@ -181,6 +210,48 @@ class _Options:
     skip_existing: bool
     probabilities: str | None
     uncertainty: str | None
+    transfer: Transfer
+    connection: Connection
+
+
+def _segment_source(
+    segmenter: Segmenter, case: str, source: Path | RemoteSeries, options: _Options, bar: Progress
+) -> dict[str, Any]:
+    """Segment what lies here or on a server, and send on what was written."""
+    row: dict[str, Any] = {"case": case, "input": str(source)}
+    if options.skip_existing and _is_done(case, options.out):
+        return row | {"status": "skipped"}
+    fetching = bar.add_task(
+        f"fetching {case}", total=None, visible=isinstance(source, RemoteSeries)
+    )
+    try:
+        with on_disk(
+            source,
+            options.transfer.keep,
+            lambda done, total: bar.update(fetching, completed=done, total=total),
+        ) as path:
+            row = _segment_case(segmenter, case, path, options, bar) | row
+        if row["status"] == "done" and options.transfer.push is not None:
+            to, connection = options.transfer.push, options.connection
+            row["pushed"] = push_written(_files_of(row), source, to, connection)
+    except VolsegError as error:
+        unusable = isinstance(error, InputError)
+        return row | {"status": "failed", "error": str(error), "unusable_input": unusable}
+    finally:
+        bar.remove_task(fetching)
+    return row
+
+
+def _is_done(case: str, out: Path) -> bool:
+    from volseg.io import segmentation_suffix
+
+    return any((out / f"{case}_seg{segmentation_suffix(dims)}").is_file() for dims in (2, 3))
+
+
+def _files_of(row: dict[str, Any]) -> list[Path]:
+    """Return the files that a case's row names as written."""
+    named = [Path(value) for name, value in row.items() if name != "input" and str(value) == value]
+    return [path for path in named if path.is_file()]
 
 
 def _segment_case(
@@ -192,9 +263,6 @@ def _segment_case(
     tiles = bar.add_task(case, total=None)
     started = time.perf_counter()
     try:
-        done = [options.out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
-        if options.skip_existing and any(target.is_file() for target in done):
-            return row | {"status": "skipped"}
         target = options.out / f"{case}_seg{segmentation_suffix(segmenter.bundle.spatial_dims)}"
         further = {
             name: options.out / f"{case}_{name}{suffix}"

@@ -6,6 +6,7 @@ from volseg.pacs.credentials import Credentials, read_secret
 from volseg.pacs.fetching import fetch_series
 from volseg.pacs.finding import find_one_series, find_series, list_instances
 from volseg.pacs.opening import Connection, open_server
+from volseg.pacs.part10 import is_part10
 from volseg.pacs.pseudonyms import read_key
 from volseg.pacs.pushing import Pushed, push_files
 from volseg.pacs.query import FoundSeries, SeriesQuery
@@ -30,6 +31,7 @@ __all__ = [
     "find_one_series",
     "find_series",
     "is_address",
+    "is_part10",
     "list_instances",
     "open_server",
     "parse_address",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 104
 _PDU_SIZE = 2**17  # larger than the 16 KiB that are usual: fewer round trips
+_PROBE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,20 @@ class Peer:
                 f"{self.address.ae_title}.",
                 passing=answer.result == 2,  # rejected (transient): PS3.8, 9.3.4
             )
-        port = self.address.port or DEFAULT_PORT
+        if association.rejected_contexts:
+            return ServerError(f"{self.name} offers none of the services asked for.")
         if association.is_aborted:
-            return ServerError(
-                f"{self.name} cannot be reached: nothing that speaks DICOM answered on port "
-                f"{port} within {self.timeout:g} s.",
-                passing=True,
-            )
-        return ServerError(f"{self.name} accepted none of the services asked for.")
+            return ServerError(f"{self.name} cannot be reached: {self._why()}.", passing=True)
+        return self.broken()
+
+    def _why(self) -> str:
+        """Return why no association came about, which pynetdicom does not say."""
+        place = (self.address.host, self.address.port or DEFAULT_PORT)
+        try:
+            socket.create_connection(place, timeout=min(self.timeout, _PROBE_SECONDS)).close()
+        except OSError as error:
+            return f"{error.strerror or error or type(error).__name__} (port {place[1]})"
+        return f"what listens on port {place[1]} does not answer as a DICOM server"
 
 
 def status_words(status: Dataset) -> str:

@@ -25,6 +25,7 @@ _MOST_CONTEXTS = 128  # of an association: PS3.8, 7.1.1.13
 # Instances a request: some servers say nothing before all of them are sent.
 _TOGETHER = 32
 _PENDING = (0xFF00, 0xFF01)
+_SOME_NOT_SENT = (0xA701, 0xA702, 0xB000)  # PS3.4, C.4.2.1.5 and C.4.3.1.4
 _NOT_WANTED = 0x0124
 _CANNOT_STORE = 0xA700
 _IMPLICIT = "1.2.840.10008.1.2"
@@ -108,8 +109,12 @@ class Dimse:
         self, files: Sequence[Outgoing], report: Callable[[Outgoing, str | None], None]
     ) -> None:
         """Store instances (C-STORE), as in `Server.push`."""
+        from pynetdicom import sop_class  # noqa: PLC0415 - an optional package
+
+        # Every server takes part in this, so that one that refuses all else can be told which.
+        verification = _context(sop_class.Verification)
         for contexts, batch in _batches(files):
-            with self._peer.association(contexts) as association:
+            with self._peer.association([verification, *contexts]) as association:
                 for file in batch:
                     report(file, self._store(association, file))
 
@@ -165,9 +170,10 @@ class Dimse:
     def _follow(self, answers: Iterator[tuple[Dataset, Any]], incoming: _Incoming) -> None:
         for status, _ in answers:
             incoming.raise_failure()
-            code = self._peer.require_status(status, "retrieval")
-            if code not in _PENDING and code != 0:
+            if status.get("Status") in _SOME_NOT_SENT:  # which ones is seen by what is missing
                 logger.info("%s: the retrieval ended with %s", self.name, status_words(status))
+            else:
+                self._peer.require_status(status, "retrieval")
         incoming.raise_failure()
 
     @contextlib.contextmanager
@@ -299,7 +305,7 @@ def _batches(
         needed = {(kind, syntax): None}
         if syntax in _UNCOMPRESSED:
             needed[kind, _IMPLICIT] = None
-        if len(pairs | needed) > _MOST_CONTEXTS:
+        if len(pairs | needed) >= _MOST_CONTEXTS:
             yield [_context(*pair) for pair in pairs], batch
             pairs, batch = {}, []
         pairs |= needed
