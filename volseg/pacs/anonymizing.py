@@ -3,7 +3,8 @@
 Which attribute is removed, emptied or replaced is the standard's table E.1-1 as `dicom-anonymizer`
 carries it, and so are its dummy values. That package looks at the top level only and empties the
 references of segmentations to their images; here the table reaches into every sequence, UIDs are
-replaced by keyed pseudonyms, the same in every file, and the result says what was done to it.
+replaced by keyed pseudonyms, the same in every file, the patient's name and number are also looked
+for where the table does not, and the result says what was done to it.
 
 The profile leaves pixels, coded values, numbers and free text of a few attributes (labels of
 segments, for example) as they are. Faces in images of a head stay recognisable.
@@ -15,6 +16,7 @@ import functools
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 _TABLE = "dicomfields_2026c"  # the newest edition of the standard in dicom-anonymizer
 _DUMMY = "ANONYMIZED"
 _TEXTS = ("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
+_SHORT_TEXTS = ("AE", "SH")  # 16 characters at most
 _OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 _SHORTEST_TELLING = 4
 # SOP classes whose pixels, or whose whole content, are text by design.
@@ -85,18 +88,20 @@ class Anonymizer:
             source: where it is from, for errors.
 
         Raises:
-            InputError: if text may be burnt into its pixels, it is a document as a whole, or a name
-                or UID is left where the profile does not look for it.
+            InputError: if text may be burnt into its pixels, or it is a document as a whole.
         """
         source = source or f"the instance {dataset.get('SOPInstanceUID')}"
-        self._require_no_written_pixels(dataset, source)
-        telling = [str(dataset.get(keyword) or "") for keyword in ("PatientName", "PatientID")]
-        replaced: set[str] = set()
-        self._clean(dataset, replaced)
-        dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(telling[1])
-        _say_what_was_done(dataset)
-        _renew_file_meta(dataset)
-        _require_nothing_left(dataset, telling, replaced, source)
+        # Rules on values that a file breaks are no reason to leave it as it is.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._require_no_written_pixels(dataset, source)
+            telling = [str(dataset.get(name) or "") for name in ("PatientName", "PatientID")]
+            replaced: set[str] = set()
+            self._clean(dataset, replaced)
+            self._clean_elsewhere(dataset, telling, replaced)
+            dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(telling[1])
+            _say_what_was_done(dataset)
+            _renew_file_meta(dataset)
         return dataset
 
     def _require_no_written_pixels(self, dataset: Dataset, source: str) -> None:
@@ -137,6 +142,21 @@ class Anonymizer:
         new = [self.new_uid(uid) for uid in old]
         replaced.update(uid for uid, other in zip(old, new, strict=True) if uid != other)
         element.value = new if len(new) != 1 else new[0]
+
+    def _clean_elsewhere(self, dataset: Dataset, telling: list[str], replaced: set[str]) -> None:
+        """Replace name and number of the patient, and old UIDs, where the table does not look."""
+        words = [re.escape(text) for text in telling if len(text) >= _SHORTEST_TELLING]
+        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
+        for element in _elements(dataset):
+            if element.VR == "UI" and replaced.intersection(map(str, _values(element))):
+                self._renew(element, replaced)
+            elif element.VR in _TEXTS and pattern is not None:
+                texts = [str(value) for value in _values(element)]
+                if any(pattern.search(text) for text in texts):
+                    short = element.VR in _SHORT_TEXTS
+                    texts = [_DUMMY if short else pattern.sub(_DUMMY, text) for text in texts]
+                    element.value = texts if len(texts) != 1 else texts[0]
+                    logger.info("%s told who the patient is", element.name)
 
 
 @dataclass(frozen=True)
@@ -278,24 +298,6 @@ def _renew_file_meta(dataset: Dataset) -> None:
     meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     dataset.file_meta = meta
     dataset.preamble = None
-
-
-def _require_nothing_left(
-    dataset: Dataset, telling: list[str], replaced: set[str], source: str
-) -> None:
-    """Refuse what still holds the name or number of the patient, or a UID that was replaced."""
-    words = [re.escape(text) for text in telling if len(text) >= _SHORTEST_TELLING]
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
-    for element in _elements(dataset):
-        for value in _values(element):
-            left = element.VR == "UI" and str(value) in replaced
-            if element.VR in _TEXTS and pattern is not None:
-                left = left or pattern.search(str(value)) is not None
-            if left:
-                raise InputError(
-                    f"{source} still tells who the patient is in {element.name} {element.tag}, "
-                    "which the basic profile does not cover: empty it, or leave the file out."
-                )
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
