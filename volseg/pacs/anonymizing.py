@@ -1,7 +1,7 @@
 """De-identification by the Basic Application Confidentiality Profile (PS3.15, Annex E).
 
 Which attribute is removed, emptied or replaced is the standard's table E.1-1 as `dicom-anonymizer`
-carries it, and so are its dummy values. That package looks at the top level only and empties the
+carries it, and so are most dummy values. That package looks at the top level only and empties the
 references of segmentations to their images; here the table reaches into every sequence, UIDs are
 replaced by keyed pseudonyms, the same in every file, the patient's name and number are also looked
 for where the table does not, and the result says what was done to it.
@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 _TABLE = "dicomfields_2026c"  # the newest edition of the standard in dicom-anonymizer
 _DUMMY = "ANONYMIZED"
 _TEXTS = ("AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")
+_DUMMY_TIMES = {"DA": "19000101", "DT": "19000101000000", "TM": "000000"}
+_EMPTYING = ("empty", "delete_or_empty")
+_ACQUISITION_CONTEXT = (0x0040, 0x0555)
+_PROCEDURE_STEP = (0x0008, 0x1111)
 _SHORT_TEXTS = ("AE", "SH")  # 16 characters at most
 _OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 _SHORTEST_TELLING = 4
@@ -253,15 +257,31 @@ def _new_uid(dataset: Dataset, tag: tuple[int, int]) -> None:
 
 def _apply(action: Action, dataset: Dataset, tag: tuple[int, int]) -> None:
     element = dataset[tag]
-    if element.VR != "SQ" or action in (_remove, _keep):
+    if action in (_remove, _keep, _new_uid):
+        action(dataset, tag)
+    elif element.VR == "SQ":
+        _apply_to_sequence(action, dataset, tag)
+    elif element.VR in _DUMMY_TIMES:
+        # The library's day in the year 1 is none for other programs.
+        element.value = None if action.__name__ in _EMPTYING else _DUMMY_TIMES[element.VR]
+    else:
         try:
             action(dataset, tag)
         except NotImplementedError:  # no dummy for this kind of value
             del dataset[tag]
-    elif action.__name__ == "replace":  # D: a dummy of the same form
-        _replace_texts(element.value)
+
+
+def _apply_to_sequence(action: Action, dataset: Dataset, tag: tuple[int, int]) -> None:
+    """Empty a sequence, or remove it, or put dummies into it, as its type allows."""
+    if action.__name__ == "replace":  # D
+        _replace_texts(dataset[tag].value)
+    elif action.__name__ == "empty" or (  # Z
+        # X where it may be left out, else Z: type 2 in enhanced images, and in reports.
+        tag == _ACQUISITION_CONTEXT or (tag == _PROCEDURE_STEP and dataset.get("Modality") == "SR")
+    ):
+        dataset[tag].value = []
     else:
-        element.value = []
+        del dataset[tag]
 
 
 def _replace_texts(items: Iterable[Dataset]) -> None:
