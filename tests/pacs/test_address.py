@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from volseg.errors import InputError, UnknownNameError
+from volseg.errors import InputError, MissingPackageError, UnknownNameError
 from volseg.pacs import (
     Connection,
     Credentials,
@@ -139,3 +141,16 @@ def test_secrets(tmp_path, monkeypatch):
     (tmp_path / "token").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="does not hold text"):
         read_secret(f"file:{tmp_path / 'token'}", "--token")
+
+
+@pytest.mark.parametrize(
+    ("package", "use"),
+    [
+        ("dicomweb_client", lambda: open_server(parse_address("dicomweb://h/r"))),
+        ("pynetdicom", lambda: open_server(parse_address("dimse://A@h"))),
+    ],
+)
+def test_packages_that_are_not_installed_are_named(monkeypatch, package, use):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=r"volseg\[pacs\]"):
+        use()

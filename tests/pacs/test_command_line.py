@@ -217,6 +217,11 @@ def test_anonymize_names_what_it_refuses(capfd, make_series, tmp_path):
     assert "burnt into its pixels" in errors
     assert_one_sentence(errors)
     assert run(capfd, "anonymize", *words, "--pixels-checked")[0] == 0
+    # A push says so before anything is sent; nothing listens at this address.
+    words = (*words[:1], "--anonymize", *words[3:])
+    code, _, errors = run(capfd, "pacs", "push", "dimse://ANY@127.0.0.1:1", *words)
+    assert code == 2
+    assert "burnt into its pixels" in errors
 
 
 def test_ctrl_c_leaves_whole_files_only(http_server, make_series, tmp_path):

@@ -52,8 +52,6 @@ def find(
     as_json: _Json = False,
 ) -> None:
     """List the series on a server that meet all conditions."""
-    from rich.table import Table
-
     from volseg.pacs import find_series, open_server, parse_address
 
     place = parse_address(address)
@@ -67,15 +65,12 @@ def find(
         return
     if not found:
         errors.print("nothing was found.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("series", "patient", "date", "modality", "description", "instances"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "series")
     for one in found:
-        number = "?" if one.instances is None else str(one.instances)
-        texts = (one.series, one.patient, one.date, one.modality, one.description, number)
-        table.add_row(*map(_literal, texts))
-    output.print(table)
+        number = "" if one.instances is None else f"{one.instances} instances"
+        about = (one.date, one.patient, one.modality, one.description, number)
+        # A UID on a line of its own is whole in any window, and easily copied.
+        line = "  ".join(text for text in about if text)
+        output.print(f"{line}\n    {one.series}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command("fetch")
@@ -169,9 +164,3 @@ def push(
         return
     had = f", {len(pushed.already_there)} were there" if pushed.already_there else ""
     output.print(f"{server.name}: {len(pushed.sent)} sent{had}.", soft_wrap=True, markup=False)
-
-
-def _literal(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

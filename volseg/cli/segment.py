@@ -250,8 +250,9 @@ def _is_done(case: str, out: Path) -> bool:
 
 def _files_of(row: dict[str, Any]) -> list[Path]:
     """Return the files that a case's row names as written."""
-    named = [Path(value) for name, value in row.items() if name != "input" and str(value) == value]
-    return [path for path in named if path.is_file()]
+    named = {name: value for name, value in row.items() if name != "input"}
+    paths = [Path(value) for value in named.values() if isinstance(value, str)]
+    return [path for path in paths if path.is_file()]
 
 
 def _segment_case(

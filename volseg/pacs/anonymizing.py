@@ -19,10 +19,10 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import volseg
 from volseg.errors import InputError, MissingPackageError
 from volseg.pacs.part10 import damage, files_of, instance_in, read_dataset, write_dataset
 from volseg.pacs.pseudonyms import Pseudonyms
@@ -98,7 +98,7 @@ class Anonymizer:
         # Rules on values that a file breaks are no reason to leave it as it is.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._require_no_written_pixels(dataset, source)
+            self.require_possible(dataset, source)
             telling = [str(dataset.get(name) or "") for name in ("PatientName", "PatientID")]
             replaced: set[str] = set()
             self._clean(dataset, replaced)
@@ -108,7 +108,12 @@ class Anonymizer:
             _renew_file_meta(dataset)
         return dataset
 
-    def _require_no_written_pixels(self, dataset: Dataset, source: str) -> None:
+    def require_possible(self, dataset: Dataset, source: str) -> None:
+        """Refuse what the profile does not clean; the header is enough to tell.
+
+        Raises:
+            InputError: if text may be burnt into the pixels, or it is a document as a whole.
+        """
         kind = str(dataset.get("SOPClassUID") or "")
         if kind.startswith(_DOCUMENTS):
             raise InputError(f"{source} is a document, which cannot be anonymized: leave it out.")
@@ -303,7 +308,7 @@ def _say_what_was_done(dataset: Dataset) -> None:
     profile.CodingSchemeDesignator = "DCM"
     profile.CodeMeaning = "Basic Application Confidentiality Profile"
     dataset.PatientIdentityRemoved = "YES"
-    dataset.DeidentificationMethod = f"volseg {volseg.__version__}"
+    dataset.DeidentificationMethod = f"volseg {version('volseg')}"
     dataset.DeidentificationMethodCodeSequence = [profile]
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
 

@@ -170,6 +170,8 @@ class DicomWeb:
             ) from None
         except ServerError as error:
             raise ServerError(f"{self.name}: {error}", passing=error.passing) from None
+        except MemoryError:
+            raise
         except Exception as error:
             # The client believes what it is sent, so that garbage makes it fail in many ways.
             raise ServerError(
@@ -220,6 +222,8 @@ def _session(url: str, credentials: Credentials, ca_file: str | None) -> request
                 f"--ca-file: cannot read the certificates {ca_file}: {error.strerror}."
             ) from error
     session = _Session()
+    # Compressing pixels takes servers several times longer than sending them.
+    session.headers["Accept-Encoding"] = "identity"
     # .netrc and REQUESTS_CA_BUNDLE would go before what was given; proxies are wanted.
     session.trust_env = False
     session.proxies = requests.utils.get_environ_proxies(url)

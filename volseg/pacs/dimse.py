@@ -95,7 +95,7 @@ class Dimse:
         with self._peer.association([_context(model)]) as association:
             for status, match in association.send_c_find(identifier, model):
                 if self._peer.require_status(status, "search") in _PENDING and match is not None:
-                    yield _texts(match)
+                    yield _texts(match, self.name)
 
     def fetch(self, instances: Sequence[Instance], receive: Callable[[Dataset], None]) -> None:
         """Retrieve instances (C-GET, or C-MOVE to this side), as in `Server.fetch`."""
@@ -131,7 +131,12 @@ class Dimse:
         }
         if syntax not in accepted and not (_IMPLICIT in accepted and syntax in _UNCOMPRESSED):
             return f"it does not take {kind.name} in {syntax.name}"
-        status = association.send_c_store(dataset)
+        try:
+            status = association.send_c_store(dataset)
+        except ValueError as error:
+            if not association.is_established:
+                raise
+            return f"it cannot be encoded ({error})"
         if "Status" not in status:
             raise self._peer.broken()
         if int(status.Status) >> 12 == 0xB:
@@ -267,7 +272,7 @@ def _requests(instances: Sequence[Instance]) -> Iterator[Dataset]:
         yield identifier
 
 
-def _texts(match: Dataset) -> dict[str, str]:
+def _texts(match: Dataset, server: str) -> dict[str, str]:
     try:
         return {
             element.keyword: str(element.value)
@@ -276,7 +281,8 @@ def _texts(match: Dataset) -> dict[str, str]:
         }
     except Exception as error:  # pydicom raises many types
         raise ServerError(
-            f"a match that is not DICOM ({type(error).__name__}) came from the server."
+            f"{server} answered the search with something that is not DICOM "
+            f"({type(error).__name__})."
         ) from error
 
 

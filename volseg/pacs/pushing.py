@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from volseg.errors import InputError, ServerError
 from volseg.pacs.finding import list_instances
-from volseg.pacs.part10 import damage, files_of, instance_in, read_dataset
+from volseg.pacs.part10 import damage, files_of, instance_of, read_dataset
 from volseg.pacs.retrying import Patience
 from volseg.pacs.server import Instance, Outgoing, Server
 
@@ -111,8 +111,10 @@ def _outgoing(inputs: list[Path], anonymizer: Anonymizer | None) -> list[Outgoin
         if (found := damage(path)) is not None:
             where = "" if str(path) in found else f"{path}: "
             raise InputError(f"nothing was sent: {where}{found.rstrip('.')}.")
-        instance = instance_in(path)
+        header = read_dataset(path, header_only=True)
+        instance = instance_of(header, str(path))
         if anonymizer is not None:
+            anonymizer.require_possible(header, str(path))
             instance = anonymizer.new_instance(instance)
         if instance.uid in files:
             raise InputError(
