@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import pydicom
 import pytest
@@ -209,6 +210,15 @@ def test_instances_that_are_never_sent_are_counted(peer, make_series, tmp_path):
     with pytest.raises(ServerError, match=r"did not send 2 .* 1 of 3 instances .* are in"):
         fetch_series(client(port), series, tmp_path / "out", patience=FAST)
     assert names(tmp_path / "out") == [f"{pydicom.dcmread(paths[0]).SOPInstanceUID}.dcm"]
+
+
+def test_a_list_that_is_not_whole_is_not_believed(peer, make_series, tmp_path):
+    """Servers cap how many matches they return, without a word."""
+    answer, series = listing(make_series(3))
+    port = peer([(evt.EVT_C_FIND, answer)])
+    more = replace(series, instances=4)
+    with pytest.raises(ServerError, match="lists 3 instances .* says that it has 4"):
+        fetch_series(client(port), more, tmp_path / "out", patience=FAST)
 
 
 def test_instances_that_were_not_asked_for_are_not_kept(peer, make_series, tmp_path):

@@ -142,7 +142,7 @@ class Anonymizer:
             if element.VR == "SQ":
                 for item in element.value:
                     self._clean(item, replaced)
-            elif action is _new_uid:
+            elif element.VR == "UI" and action is not None:
                 self._renew(element, replaced)
 
     def _renew(self, element: DataElement, replaced: set[str]) -> None:
@@ -236,15 +236,11 @@ def _actions() -> dict[tuple[int, int], Action]:
     except ImportError as error:
         raise MissingPackageError("anonymizing", "dicom-anonymizer", "pacs") from error
     columns = dicom_anonymization_database_selector(_TABLE)
-    actions: dict[tuple[int, int], Action] = {
-        tag: action
-        for tag, action in library.initialize_actions(_TABLE).items()
-        if len(tag) == 2  # the others are overlays and curves
-    }
+    actions = dict(library.initialize_actions(_TABLE))
     actions.update(dict.fromkeys(map(tuple, columns["X_TAGS"]), _remove))
-    actions.update(dict.fromkeys(map(tuple, columns["U_TAGS"]), _new_uid))
     # The references in them get new UIDs, so that they lead to the new images.
     actions.update(dict.fromkeys(map(tuple, columns["X_Z_U_STAR_TAGS"]), _keep))
+    # Rows with masks are overlays and curves, which go as a whole.
     return {tag: action for tag, action in actions.items() if len(tag) == 2}
 
 
@@ -256,14 +252,12 @@ def _keep(dataset: Dataset, tag: tuple[int, int]) -> None:
     """Leave an attribute, but not what is in its items."""
 
 
-def _new_uid(dataset: Dataset, tag: tuple[int, int]) -> None:
-    """Mark an attribute whose UIDs are replaced; the anonymizer knows by what."""
-
-
 def _apply(action: Action, dataset: Dataset, tag: tuple[int, int]) -> None:
     element = dataset[tag]
-    if action in (_remove, _keep, _new_uid):
+    if action in (_remove, _keep):
         action(dataset, tag)
+    elif element.VR == "UI":
+        return  # the anonymizer knows by what it is replaced
     elif element.VR == "SQ":
         _apply_to_sequence(action, dataset, tag)
     elif element.VR in _DUMMY_TIMES:

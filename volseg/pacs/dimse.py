@@ -120,10 +120,7 @@ class Dimse:
 
     def _store(self, association: Association, file: Outgoing) -> str | None:
         dataset = file.load()
-        kind, syntax = (
-            dataset.SOPClassUID,
-            dataset.file_meta.TransferSyntaxUID,
-        )
+        kind, syntax = dataset.SOPClassUID, dataset.file_meta.TransferSyntaxUID
         accepted = {
             context.transfer_syntax[0]
             for context in association.accepted_contexts

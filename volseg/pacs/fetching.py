@@ -61,6 +61,11 @@ def fetch_series(
     listed = patience.trying(lambda: list_instances(server, series.study, series.series))
     if not listed:
         raise ServerError(f"{server.name} lists no instance of the series {series.series}.")
+    if len(listed) < (series.instances or 0):
+        raise ServerError(
+            f"{server.name} lists {len(listed)} instances of the series {series.series}, and says "
+            f"that it has {series.instances}: it limits how many it lists, so some would be missed."
+        )
     target = _Target(Path(folder), anonymizer, server.name)
     missing = {instance.uid: instance for instance in listed if not target.holds(instance.uid)}
     if len(missing) < len(listed):
