@@ -1,0 +1,1 @@
+"""Segmentations as DICOM: SEG, RTSTRUCT and measurements, written and read back."""

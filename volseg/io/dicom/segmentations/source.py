@@ -1,0 +1,149 @@
+"""The series a segmentation belongs to: what its objects repeat of it and refer to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.errors import GeometryError, InputError
+from volseg.geometry import Grid
+from volseg.io.dicom.segmentations.identity import derived_uid
+
+logger = logging.getLogger(__name__)
+
+# Positions in text headers are rounded, and gaps may differ a little along a stack.
+_TOLERANCE_IN_GAPS = 0.05
+_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality")
+# What objects of a patient and a study must repeat, if only as an empty value (type 2).
+_REPEATED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PositionReferenceIndicator",
+)
+
+
+@dataclass(frozen=True)
+class SourceSlices:
+    """The slices of a series in the order of the label map, and their grid.
+
+    Attributes:
+        grid: of the volume, (columns, rows, slices).
+        headers: pydicom datasets, whose pixels are not needed: one a slice, or a single multi-frame
+            one.
+        frames: number of each slice's frame in the multi-frame header, from 1; None for slices that
+            are files of their own.
+    """
+
+    grid: Grid
+    headers: tuple[Any, ...]
+    frames: tuple[int, ...] | None = None
+
+    @property
+    def origins(self) -> npt.NDArray[np.float64]:
+        """The centre of the first pixel of each slice, `(slices, 3)`, LPS+ mm, from its header."""
+        return np.array([_position(*place) for place in self.places])
+
+    @property
+    def places(self) -> list[tuple[Any, int | None]]:
+        """The header and the frame number of each slice."""
+        if self.frames is None:
+            return [(header, None) for header in self.headers]
+        return [(self.headers[0], frame) for frame in self.frames]
+
+
+def checked_source(
+    grid: Grid, headers: Sequence[Any], frames: Sequence[int] | None = None
+) -> SourceSlices:
+    """Return the slices of a series, complete enough that objects can refer to them.
+
+    Attributes a patient's and a study's objects must repeat are added, empty, to copies of the
+    headers that lack them. A series without a frame of reference gets one that follows from its
+    UID, so that all objects made from it share it.
+
+    Args:
+        grid: of the volume.
+        headers: of the slices in its order, or of the one multi-frame file.
+        frames: number of each slice's frame in the multi-frame file, from 1.
+
+    Raises:
+        InputError: if a header lacks what identifies it, or the slices are of several series.
+        GeometryError: if a slice does not lie where the grid has it.
+    """
+    source = SourceSlices(
+        grid, tuple(_completed(header) for header in headers), None if frames is None else tuple(frames)
+    )
+    for name in ("StudyInstanceUID", "SeriesInstanceUID"):
+        if len({str(header[name].value) for header in source.headers}) != 1:
+            raise InputError(
+                f"the slices have different values of {name}; give the slices of one series."
+            )
+    _require_on_grid(source)
+    return source
+
+
+def _completed(header: Any) -> Any:
+    missing = [name for name in _REQUIRED if not header.get(name)]
+    if missing:
+        raise InputError(
+            f"the DICOM file {header.get('SOPInstanceUID') or getattr(header, 'filename', '')} "
+            f"lacks {', '.join(missing)}, so no other object can refer to it; export the series "
+            "again."
+        )
+    from pydicom import Dataset  # noqa: PLC0415 - optional, and there if it made the header
+
+    completed = Dataset()
+    completed.update(header)  # a shallow copy: the caller's header stays as it is
+    for name in _REPEATED:
+        if name not in completed:
+            setattr(completed, name, "")
+    if not completed.get("FrameOfReferenceUID"):
+        logger.info("the series states no frame of reference; one is derived from its UID")
+        completed.FrameOfReferenceUID = derived_uid(
+            "frame of reference", str(header.SeriesInstanceUID)
+        )
+    return completed
+
+
+def _require_on_grid(source: SourceSlices) -> None:
+    grid = source.grid
+    if len(grid.shape) != 3 or len(source.places) != grid.shape[2]:
+        raise GeometryError(
+            f"the series has {len(source.places)} slices, and its grid the shape {grid.shape}; "
+            "expected (columns, rows, slices)."
+        )
+    for header in source.headers:
+        size = (int(header.Columns), int(header.Rows))
+        if size != grid.shape[:2]:
+            raise GeometryError(
+                f"a slice has {size[0]} columns and {size[1]} rows, expected {grid.shape[:2]} as "
+                "the grid has them."
+            )
+    matrix = grid.affine.to_lps()
+    expected = matrix[:3, 3] + np.arange(grid.shape[2])[:, np.newaxis] * matrix[:3, 2]
+    apart = float(np.linalg.norm(source.origins - expected, axis=1).max())
+    if apart > _TOLERANCE_IN_GAPS * grid.spacing[2]:
+        raise GeometryError(
+            f"the slices of the series lie up to {apart:.4g} mm from where the grid has them; give "
+            "them in the order of the volume."
+        )
+
+
+def _position(header: Any, frame: int | None) -> list[float]:
+    if frame is None:
+        place = header
+    else:
+        groups = header.PerFrameFunctionalGroupsSequence[frame - 1]
+        place = groups.PlanePositionSequence[0]
+    return [float(value) for value in place.ImagePositionPatient]
