@@ -50,6 +50,9 @@ class Identity:
             for part, value in (("Date", date), ("Time", time)):
                 if f"{name}{part}" in dataset:
                     setattr(dataset, f"{name}{part}", value)
+        for item in dataset.get("ContributingEquipmentSequence") or ():
+            if item.get("ManufacturerModelName") == "highdicom":  # others are the source's
+                item.ContributionDateTime = date + time
 
 
 def new_identity() -> Identity:

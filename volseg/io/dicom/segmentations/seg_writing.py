@@ -166,9 +166,7 @@ def write_dicom_probabilities(
     return dataset
 
 
-def _require_encodable(
-    segments: Sequence[Segment], encoding: str, compression: str | None
-) -> None:
+def _require_encodable(segments: Sequence[Segment], encoding: str, compression: str | None) -> None:
     if encoding not in ENCODINGS:
         raise InputError(
             f"the encoding {encoding!r} is not known; expected {' or '.join(ENCODINGS)}."

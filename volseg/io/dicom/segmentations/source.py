@@ -82,7 +82,9 @@ def checked_source(
         GeometryError: if a slice does not lie where the grid has it.
     """
     source = SourceSlices(
-        grid, tuple(_completed(header) for header in headers), None if frames is None else tuple(frames)
+        grid,
+        tuple(_completed(header) for header in headers),
+        None if frames is None else tuple(frames),
     )
     for name in ("StudyInstanceUID", "SeriesInstanceUID"):
         if len({str(header[name].value) for header in source.headers}) != 1:
@@ -102,9 +104,14 @@ def _completed(header: Any) -> Any:
             "again."
         )
     from pydicom import Dataset  # noqa: PLC0415 - optional, and there if it made the header
+    from pydicom.valuerep import PersonName  # noqa: PLC0415
 
     completed = Dataset()
-    completed.update(header)  # a shallow copy: the caller's header stays as it is
+    for element in header:  # a shallow copy, texts decoded: the caller's header stays as it is
+        completed.add(element)
+        if element.VR == "PN" and element.VM == 1:
+            # Names keep the bytes they were read from, which are wrong in another character set.
+            setattr(completed, element.keyword, PersonName(str(element.value)))
     for name in _REPEATED:
         if name not in completed:
             setattr(completed, name, "")
@@ -145,5 +152,6 @@ def _position(header: Any, frame: int | None) -> list[float]:
         place = header
     else:
         groups = header.PerFrameFunctionalGroupsSequence[frame - 1]
-        place = groups.PlanePositionSequence[0]
+        shared = header.SharedFunctionalGroupsSequence[0]
+        place = (groups.get("PlanePositionSequence") or shared.PlanePositionSequence)[0]
     return [float(value) for value in place.ImagePositionPatient]
