@@ -9,7 +9,7 @@ from volseg.geometry.orientation import (
     reorientation,
 )
 from volseg.geometry.parallel_grids import AxisSampling, parallel_grid, relate_grids
-from volseg.geometry.slice_stack import SliceStack, stack_slices
+from volseg.geometry.slice_stack import SliceStack, StackError, stack_slices
 
 __all__ = [
     "Affine",
@@ -17,6 +17,7 @@ __all__ = [
     "Grid",
     "Reorientation",
     "SliceStack",
+    "StackError",
     "direction_of",
     "index_mapping",
     "parallel_grid",
