@@ -195,7 +195,7 @@ def test_the_file_is_well_formed(
 def test_contours_longer_than_explicit_lengths_allow(
     make_source: MakeSource, tmp_path: Path
 ) -> None:
-    shape = (1801, 4, 2)
+    shape = (2401, 4, 2)
     _, source = make_source(shape=shape)
     x, y, z = np.meshgrid(*map(np.arange, shape), indexing="ij")
     comb = ((x % 2 == 0) | (y == 0)).astype(np.uint8)

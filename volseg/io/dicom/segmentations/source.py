@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid
+from volseg.io.dicom.opening import OpenSeries
 from volseg.io.dicom.segmentations.identity import derived_uid
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,29 @@ class SourceSlices:
         if self.frames is None:
             return [(header, None) for header in self.headers]
         return [(self.headers[0], frame) for frame in self.frames]
+
+
+def source_slices(opened: OpenSeries) -> SourceSlices:
+    """Return the slices of an opened series, so that objects can be written for them.
+
+    Raises:
+        InputError: if it has several time points, its slices lie in several multi-frame files, or a
+            header lacks what identifies it.
+    """
+    if len(opened.frames) != 1:
+        raise InputError(
+            f"the series in {opened.source} has {len(opened.frames)} time points, and a "
+            "segmentation belongs to one: give the slices of one time point only."
+        )
+    (frames,), (headers,) = opened.frames, opened.datasets()
+    if frames[0].frame_count == 1:
+        return checked_source(opened.grid, headers)
+    if len({frame.path for frame in frames}) > 1:
+        raise InputError(
+            f"the series in {opened.source} lies in several multi-frame files, to which no "
+            "segmentation can refer as one: give a series in one file, or in one file a slice."
+        )
+    return checked_source(opened.grid, headers[:1], [frame.number + 1 for frame in frames])
 
 
 def checked_source(
