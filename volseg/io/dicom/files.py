@@ -56,11 +56,13 @@ class PixelElement:
         offset: of the first byte of the value; 0 where it is not known (deflated files).
         length: bytes of the value; -1 for compressed frames in fragments, and where not known.
         available: bytes of the file from the offset on.
+        is_float: whether values are floating-point numbers, as in parametric maps.
     """
 
     offset: int
     length: int
     available: int
+    is_float: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,12 @@ def _pixel_element(stream: Any, dataset: Any) -> PixelElement | None:
         offset, length = start + 8, int.from_bytes(head[4:8], order)
     else:  # tag, OB or OW, two bytes, length
         offset, length = start + 12, int.from_bytes(head[8:12], order)
-    return PixelElement(offset, -1 if length == _UNDEFINED_LENGTH else length, size - offset)
+    return PixelElement(
+        offset=offset,
+        length=-1 if length == _UNDEFINED_LENGTH else length,
+        available=size - offset,
+        is_float=head[:4] not in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"),
+    )
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

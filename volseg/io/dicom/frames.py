@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from volseg.io.dicom.files import HeaderFile, PixelElement, transfer_syntax
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
 
@@ -44,7 +46,7 @@ class PixelFormat:
         transfer_syntax: UID of the encoding.
         padding: stored value outside the image (Pixel Padding Value), None if there is none.
         has_lookup_table: whether a table, not slope and intercept, gives the true values.
-        sop_class_uid: what kind of image it is.
+        is_float: whether values are floating-point numbers.
     """
 
     rows: int
@@ -58,12 +60,23 @@ class PixelFormat:
     transfer_syntax: str
     padding: int | None
     has_lookup_table: bool
-    sop_class_uid: str
+    is_float: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Values a pixel once it is decoded: 3 in colour, also of a palette."""
+        return 3 if self.samples > 1 or self.photometric == "PALETTE COLOR" else 1
 
     @property
     def frame_bytes(self) -> int:
         """Bytes of one frame that is not compressed."""
         return self.rows * self.columns * self.samples * self.bits_allocated // 8
+
+    @property
+    def value_type(self) -> np.dtype[Any]:
+        """The type that a stored value has in memory."""
+        kind = "f" if self.is_float else "i" if self.is_signed else "u"
+        return np.dtype(f"{kind}{max(1, self.bits_allocated // 8)}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
     """
     dataset = file.dataset
     count = int(dataset.get("NumberOfFrames") or 1)
-    pixel_format = _pixel_format(dataset)
+    pixel_format = _pixel_format(dataset, file.pixels)
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     if groups and len(groups) != count:
@@ -157,7 +170,7 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
         )
 
 
-def _pixel_format(dataset: Any) -> PixelFormat:
+def _pixel_format(dataset: Any, pixels: PixelElement) -> PixelFormat:
     allocated = int(dataset.get("BitsAllocated") or 16)
     stored = int(dataset.get("BitsStored") or allocated)
     high = dataset.get("HighBit")
@@ -174,7 +187,7 @@ def _pixel_format(dataset: Any) -> PixelFormat:
         transfer_syntax=transfer_syntax(dataset),
         padding=_padding(dataset, allocated, is_signed),
         has_lookup_table=bool(dataset.get("ModalityLUTSequence")),
-        sop_class_uid=str(dataset.get("SOPClassUID") or ""),
+        is_float=pixels.is_float,
     )
 
 
