@@ -8,7 +8,12 @@ from volseg.geometry.orientation import (
     parse_orientation,
     reorientation,
 )
-from volseg.geometry.parallel_grids import AxisSampling, parallel_grid, relate_grids
+from volseg.geometry.parallel_grids import (
+    AxisSampling,
+    parallel_grid,
+    relate_grids,
+    reorientation_onto,
+)
 from volseg.geometry.slice_stack import SliceStack, StackError, stack_slices
 
 __all__ = [
@@ -24,6 +29,7 @@ __all__ = [
     "parse_orientation",
     "relate_grids",
     "reorientation",
+    "reorientation_onto",
     "require_same_grid",
     "stack_slices",
 ]

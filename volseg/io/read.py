@@ -8,6 +8,7 @@ from pathlib import Path
 from monai.data import MetaTensor
 
 from volseg.io.dicom import DicomOptions, read_dicom
+from volseg.io.dicom.segmentations import kind_of_segmentation, read_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.itk import read_itk
 from volseg.io.meta_tensor import meta_tensor
@@ -32,7 +33,8 @@ def read_image(
 
     Args:
         path: NIfTI, NRRD or MetaImage file, a picture (PNG, TIFF, JPEG), a folder with DICOM
-            files at any depth, a multi-frame DICOM file, or a DICOMDIR.
+            files at any depth, a multi-frame DICOM file, a DICOMDIR, or a DICOM SEG, which is a
+            label map.
         orientation: axis codes such as "RAS" that the caller vouches for. Used only if the file
             states no orientation itself; voxel (0, 0, 0) then lies at the origin of the world.
         series: Series Instance UID, where a folder holds several DICOM series.
@@ -66,10 +68,13 @@ def read_stored(
     """Return what a file holds; unlike `read_image` also without a stated orientation."""
     source = Path(path)
     kind = format_of_input(source)
-    if kind is ImageFormat.DICOM:
+    is_segmentation = source.is_file() and kind_of_segmentation(source) is not None
+    if kind is ImageFormat.DICOM and not is_segmentation:
         return read_dicom(source, options)
     if options is not None:
         options.require_none(str(source))
+    if is_segmentation:
+        return read_segmentation(source).image
     if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
         return read_nifti(source, orientation)
     if kind in (ImageFormat.NRRD, ImageFormat.METAIMAGE):

@@ -159,7 +159,7 @@ def test_round_trip(
     back = read_rtstruct(tmp_path / "rt.dcm", source=source.grid)
     np.testing.assert_array_equal(back.image.values[0], labels)
     assert back.image.affine == source.grid.affine
-    assert [one.number for one in back.segments] == [1, 2, 3]
+    assert [one.number for one in back.segments] == [1, 2, 3, 4]
     assert back.segments[0] == liver
 
 
@@ -197,7 +197,7 @@ def test_contours_longer_than_explicit_lengths_allow(
 ) -> None:
     shape = (2401, 4, 2)
     _, source = make_source(shape=shape)
-    x, y, z = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    x, y, _ = np.meshgrid(*map(np.arange, shape), indexing="ij")
     comb = ((x % 2 == 0) | (y == 0)).astype(np.uint8)
     write_rtstruct(comb, tmp_path / "rt.dcm", source=source)
     contour = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence[0].ContourSequence[0]
@@ -224,13 +224,24 @@ def test_what_cannot_be_written_is_refused(
 ) -> None:
     _, source = make_source()
     path = tmp_path / "rt.dcm"
-    with pytest.raises(InputError, match="the label map is empty"):
+    with pytest.raises(InputError, match="at least one structure"):
         write_rtstruct(labels * 0, path, source=source)
     with pytest.raises(InputError, match="no segment describes"):
         write_rtstruct(labels, path, source=source, segments=[Segment(1, "liver")])
     with pytest.raises(ShapeError, match="spatial shape"):
         write_rtstruct(labels.T, path, source=source)
     assert not path.exists()
+
+
+def test_an_empty_map_is_written_with_its_structures(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path, tool: Tool
+) -> None:
+    _, source = make_source()
+    write_rtstruct(labels * 0, tmp_path / "rt.dcm", source=source, segments=[Segment(1, "liver")])
+    assert "Error" not in tool("dciodvfy", tmp_path / "rt.dcm")
+    back = read_rtstruct(tmp_path / "rt.dcm", source=source.grid)
+    assert not back.image.values.any()
+    assert [one.name for one in back.segments] == ["liver"]
 
 
 def test_overlapping_structures_are_refused_or_told_apart(
@@ -286,7 +297,7 @@ def test_structures_of_other_programs(
             read_rtstruct(tmp_path / "rt.dcm", source=source.grid)
     roi.ContourSequence = [contour(1, 2, 2, "POINT")]
     dataset.save_as(tmp_path / "rt.dcm", enforce_file_format=True)
-    with pytest.raises(InputError, match="no closed contour"):
+    with pytest.raises(InputError, match="points or open contours and no closed one"):
         read_rtstruct(tmp_path / "rt.dcm", source=source.grid)
     turned = Grid(
         labels.shape,

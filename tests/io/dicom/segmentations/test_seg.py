@@ -337,7 +337,7 @@ def test_dcmqi_file(data_root: Path) -> None:
     seg = read_dicom_seg(folder / "label_seg.dcm")
     image = seg.image
     truth = sitk.ReadImage(str(folder / "label.nrrd"))
-    expected = {place: 1 for place in by_position(truth)}
+    expected = dict.fromkeys(by_position(truth), 1)
     grid = Grid(image.values.shape[1:], image.require_affine())
     assert expected_by_position(image.values[0], grid) == expected
     assert [(one.name, one.type.value) for one in seg.segments] == [("Liver", "T-62000")]

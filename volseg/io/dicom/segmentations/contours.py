@@ -81,7 +81,8 @@ def contours_mask(contours: list[Points], shape: tuple[int, int]) -> npt.NDArray
         at = here[edge, 0] + along * (there[edge, 0] - here[edge, 0])
         first = np.clip(np.ceil(at), 0, shape[0]).astype(np.int64)
         np.add.at(changes, (first, lines), 1)
-    return (np.cumsum(changes, axis=0)[:-1] % 2).astype(np.bool_)
+    odd: npt.NDArray[np.bool_] = np.cumsum(changes, axis=0)[:-1] % 2 == 1
+    return odd
 
 
 def _turns_left(outline: _Corners) -> bool:
@@ -110,4 +111,4 @@ def _without_straight_points(outline: _Corners) -> Points:
     arriving = outline - np.roll(outline, 1, axis=0)
     leaving = np.roll(outline, -1, axis=0) - outline
     straight = np.all(np.sign(arriving) == np.sign(leaving), axis=1)
-    return outline[~straight].astype(np.float64)
+    return np.asarray(outline[~straight], dtype=np.float64)

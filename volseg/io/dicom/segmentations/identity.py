@@ -7,12 +7,11 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
-import volseg
-
 MANUFACTURER = "volseg"
-_EARLIEST = datetime(1970, 1, 1)  # noqa: DTZ001 - DICOM times are local
+_EARLIEST = datetime(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Algorithm:
     version: str
 
 
-VOLSEG = Algorithm("volseg", volseg.__version__)
+VOLSEG = Algorithm("volseg", version("volseg"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def new_identity() -> Identity:
     """Return new identifiers, and the present time."""
     return Identity(
         uid=lambda role: f"2.25.{uuid.uuid4().int}",  # noqa: ARG005 - each role gets its own
-        created=datetime.now(),  # noqa: DTZ005 - DICOM times are local
+        created=datetime.now(),
     )
 
 
@@ -98,7 +97,7 @@ def _time_of(header: Any) -> datetime:
         date, time = str(header.get(f"{name}Date", "")), str(header.get(f"{name}Time", ""))
         for text, form in ((date + time[:6], "%Y%m%d%H%M%S"), (date, "%Y%m%d")):
             try:
-                return datetime.strptime(text, form)  # noqa: DTZ007 - local
+                return datetime.strptime(text, form)
             except ValueError:
                 continue
     return _EARLIEST

@@ -48,9 +48,7 @@ def measure_segments(
         numbers: of the segments.
     """
     boxes = dict(enumerate(ndimage.find_objects(labels), start=1))
-    return [
-        _measured(labels, intensities, grid, number, boxes.get(number)) for number in numbers
-    ]
+    return [_measured(labels, intensities, grid, number, boxes.get(number)) for number in numbers]
 
 
 def _measured(

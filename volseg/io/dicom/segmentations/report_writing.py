@@ -139,9 +139,7 @@ def _group(
     from highdicom import sr  # noqa: PLC0415
 
     (description,) = (
-        item
-        for item in segmentation.SegmentSequence
-        if int(item.SegmentNumber) == segment.number
+        item for item in segmentation.SegmentSequence if int(item.SegmentNumber) == segment.number
     )
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(

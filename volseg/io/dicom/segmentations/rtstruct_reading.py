@@ -47,8 +47,8 @@ def read_rtstruct(
             wins) or "channels" (one mask a structure).
 
     Raises:
-        InputError: if it is missing, damaged or something else, holds no closed contour, or
-            structures overlap.
+        InputError: if it is missing, damaged or something else, holds contours but no closed one,
+            or structures overlap.
         GeometryError: if a contour does not lie on a slice of the source.
         MissingPackageError: if pydicom is not installed.
     """
@@ -65,7 +65,8 @@ def read_rtstruct(
         segments = _segments(dataset, labels)
         names = {segment.number: segment.name for segment in segments}
         maker = LabelMapMaker(source.shape, list(names), overlap)
-        for number, index, contours in _slices(dataset, labels, source, where, names, remarks):
+        slices = _slices(dataset, labels, grid=source, where=where, remarks=remarks)
+        for number, index, contours in slices:
             maker.add(number, index, contours_mask(contours, (source.shape[0], source.shape[1])))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -120,19 +121,15 @@ def _segments(dataset: Any, labels: dict[int, int]) -> list[Segment]:
 
 
 def _slices(
-    dataset: Any,
-    labels: dict[int, int],
-    grid: Grid,
-    where: str,
-    names: dict[int, str],
-    remarks: list[str],
+    dataset: Any, labels: dict[int, int], *, grid: Grid, where: str, remarks: list[str]
 ) -> Iterator[tuple[int, int, list[Points]]]:
     """Yield the label, the slice and the contours (x, y) in voxels of each structure."""
     to_voxels = grid.affine.inverse()
-    closed = 0
+    closed, others = 0, 0
     items = sorted(dataset.ROIContourSequence, key=lambda item: int(item.ReferencedROINumber))
     for item in items:
         number = labels[int(item.ReferencedROINumber)]
+        what = f"structure {int(item.ReferencedROINumber)}"
         slices: dict[int, list[Points]] = {}
         left_out = 0
         for contour in item.get("ContourSequence") or ():
@@ -142,14 +139,18 @@ def _slices(
             closed += 1
             points = np.array([float(value) for value in contour.ContourData]).reshape(-1, 3)
             voxels = to_voxels.apply(points * (-1, -1, 1))
-            index = _slice_of(voxels, grid, f"a contour of {names[number]!r} in {where}")
+            index = _slice_of(voxels, grid, f"a contour of {what} in {where}")
             slices.setdefault(index, []).append(voxels[:, :2])
+        others += left_out
         if left_out:
-            remarks.append(f"{left_out} points or open contours of {names[number]!r} left out")
+            remarks.append(f"{left_out} points or open contours of {what} left out")
         for index, contours in slices.items():
             yield number, index, contours
-    if not closed:
-        raise InputError(f"{where} holds no closed contour, so no voxel is in a structure.")
+    if others and not closed:
+        raise InputError(
+            f"{where} holds {others} points or open contours and no closed one, so no voxel is in "
+            "a structure."
+        )
 
 
 def _slice_of(voxels: Points, grid: Grid, what: str) -> int:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-import volseg
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError
 from volseg.io.dicom.segmentations.contours import Points, mask_contours
@@ -67,16 +66,17 @@ def write_rtstruct(
 ) -> Any:
     """Write a label map as RTSTRUCT, and return its pydicom dataset.
 
-    Each label that is in the map becomes a region of interest whose number is its value; its
-    contours follow the edges of its pixels and lie in the planes of the source's slices. Holes are
-    joined to the outer contour (keyhole).
+    Each segment becomes a region of interest whose number is the label's value; its contours follow
+    the edges of its pixels and lie in the planes of the source's slices. Holes are joined to the
+    outer contour (keyhole). One without voxels has no contours.
 
     Args:
         labels: array, tensor or MetaTensor `(1, x, y, z)` or `(x, y, z)` of whole numbers, on
             exactly the grid of the source.
         path: of the file, `.dcm`.
         source: the series the labels belong to.
-        segments: what the labels stand for; `unnamed_segments` by default.
+        segments: what the labels stand for, also those that are not in this map; by default
+            `unnamed_segments` of those that are.
         algorithm: what made the labels.
         stable: whether the same labels of the same source by the same algorithm give the same file,
             with the same UIDs; its times are those of the source.
@@ -99,35 +99,36 @@ def write_rtstruct(
     }
     described = unnamed_segments(boxes) if segments is None else segments
     require_described(list(boxes), described)
-    if not boxes:
+    if not described:
         raise InputError(
-            "an RTSTRUCT holds contours, but the label map is empty: there is nothing to write."
+            "an RTSTRUCT needs at least one structure, but the label map is empty and no segment "
+            "is described: describe those that were looked for."
         )
-    present = sorted(
-        (segment for segment in described if segment.number in boxes), key=lambda one: one.number
-    )
+    described = sorted(described, key=lambda one: one.number)
     identity = new_identity()
     if stable:
         content = (b"rtstruct", values.tobytes(), repr((described, algorithm)).encode())
         identity = stable_identity(content, source.headers)
     dataset = _structure_set(source, algorithm, identity)
     dataset.StructureSetROISequence = [
-        _structure(segment, source, algorithm) for segment in present
+        _structure(segment, source, algorithm) for segment in described
     ]
     dataset.ROIContourSequence = [
-        _roi_contours(segment, _contours(values, segment.number, boxes[segment.number]), source)
-        for segment in present
+        _roi_contours(segment, _contours(values, segment.number, boxes.get(segment.number)), source)
+        for segment in described
     ]
-    dataset.RTROIObservationsSequence = [_observation(segment) for segment in present]
+    dataset.RTROIObservationsSequence = [_observation(segment) for segment in described]
     with replacing(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
     return dataset
 
 
 def _contours(
-    values: npt.NDArray[Any], number: int, box: tuple[slice, ...]
+    values: npt.NDArray[Any], number: int, box: tuple[slice, ...] | None
 ) -> Iterable[tuple[int, Points]]:
     """Yield the slice and the index coordinates (x, y) of each contour of a label."""
+    if box is None:
+        return
     start = (box[0].start, box[1].start)
     for index in range(box[2].start, box[2].stop):
         for contour in mask_contours(values[box[0], box[1], index] == number):
@@ -155,7 +156,7 @@ def _structure_set(source: SourceSlices, algorithm: Algorithm, identity: Identit
     dataset.SeriesDescription = f"Segmentation by {algorithm.name}"[:64]
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = algorithm.name[:64]
-    dataset.SoftwareVersions = [algorithm.version[:64], f"volseg {volseg.__version__}"]
+    dataset.SoftwareVersions = [algorithm.version[:64], f"{VOLSEG.name} {VOLSEG.version}"]
     dataset.StructureSetLabel = "SEGMENTATION"
     dataset.StructureSetName = f"Segmentation by {algorithm.name}"[:64]
     dataset.ApprovalStatus = "UNAPPROVED"
@@ -217,7 +218,7 @@ def _roi_contours(
     item = Dataset()
     item.ReferencedROINumber = segment.number
     item.ROIDisplayColor = list(segment.shown_color)
-    item.ContourSequence = []
+    parts = []
     for index, contour in contours:
         points = origins[index] + contour @ in_plane.T
         part = Dataset()
@@ -225,13 +226,16 @@ def _roi_contours(
         part.ContourGeometricType = "CLOSED_PLANAR"
         part.NumberOfContourPoints = len(points)
         part.ContourData = _decimal_strings(points)
-        item.ContourSequence.append(part)
+        parts.append(part)
+    if parts:
+        item.ContourSequence = parts
     return item
 
 
 def _decimal_strings(points: Points) -> list[str]:
-    """Return coordinates as decimal strings of at most 16 characters, to a tenth of a micrometre."""
-    return [f"{value:.4f}".rstrip("0").rstrip(".") for value in (points + 0.0).ravel()]
+    """Return coordinates as decimal strings, to 0.1 µm: at most 16 characters within 10 km."""
+    rounded = np.round(points, 4) + 0.0  # no negative zeros
+    return [f"{value:.4f}".rstrip("0").rstrip(".") for value in rounded.ravel()]
 
 
 def _observation(segment: Segment) -> Any:
