@@ -15,6 +15,7 @@ import typer
 import volseg
 from volseg.cli import (
     bundle,
+    convert,
     demo,
     evaluate,
     inspect,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
 app.add_typer(bundle.app, name="bundle")

@@ -1,5 +1,6 @@
 """Reading and writing of images: the only room that touches image files or DICOM."""
 
+from volseg.io.conversion import Conversion, convert_file
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
@@ -16,6 +17,7 @@ from volseg.io.write import write_image, write_segmentation
 __all__ = [
     "SUFFIXES",
     "CheckLabelsd",
+    "Conversion",
     "ImageDescription",
     "ReadImaged",
     "StoredVolume",
@@ -23,6 +25,7 @@ __all__ = [
     "WriteSegmentationd",
     "affine_of",
     "as_image",
+    "convert_file",
     "describe_image",
     "grid_of",
     "image_name",

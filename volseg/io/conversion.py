@@ -15,6 +15,7 @@ from volseg.errors import InputError
 from volseg.geometry import Grid, reorientation_onto
 from volseg.io.dicom import DicomOptions, open_series
 from volseg.io.dicom.segmentations import (
+    VOLSEG,
     Algorithm,
     Segment,
     SourceSlices,
@@ -26,7 +27,6 @@ from volseg.io.dicom.segmentations import (
     write_dicom_seg,
     write_rtstruct,
 )
-from volseg.io.dicom.segmentations.identity import VOLSEG
 from volseg.io.formats import format_of_name
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.read import read_stored
@@ -117,7 +117,16 @@ def convert_file(
         values = _on_source(stored.image, slices)
         if kind == "dicom-probabilities" and stored.segments:  # a SEG has no background
             values = np.concatenate([np.zeros_like(values[:1]), values])
-        _write_dicom(values, target, kind, slices, described, algorithm, compression, stable=stable)
+        _write_dicom(
+            values,
+            target,
+            kind,
+            compression=compression,
+            source=slices,
+            segments=described or None,
+            algorithm=algorithm,
+            stable=stable,
+        )
     return Conversion(
         source=str(path),
         target=str(target),
