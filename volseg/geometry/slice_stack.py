@@ -219,16 +219,14 @@ def _require_even(points: Numbers, heights: Numbers, what: str) -> None:
     is_straight = _farthest_off_line(points, heights)[1] <= allowed
     is_dense = gaps.max() <= _MOST_STEPS_IN_A_GAP * _finer_gap(heights)
     choice = "irregular" if is_straight and is_dense else ""
+    way_out = ", or have it resampled along its slices (irregular='resample')" if choice else ""
     odd = np.flatnonzero(np.abs(gaps - usual) > 2 * allowed)
     if odd.size:
         where = _listed([f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in odd])
         raise StackError(
             f"{what} must have equal gaps, got gaps of {gaps.min():.4g} to {gaps.max():.4g} mm "
             f"(usual: {usual:.4g} mm; different from {where} mm along the normal): slices are "
-            "missing or were taken at different distances; give the complete series"
-            + (
-                ", or have it resampled along its slices (irregular='resample')." if choice else "."
-            ),
+            f"missing or were taken at different distances; give the complete series{way_out}.",
             np.unique(np.concatenate([heights[odd], heights[odd + 1]])),
             choice,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -11,11 +12,20 @@ import numpy.typing as npt
 from monai.data import ImageReader, MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 
-from volseg.errors import InputError
+from volseg.errors import InputError, UnknownNameError
 from volseg.io.formats import format_of_input
 from volseg.io.meta_tensor import affine_of, further_meta, numpy_values
 from volseg.io.read import read_image
 from volseg.io.reading_options import ReadingOptions
+
+_OPTIONS = ReadingOptions.__annotations__
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why there is no image."""
+
+    error: Exception
 
 
 class VolsegReader(ImageReader):
@@ -27,10 +37,16 @@ class VolsegReader(ImageReader):
 
     Args:
         **reading: the keyword arguments of `read_image`.
+
+    Raises:
+        InputError: if there is another argument.
     """
 
     def __init__(self, **reading: Unpack[ReadingOptions]) -> None:
         super().__init__()
+        unknown = sorted(set(reading) - set(_OPTIONS))
+        if unknown:  # of a TypeError LoadImage makes a warning
+            raise UnknownNameError("argument of VolsegReader", unknown[0], _OPTIONS)
         self.reading = reading
 
     def verify_suffix(self, filename: Any) -> bool:
@@ -42,17 +58,20 @@ class VolsegReader(ImageReader):
             return False
         return True
 
-    def read(self, data: Any, **kwargs: Any) -> list[MetaTensor]:
-        """Return the images (channels, x, y, z) of one path or several.
+    def read(self, data: Any, **kwargs: Any) -> list[MetaTensor] | Refusal:
+        """Return the images (channels, x, y, z) of one path or several, or why there are none.
+
+        An error is returned, and raised by `get_data`: where a reader raises here, `LoadImage`
+        says nothing and has another one, of MONAI's own, guess.
 
         Args:
             data: path, or paths of images on one grid, which become channels.
             **kwargs: keyword arguments of `read_image`, in place of those of the reader.
-
-        Raises:
-            InputError: if an image cannot be read, or not rightly.
         """
-        return [read_image(path, **{**self.reading, **kwargs}) for path in _paths(data)]
+        try:
+            return [read_image(path, **{**self.reading, **kwargs}) for path in _paths(data)]
+        except Exception as error:
+            return Refusal(error)
 
     def get_data(self, img: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
         """Return values and meta data of what `read` gave.
@@ -60,8 +79,11 @@ class VolsegReader(ImageReader):
         One channel alone has no axis; of several the axis comes last, as MONAI's readers have it.
 
         Raises:
-            InputError: if several images do not lie on one grid.
+            InputError: if the image cannot be read, or not rightly, or several do not lie on one
+                grid.
         """
+        if isinstance(img, Refusal):
+            raise img.error
         images: Sequence[MetaTensor] = [img] if isinstance(img, MetaTensor) else img
         affine = affine_of(images[0])
         for image in images[1:]:
