@@ -136,6 +136,7 @@ def _configure_logging(debug: bool) -> None:
         # The first use of a bundle takes some seconds longer: it says why.
         logging.getLogger("volseg.predictors.making").setLevel(logging.INFO)
         logging.getLogger("monai").setLevel(logging.ERROR)
+        logging.getLogger("pydicom").setLevel(logging.ERROR)  # of values that break its rules
 
 
 def _escaped(text: str) -> str:

@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from volseg.io import ReadingOptions
     from volseg.segmenter import MemoryPlan, Segmenter
 
 
@@ -79,6 +80,20 @@ def segment(
         str | None,
         typer.Option(help="Axis codes such as RAS, which you vouch for, of files that state none."),
     ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="Series Instance UID, of a DICOM folder that holds several series."),
+    ] = None,
+    irregular: Annotated[
+        str | None,
+        typer.Option(help="resample: DICOM slices at unequal distances, which are refused else."),
+    ] = None,
+    orthogonal: Annotated[
+        bool, typer.Option("--orthogonal", help="Resample tilted DICOM slices at right angles.")
+    ] = False,
+    suv: Annotated[
+        bool, typer.Option("--suv", help="Turn PET into standardised uptake values first.")
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write OUT/<case>_preview.png.")
     ] = False,
@@ -120,8 +135,15 @@ def segment(
         raise InputError("--preview holds the whole image: leave it out with --memory.")
     for name, suffix in (("--probabilities", probabilities), ("--uncertainty", uncertainty)):
         _require_suffix(name, suffix, segmenter.bundle.spatial_dims)
+    reading: ReadingOptions = {
+        "orientation": orientation,
+        "series": series,
+        "irregular": irregular,
+        "orthogonal": orthogonal,
+        "suv": suv,
+    }
     options = _Options(
-        out, orientation, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
+        out, reading, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
     )
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
@@ -176,7 +198,7 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
 @dataclass(frozen=True)
 class _Options:
     out: Path
-    orientation: str | None
+    reading: ReadingOptions
     preview: bool
     skip_existing: bool
     probabilities: str | None
@@ -208,19 +230,19 @@ def _segment_case(
         segmenter.segment_file(
             path,
             target,
-            orientation=options.orientation,
             probabilities=further.get("probabilities"),
             entropy=further.get("entropy"),
             disagreement=further.get("disagreement"),
             planned=_show_plan if segmenter.memory_budget is not None else None,
             progress=lambda done, total: bar.update(tiles, completed=done, total=total),
+            **options.reading,
         )
         if options.preview:
             from volseg.io import read_image
             from volseg.report import write_preview
 
             names = {value: name for name, value in segmenter.labels.items()}
-            image = read_image(path, orientation=options.orientation)
+            image = read_image(path, **options.reading)
             labels = read_image(target)
             write_preview(image, labels, options.out / f"{case}_preview.png", names=names)
     except VolsegError as error:

@@ -26,6 +26,8 @@ _ORIENTATION_TOLERANCE = np.deg2rad(0.05)  # between slices of one stack
 _PLACE_TOLERANCE = 0.01
 _ROUNDED_PLACE_TOLERANCE = 0.05
 _SAME_POSITION_MM = 1e-3
+# Across a gap of more steps than this, interpolated slices would be invention.
+_MOST_STEPS_IN_A_GAP = 5
 _MOST_DECIMALS = 4
 
 
@@ -123,7 +125,8 @@ def stack_slices(
     _require_distinct(heights, what)
     if irregular and _off_even(points).max() > _allowed_off(points, heights):
         _require_straight(points, heights, what)
-        size = _even_size(heights)
+        _require_small_gaps(heights, what)
+        size = 1 + round(float(heights[-1] - heights[0]) / _finer_gap(heights))
         places = (heights - heights[0]) / (heights[-1] - heights[0]) * (size - 1)
     else:
         _require_even(points, heights, what)
@@ -213,23 +216,26 @@ def _require_even(points: Numbers, heights: Numbers, what: str) -> None:
         return
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
+    is_straight = _farthest_off_line(points, heights)[1] <= allowed
+    is_dense = gaps.max() <= _MOST_STEPS_IN_A_GAP * _finer_gap(heights)
+    choice = "irregular" if is_straight and is_dense else ""
+    way_out = ", or have it resampled along its slices (irregular='resample')" if choice else ""
     odd = np.flatnonzero(np.abs(gaps - usual) > 2 * allowed)
     if odd.size:
         where = _listed([f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in odd])
         raise StackError(
             f"{what} must have equal gaps, got gaps of {gaps.min():.4g} to {gaps.max():.4g} mm "
             f"(usual: {usual:.4g} mm; different from {where} mm along the normal): slices are "
-            "missing or were taken at different distances; give the complete series, or have it "
-            "resampled along its slices (irregular='resample').",
+            f"missing or were taken at different distances; give the complete series{way_out}.",
             np.unique(np.concatenate([heights[odd], heights[odd + 1]])),
-            "irregular",
+            choice,
         )
     worst = int(np.argmax(off))
     raise StackError(
         f"{what} must lie on one straight, evenly divided line, got a slice {off[worst]:.3g} mm "
         f"off (at {heights[worst]:.3f} mm along the normal); give the slices of one volume only.",
         heights[off > allowed],
-        "irregular" if _farthest_off_line(points, heights)[1] <= allowed else "",
+        choice,
     )
 
 
@@ -240,6 +246,19 @@ def _require_straight(points: Numbers, heights: Numbers, what: str) -> None:
             f"{what} must lie on one straight line, got a slice {off:.3g} mm off (at "
             f"{heights[worst]:.3f} mm along the normal); give the slices of one volume only.",
             heights[[worst]],
+        )
+
+
+def _require_small_gaps(heights: Numbers, what: str) -> None:
+    gaps, finer = np.diff(heights), _finer_gap(heights)
+    wide = np.flatnonzero(gaps > _MOST_STEPS_IN_A_GAP * finer)
+    if wide.size:
+        where = _listed([f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in wide])
+        raise StackError(
+            f"{what} cannot be resampled: from {where} mm along the normal the gap is more than "
+            f"{_MOST_STEPS_IN_A_GAP} times the finer ones of {finer:.4g} mm, and slices in it "
+            "would be invented; give the complete series.",
+            np.unique(np.concatenate([heights[wide], heights[wide + 1]])),
         )
 
 
@@ -278,10 +297,9 @@ def _allowed_off(points: Numbers, heights: Numbers) -> float:
     return float(np.clip(rounding, _PLACE_TOLERANCE * gap, _ROUNDED_PLACE_TOLERANCE * gap))
 
 
-def _even_size(heights: Numbers) -> int:
-    """Return the number of slices that divide the stack in steps of about its finer gaps."""
-    finer = float(np.quantile(np.diff(heights), 0.25, method="lower"))
-    return 1 + round(float(heights[-1] - heights[0]) / finer)
+def _finer_gap(heights: Numbers) -> float:
+    """Return the gap that at most a quarter of the gaps are smaller than."""
+    return float(np.quantile(np.diff(heights), 0.25, method="lower"))
 
 
 def _listed(values: Sequence[object] | Numbers, most: int = 6) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import SliceStack, StackError, stack_slices
@@ -71,8 +72,6 @@ def arrange(series: Series, source: str, *, irregular: bool = False) -> Arrangem
             )
         notes.append(f"{file.path.name} is not used: {file.reason}")
     columns, heights = _columns(frames)
-    if len(columns) < 2 and len(frames) > 1:
-        heights = heights[:1]
     points, told_apart_by = split_time_points(columns, heights, what)
     first = points[0]
     stack = stack_slices(
@@ -83,8 +82,6 @@ def arrange(series: Series, source: str, *, irregular: bool = False) -> Arrangem
         irregular=irregular,
     )
     ordered = tuple(tuple(point[number] for number in stack.order) for point in points)
-    if told_apart_by:
-        notes.append(f"{len(points)} volumes, told apart by {told_apart_by}")
     return Arrangement(ordered, stack, told_apart_by, tuple(set_aside), notes)
 
 
@@ -108,6 +105,8 @@ def _main_group(
             continue
         reason = _why_aside(group, main)
         if not reason:
+            _require_placed(group[0])
+            _require_placed(main[0])
             raise _mixed(main[0], group[0], source)
         set_aside.extend((frame, reason) for frame in group)
     for frame in main:
@@ -170,13 +169,12 @@ def _mixed(frame: Frame, other: Frame, source: str) -> InputError:
     """Return what to raise for two groups of frames in one series."""
     for name, value in _properties():
         if value(frame) != value(other):
-            message = (
+            return StackError(
                 f"cannot read {source}: the slices of the series differ in {name}, got "
                 f"{value(frame)} in {frame.name} and {value(other)} in {other.name}; give the "
-                "slices of one volume only."
+                "slices of one volume only.",
+                _heights([other]) if frame.orientation == other.orientation else (),
             )
-            missing = value(frame) is None or value(other) is None
-            return GeometryError(message) if missing else StackError(message)
     raise AssertionError("frames of two groups differ in some property")
 
 
@@ -185,7 +183,6 @@ def _properties() -> tuple[tuple[str, Callable[[Frame], object]], ...]:
         ("Rows", lambda frame: frame.format.rows),
         ("Columns", lambda frame: frame.format.columns),
         ("SamplesPerPixel", lambda frame: frame.format.samples),
-        ("ImagePositionPatient", lambda frame: frame.position and "a position"),
         ("ImageOrientationPatient", lambda frame: frame.orientation),
         ("PixelSpacing", lambda frame: frame.pixel_spacing),
         ("FrameOfReferenceUID", lambda frame: frame.frame_of_reference_uid),
@@ -235,9 +232,7 @@ def stored_end(frame: Frame) -> int:
 
 def _columns(frames: Sequence[Frame]) -> tuple[list[list[Frame]], list[float]]:
     """Return the frames at each position along the normal of the first, and these heights."""
-    cosines = np.array(frames[0].orientation)
-    normal = np.cross(cosines[:3], cosines[3:])
-    heights = np.array([frame.position for frame in frames]) @ normal
+    heights = _heights(frames)
     columns: list[list[Frame]] = []
     places: list[float] = []
     for number in np.argsort(heights, kind="stable"):
@@ -248,11 +243,19 @@ def _columns(frames: Sequence[Frame]) -> tuple[list[list[Frame]], list[float]]:
     return columns, places
 
 
+def _heights(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
+    """Return the places of frames along the normal of the first, LPS+ mm."""
+    cosines = np.array(frames[0].orientation)
+    normal = np.cross(cosines[:3], cosines[3:])
+    return np.asarray(np.array([frame.position for frame in frames]) @ normal)
+
+
 def _notes(frames: Sequence[Frame], set_aside: Sequence[tuple[Frame, str]]) -> list[str]:
     notes = [f"{frame.name} is set aside: {reason}" for frame, reason in set_aside]
     if any(frame.format.photometric == "MONOCHROME1" for frame in frames):
         notes.append("MONOCHROME1: shown with larger values darker; values are as stored")
-    paddings = {frame.format.padding for frame in frames} - {None}
+    paddings = {stored for frame in frames if (stored := frame.format.padding) is not None}
     if paddings:
-        notes.append(f"pixels outside the image are {sorted(map(int, filter(None, paddings)))}")
+        stated = " and ".join(str(padding) for padding in sorted(paddings))
+        notes.append(f"pixels outside the image are stored as {stated}")
     return notes

@@ -74,6 +74,9 @@ def open_series(
     chosen = choose_series(found, series)
     arrangement = arrange(chosen, found.source, irregular=irregular)
     notes = list(arrangement.notes)
+    if arrangement.told_apart_by:
+        count = len(arrangement.frames)
+        notes.append(f"{count} volumes, told apart by {arrangement.told_apart_by}")
     for file in found.damaged:
         # It may have been a slice at an end of the stack, whose loss nothing else would show.
         _log.warning("%s is not used: %s", file.path, file.reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from volseg.errors import InputError
 
@@ -34,6 +36,12 @@ class DicomOptions:
                 f"irregular={self.irregular!r} is not known: expected 'resample', or None to "
                 "refuse slices at unequal distances."
             )
+
+    @classmethod
+    def of(cls, reading: Mapping[str, Any]) -> Self:
+        """Return the options among the keyword arguments of `read_image`."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in reading.items() if name in names})
 
     def require_none(self, source: str) -> None:
         """Raise if an option is set: for images that are no DICOM series.

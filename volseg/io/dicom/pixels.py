@@ -106,8 +106,9 @@ def _parts(points: Sequence[Sequence[Frame]]) -> Iterator[list[_Place]]:
     whole_files: dict[Path, list[_Place]] = {}
     for channel, point in enumerate(points):
         places = [_Place(channel, number, frame) for number, frame in enumerate(point)]
-        for start in range(0, len(places), _SLAB):
-            part = places[start : start + _SLAB]
+        size = min(_SLAB, -(-len(places) // _cores()))
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
             yield [place for place in part if is_random_access(place.frame)]
             for place in part:
                 if not is_random_access(place.frame):
@@ -180,10 +181,15 @@ def _narrowest(filling: _Filling, offset: int, frame: Frame) -> Values:
     )
 
 
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def _in_threads(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks in as many threads as there are cores for this process; the first error ends it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores or 1) as pool:
+    """Run tasks in as many threads as there are cores; the first error ends it."""
+    with ThreadPoolExecutor(_cores()) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
             for future in futures:
