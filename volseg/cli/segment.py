@@ -94,11 +94,22 @@ def segment(
     suv: Annotated[
         bool, typer.Option("--suv", help="Turn PET into standardised uptake values first.")
     ] = False,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Of the result, some of: nifti, dicom-seg, dicom-labelmap, rtstruct, sr.",
+        ),
+    ] = "nifti",
+    stable_uids: Annotated[
+        bool,
+        typer.Option("--stable-uids", help="The same image and bundle give the same DICOM files."),
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write OUT/<case>_preview.png.")
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave cases whose label map is there.")
+        bool, typer.Option("--skip-existing", help="Leave cases whose results are there.")
     ] = False,
     trust_code: Annotated[
         bool,
@@ -108,10 +119,12 @@ def segment(
 ) -> None:
     """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
 
+    Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
+
     Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
     """
     cases = _cases(inputs)
-    from volseg.segmenter import Segmenter
+    from volseg.segmenter import Segmenter, result_files
 
     settings = {
         "overlap": overlap,
@@ -135,6 +148,10 @@ def segment(
         raise InputError("--preview holds the whole image: leave it out with --memory.")
     for name, suffix in (("--probabilities", probabilities), ("--uncertainty", uncertainty)):
         _require_suffix(name, suffix, segmenter.bundle.spatial_dims)
+    wanted = [word.strip() for word in formats.split(",")]
+    result_files(out, "case", wanted, spatial_dims=segmenter.bundle.spatial_dims)
+    if preview and "nifti" not in wanted:
+        raise InputError("--preview shows the label map: add nifti to --format.")
     reading: ReadingOptions = {
         "orientation": orientation,
         "series": series,
@@ -143,7 +160,14 @@ def segment(
         "suv": suv,
     }
     options = _Options(
-        out, reading, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
+        out,
+        wanted,
+        stable_uids,
+        reading,
+        preview,
+        skip_existing,
+        _suffix(probabilities),
+        _suffix(uncertainty),
     )
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
@@ -198,6 +222,8 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
 @dataclass(frozen=True)
 class _Options:
     out: Path
+    formats: list[str]
+    stable_uids: bool
     reading: ReadingOptions
     preview: bool
     skip_existing: bool
@@ -208,16 +234,16 @@ class _Options:
 def _segment_case(
     segmenter: Segmenter, case: str, path: Path, options: _Options, bar: Progress
 ) -> dict[str, Any]:
-    from volseg.io import segmentation_suffix
+    from volseg.segmenter import result_files, segment_to_files
 
     row: dict[str, Any] = {"case": case, "input": str(path)}
     tiles = bar.add_task(case, total=None)
     started = time.perf_counter()
     try:
-        done = [options.out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
-        if options.skip_existing and any(target.is_file() for target in done):
+        dims = segmenter.bundle.spatial_dims
+        files = result_files(options.out, case, options.formats, spatial_dims=dims)
+        if options.skip_existing and all(file.is_file() for file in files.values()):
             return row | {"status": "skipped"}
-        target = options.out / f"{case}_seg{segmentation_suffix(segmenter.bundle.spatial_dims)}"
         further = {
             name: options.out / f"{case}_{name}{suffix}"
             for name, suffix in (
@@ -227,15 +253,17 @@ def _segment_case(
             )
             if suffix is not None
         }
-        segmenter.segment_file(
+        segment_to_files(
+            segmenter,
             path,
-            target,
+            files,
+            stable=options.stable_uids,
+            reading=options.reading,
             probabilities=further.get("probabilities"),
             entropy=further.get("entropy"),
             disagreement=further.get("disagreement"),
             planned=_show_plan if segmenter.memory_budget is not None else None,
             progress=lambda done, total: bar.update(tiles, completed=done, total=total),
-            **options.reading,
         )
         if options.preview:
             from volseg.io import read_image
@@ -243,7 +271,7 @@ def _segment_case(
 
             names = {value: name for name, value in segmenter.labels.items()}
             image = read_image(path, **options.reading)
-            labels = read_image(target)
+            labels = read_image(files["nifti"])
             write_preview(image, labels, options.out / f"{case}_preview.png", names=names)
     except VolsegError as error:
         unusable = isinstance(error, InputError)
@@ -255,8 +283,9 @@ def _segment_case(
     finally:
         bar.remove_task(tiles)
     seconds = round(time.perf_counter() - started, 3)
-    written = {name: str(path) for name, path in further.items()}
-    return row | {"status": "done", "output": str(target), **written, "seconds": seconds}
+    first = next(iter(files.values()))
+    written = {name: str(path) for name, path in {**files, **further}.items() if path != first}
+    return row | {"status": "done", "output": str(first), **written, "seconds": seconds}
 
 
 def _show_plan(plan: MemoryPlan) -> None:
