@@ -10,10 +10,12 @@ import numpy as np
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
     VOLSEG,
     Algorithm,
+    Identity,
     derived_uid,
     new_identity,
     stable_identity,
@@ -74,7 +76,7 @@ def write_measurement_report(
         MissingPackageError: if highdicom is not installed.
     """
     try:
-        import highdicom  # noqa: PLC0415 - an optional package, asked for when it is needed
+        import highdicom  # noqa: F401, PLC0415 - an optional package, asked for when needed
     except ImportError as error:
         raise MissingPackageError("writing DICOM SR", "highdicom", "dicom") from error
 
@@ -101,17 +103,44 @@ def write_measurement_report(
         about = repr((list(segments), algorithm, measured)).encode()
         content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
         identity = stable_identity(content, source.headers)
+    try:
+        with without_pydicom_warnings():
+            dataset = _report(
+                measured, segmentation, source, segments, algorithm=algorithm, identity=identity
+            )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"cannot make a DICOM SR of the series {source.headers[0].SeriesInstanceUID}: its "
+            f"headers do not allow it ({error}); export the series again."
+        ) from error
+    identity.stamp(dataset)
+    with replacing(path) as temporary:
+        dataset.save_as(temporary)
+    return dataset
+
+
+def _report(
+    measured: Sequence[SegmentMeasurements],
+    segmentation: Any,
+    source: SourceSlices,
+    segments: Sequence[Segment],
+    *,
+    algorithm: Algorithm,
+    identity: Identity,
+) -> Any:
+    from highdicom import sr  # noqa: PLC0415
+
     groups = [
         _group(segment, one, segmentation, source, algorithm)
         for segment, one in zip(segments, measured, strict=True)
     ]
-    report = highdicom.sr.MeasurementReport(
+    report = sr.MeasurementReport(
         observation_context=_observation_context(algorithm),
         procedure_reported=_procedure(source),
         imaging_measurements=groups,
         title=_code("DCM", "ImagingMeasurementReport"),
     )
-    dataset = highdicom.sr.Comprehensive3DSR(
+    return sr.Comprehensive3DSR(
         evidence=[segmentation, *source.headers],
         content=report[0],
         series_instance_uid=identity.uid("series"),
@@ -123,10 +152,6 @@ def write_measurement_report(
         series_description=f"Measurements of {algorithm.name}"[:64],
         specific_character_set="ISO_IR 192",
     )
-    identity.stamp(dataset)
-    with replacing(path) as temporary:
-        dataset.save_as(temporary)
-    return dataset
 
 
 def _group(

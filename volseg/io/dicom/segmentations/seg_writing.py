@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
     VOLSEG,
@@ -214,31 +215,34 @@ def _segmentation(
         raise MissingPackageError("writing DICOM SEG", "highdicom", "dicom") from error
 
     if source.frames is not None:  # of a multi-frame file, in the order of its own frames
-        frames = frames[np.argsort(source.frames)]
+        own = np.zeros((int(source.headers[0].NumberOfFrames), *frames.shape[1:]), frames.dtype)
+        own[np.array(source.frames) - 1] = frames
+        frames = own
     try:
-        dataset = highdicom.seg.Segmentation(
-            source_images=list(source.headers),
-            pixel_array=np.ascontiguousarray(frames),
-            segmentation_type=kind,
-            segment_descriptions=[
-                _description(segment, algorithm, identity) for segment in segments
-            ],
-            series_instance_uid=identity.uid("series"),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=identity.uid("instance"),
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name=algorithm.name[:64],
-            software_versions=algorithm.version[:64],
-            device_serial_number="none",
-            content_label="SEGMENTATION",
-            content_description=f"Segmentation by {algorithm.name}"[:64],
-            content_creator_name=f"{MANUFACTURER}^",
-            series_description=f"Segmentation by {algorithm.name}"[:64],
-            # All frames of an empty map: a SEG without a frame is none.
-            omit_empty_frames=bool(frames.any()),
-            specific_character_set="ISO_IR 192",
-        )
+        with without_pydicom_warnings():
+            dataset = highdicom.seg.Segmentation(
+                source_images=list(source.headers),
+                pixel_array=np.ascontiguousarray(frames),
+                segmentation_type=kind,
+                segment_descriptions=[
+                    _description(segment, algorithm, identity) for segment in segments
+                ],
+                series_instance_uid=identity.uid("series"),
+                series_number=SERIES_NUMBER,
+                sop_instance_uid=identity.uid("instance"),
+                instance_number=1,
+                manufacturer=MANUFACTURER,
+                manufacturer_model_name=algorithm.name[:64],
+                software_versions=algorithm.version[:64],
+                device_serial_number="none",
+                content_label="SEGMENTATION",
+                content_description=f"Segmentation by {algorithm.name}"[:64],
+                content_creator_name=f"{MANUFACTURER}^",
+                series_description=f"Segmentation by {algorithm.name}"[:64],
+                # All frames of an empty map: a SEG without a frame is none.
+                omit_empty_frames=bool(frames.any()),
+                specific_character_set="ISO_IR 192",
+            )
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"cannot make a DICOM SEG of the series {source.headers[0].SeriesInstanceUID}: its "

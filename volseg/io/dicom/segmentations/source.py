@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,26 +12,10 @@ import numpy.typing as npt
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid
 from volseg.io.dicom.opening import OpenSeries
-from volseg.io.dicom.segmentations.identity import derived_uid
-
-logger = logging.getLogger(__name__)
+from volseg.io.dicom.segmentations.completing import completed_headers
 
 # Positions in text headers are rounded, and gaps may differ a little along a stack.
 _TOLERANCE_IN_GAPS = 0.05
-_REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality")
-# What objects of a patient and a study must repeat, if only as an empty value (type 2).
-_REPEATED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "PositionReferenceIndicator",
-)
 
 
 @dataclass(frozen=True)
@@ -92,10 +75,6 @@ def checked_source(
 ) -> SourceSlices:
     """Return the slices of a series, complete enough that objects can refer to them.
 
-    Attributes a patient's and a study's objects must repeat are added, empty, to copies of the
-    headers that lack them. A series without a frame of reference gets one that follows from its
-    UID, so that all objects made from it share it.
-
     Args:
         grid: of the volume.
         headers: of the slices in its order, or of the one multi-frame file.
@@ -105,46 +84,10 @@ def checked_source(
         InputError: if a header lacks what identifies it, or the slices are of several series.
         GeometryError: if a slice does not lie where the grid has it.
     """
-    source = SourceSlices(
-        grid,
-        tuple(_completed(header) for header in headers),
-        None if frames is None else tuple(frames),
-    )
-    for name in ("StudyInstanceUID", "SeriesInstanceUID"):
-        if len({str(header[name].value) for header in source.headers}) != 1:
-            raise InputError(
-                f"the slices have different values of {name}; give the slices of one series."
-            )
+    completed = completed_headers(grid, headers)
+    source = SourceSlices(grid, completed, None if frames is None else tuple(frames))
     _require_on_grid(source)
     return source
-
-
-def _completed(header: Any) -> Any:
-    missing = [name for name in _REQUIRED if not header.get(name)]
-    if missing:
-        raise InputError(
-            f"the DICOM file {header.get('SOPInstanceUID') or getattr(header, 'filename', '')} "
-            f"lacks {', '.join(missing)}, so no other object can refer to it; export the series "
-            "again."
-        )
-    from pydicom import Dataset  # noqa: PLC0415 - optional, and there if it made the header
-    from pydicom.valuerep import PersonName  # noqa: PLC0415
-
-    completed = Dataset()
-    for element in header:  # a shallow copy, texts decoded: the caller's header stays as it is
-        completed.add(element)
-        if element.VR == "PN" and element.VM == 1:
-            # Names keep the bytes they were read from, which are wrong in another character set.
-            setattr(completed, element.keyword, PersonName(str(element.value)))
-    for name in _REPEATED:
-        if name not in completed:
-            setattr(completed, name, "")
-    if not completed.get("FrameOfReferenceUID"):
-        logger.info("the series states no frame of reference; one is derived from its UID")
-        completed.FrameOfReferenceUID = derived_uid(
-            "frame of reference", str(header.SeriesInstanceUID)
-        )
-    return completed
 
 
 def _require_on_grid(source: SourceSlices) -> None:
