@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 
-from volseg import Segmenter
+from volseg import Segmenter, read_image
 from volseg.cli.main import main
-from volseg.cli.segment_remote import push_written
-from volseg.pacs import Connection
+from volseg.io import grid_of
+from volseg.io.dicom.segmentations import read_segmentation
 
 
 def run(capfd, *words):
@@ -163,23 +164,51 @@ def test_segment_says_what_it_cannot_fetch_or_push(capfd, orthanc, stored, tiny_
     code, _, errors = run(capfd, "segment", f"{orthanc.dimse}?series=1.2.3", *words)
     assert code == 2
     assert "has no series that meets" in errors
-    # Nothing but NIfTI was written: it stays, and the case has failed.
     source = f"{orthanc.dimse}?series={series}"
     code, _, errors = run(capfd, "segment", source, *words, "--push", "source")
-    assert code != 0
-    assert "--push sends DICOM files, and none was written" in errors
-    assert (tmp_path / "out" / f"{series}_seg.nii.gz").is_file()
+    assert code == 2
+    assert "--push sends DICOM files: add dicom-seg" in errors
+    formats = ("--format", "dicom-seg", "--push", "source")
+    code, _, errors = run(capfd, "segment", stored[0].parent, *words, *formats)
+    assert code == 2
+    assert "does not come from a server" in errors
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.data
-def test_what_was_written_is_pushed_and_found_again(orthanc, data_root, tmp_path):
-    written = tmp_path / "case_seg.dcm"
-    written.write_bytes((data_root / "dicom_seg/highdicom/seg_image_ct_binary.dcm").read_bytes())
-    (tmp_path / "case_seg.nii.gz").write_bytes(b"not DICOM")
-    files = [tmp_path / "case_seg.nii.gz", written]
-    assert push_written(files, tmp_path, orthanc.dimse, Connection()) == 1
-    uid = str(pydicom.dcmread(written).SOPInstanceUID)
-    assert orthanc.stored(uid) is not None
+def test_results_are_pushed_and_found_beside_their_images(
+    capfd, reached, orthanc, stored, tiny_bundle, tmp_path
+):
+    """From the server to the server: the segmentation that comes back is the one of the folder."""
+    address, options = reached
+    first = pydicom.dcmread(stored[0])
+    source, out = f"{address}?series={first.SeriesInstanceUID}", tmp_path / "out"
+    formats = ("--format", "nifti,dicom-seg,rtstruct,sr", "--push", "source", "--json")
+    words = ("segment", source, "-o", out, "-b", tiny_bundle, *formats, *options)
+    code, text, errors = run(capfd, *words)
+    assert code == 0, errors
+    (row,) = json.loads(text)
+    assert row["pushed"] == 3
+    fetch = ("pacs", "fetch", f"{address}?study={first.StudyInstanceUID}", "-o", tmp_path / "back")
+    code, text, _ = run(capfd, *fetch, "--json", *options)
+    folders = [Path(found["folder"]) for found in json.loads(text)]
+    files = {}
+    for folder in folders:
+        for path in folder.iterdir():
+            files.setdefault(pydicom.dcmread(path, stop_before_pixels=True).Modality, path)
+    assert set(files) == {"CT", "SEG", "RTSTRUCT", "SR"}
+    assert len(folders) == 4
+    for modality, ending in (("SEG", "_seg.dcm"), ("RTSTRUCT", "_rtstruct.dcm"), ("SR", "_sr.dcm")):
+        written = pydicom.dcmread(out / f"{first.SeriesInstanceUID}{ending}")
+        assert pydicom.dcmread(files[modality]) == written
+    image = read_image(tmp_path / "back" / str(first.SeriesInstanceUID))
+    back = read_segmentation(files["SEG"], source=grid_of(image))
+    expected = Segmenter(tiny_bundle).segment(stored[0].parent)
+    assert expected.any()
+    assert np.array_equal(back.image.values[0], expected.numpy()[0])
+    # A second run segments nothing and finds that the server has all.
+    code, text, errors = run(capfd, *words, "--skip-existing")
+    assert code == 0, errors
+    assert [(row["status"], row["pushed"]) for row in json.loads(text)] == [("skipped", 3)]
 
 
 def test_anonymized_fetch_and_push_meet(capfd, orthanc, stored, login, tmp_path):

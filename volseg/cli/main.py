@@ -16,6 +16,7 @@ import volseg
 from volseg.cli import (
     anonymize,
     bundle,
+    convert,
     demo,
     evaluate,
     inspect,
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
 app.command("anonymize")(anonymize.anonymize)
@@ -139,8 +141,9 @@ def _configure_logging(debug: bool) -> None:
         logging.getLogger("volseg.predictors.making").setLevel(logging.INFO)
         logging.getLogger("monai").setLevel(logging.ERROR)
         # What goes wrong with a server is said in our own sentence.
-        for library in ("dicomweb_client", "pydicom", "pynetdicom", "retrying", "urllib3"):
+        for library in ("dicomweb_client", "pynetdicom", "retrying", "urllib3"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
+        logging.getLogger("pydicom").setLevel(logging.ERROR)  # of values that break its rules
 
 
 def _escaped(text: str) -> str:

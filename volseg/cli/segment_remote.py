@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,30 +113,36 @@ def on_disk(
         yield folder
 
 
+def require_pushable(
+    to: str, sources: Iterable[Path | RemoteSeries], formats: Sequence[str]
+) -> None:
+    """Refuse, before any work, to send what is not DICOM, or back to what is no server.
+
+    Raises:
+        InputError: if no format is DICOM, or `to` is "source" and a source is no server.
+    """
+    if set(formats) <= {"nifti"}:
+        raise InputError("--push sends DICOM files: add dicom-seg, for example, to --format.")
+    local = next((source for source in sources if isinstance(source, Path)), None)
+    if to == _SOURCE and local is not None:
+        raise InputError(
+            f"--push source: {local} does not come from a server; give the address of one."
+        )
+
+
 def push_written(
     files: Sequence[Path], source: Path | RemoteSeries, to: str, connection: Connection
 ) -> int:
     """Send the DICOM files among what was written for a case, and return how many.
 
     Raises:
-        InputError: if none of them is DICOM, or `to` is "source" and that is no server.
         ServerError: if the server cannot take them.
     """
     from volseg.pacs import is_part10, open_server, parse_address, push_files
 
-    if to != _SOURCE:
-        server = open_server(parse_address(to), connection)
-    elif isinstance(source, RemoteSeries):
+    if to == _SOURCE and isinstance(source, RemoteSeries):
         server = source.server
     else:
-        raise InputError(
-            f"--push source: {source} does not come from a server; give the address of one."
-        )
-    objects = [path for path in files if is_part10(path)]
-    if not objects:
-        raise InputError(
-            "--push sends DICOM files, and none was written: "
-            f"{', '.join(path.name for path in files)}."
-        )
-    pushed = push_files(server, objects)
+        server = open_server(parse_address(to), connection)
+    pushed = push_files(server, [path for path in files if is_part10(path)])
     return len(pushed.sent) + len(pushed.already_there)
