@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -22,12 +24,11 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from volseg.pacs import Connection, Credentials, Patience, open_server, parse_address
+from volseg.pacs import Connection, Credentials, open_server, parse_address
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _START_SECONDS = 60
 USER, PASSWORD = "tester", "geheim-ü"
-FAST = Patience(attempts=3, pause=0.01)
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,12 @@ class Orthanc:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that outgoing connections take, so that it stays free until it is used."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = random.randrange(20_000, 32_000)
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +153,7 @@ def make_series(tmp_path: Path) -> Callable[..., list[Path]]:
         study, series, frame = (generate_uid() for _ in range(3))
         folder = tmp_path / f"made_{series[-8:]}"
         folder.mkdir()
-        random = np.random.default_rng(slices)
+        noise = np.random.default_rng(slices)
         paths = []
         for number in range(slices):
             dataset = pydicom.Dataset()
@@ -178,7 +182,7 @@ def make_series(tmp_path: Path) -> Callable[..., list[Path]]:
             dataset.HighBit, dataset.PixelRepresentation = 15, 1
             dataset.PhotometricInterpretation = "MONOCHROME2"
             dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
-            dataset.PixelData = random.integers(0, 2000, (12, 16), np.int16).tobytes()
+            dataset.PixelData = noise.integers(0, 2000, (12, 16), np.int16).tobytes()
             for keyword, value in values.items():
                 setattr(dataset, keyword, value)
             paths.append(folder / f"{number:03}.dcm")
@@ -215,12 +219,3 @@ def http_server() -> Iterator[Callable[..., str]]:
     for httpd in running:
         httpd.shutdown()
         httpd.server_close()
-
-
-def send(handler: BaseHTTPRequestHandler, body: bytes, kind: str, status: int = 200) -> None:
-    """Answer properly."""
-    handler.send_response(status)
-    handler.send_header("Content-Type", kind)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)

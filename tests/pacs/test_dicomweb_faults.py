@@ -321,6 +321,32 @@ def test_refused_files_are_named(http_server, make_series):
         push_files(client(http_server(answer)), paths, patience=FAST)
 
 
+def test_a_push_that_breaks_off_goes_on(http_server, make_series):
+    paths = make_series(4)
+    uids = [str(pydicom.dcmread(path).SOPInstanceUID) for path in paths]
+    stored, posts = [], []
+
+    def answer(handler):
+        if handler.command == "GET":
+            rows = [{"00080018": {"vr": "UI", "Value": [uid]}} for uid in stored]
+            send(handler, json.dumps(rows if "offset=0" in handler.path else []).encode(), JSON)
+            return
+        posts.append(uids[len(stored)])
+        if len(posts) in (2, 4):  # each time after another one was taken
+            handler.connection.close()
+            return
+        stored.append(posts[-1])
+        item = {"00081155": {"vr": "UI", "Value": [posts[-1]]}}
+        send(handler, json.dumps({"00081199": {"vr": "SQ", "Value": [item]}}).encode(), JSON)
+
+    address = http_server(answer)
+    pushed = push_files(client(address), paths, patience=Patience(attempts=2, pause=0.01))
+    assert stored == [instance.uid for instance in pushed.sent] == uids
+    assert posts == [uids[0], uids[1], uids[1], uids[2], uids[2], uids[3]]
+    again = push_files(client(address), paths)
+    assert (again.sent, len(again.already_there)) == ((), 4)
+
+
 def test_a_store_that_is_not_confirmed_is_not_believed(http_server, make_series):
     server = client(http_server(lambda handler: send(handler, b"[]", JSON)))
     with pytest.raises(ServerError, match="It has 0 of 1"):
