@@ -145,13 +145,15 @@ def test_new_uids_depend_on_key_and_old_uid_only():
 
 
 def test_patients_stay_apart_and_studies_of_one_together(make_series, anonymizer):
-    def pseudonym(patient):
-        (path,) = make_series(1, PatientID=patient)
+    def pseudonym(patient, name="Doe"):
+        (path,) = make_series(1, PatientID=patient, PatientName=name)
         new = anonymizer.anonymize(pydicom.dcmread(path))
         assert new.PatientName == new.PatientID
         return str(new.PatientID)
 
-    assert pseudonym("4711") == pseudonym("4711") != pseudonym("4712")
+    assert pseudonym("4711") == pseudonym("4711", "Roe") != pseudonym("4712")
+    assert pseudonym("", "Doe") == pseudonym("", "Doe") != pseudonym("", "Roe")
+    assert pseudonym("", "") != pseudonym("", "")
 
 
 @pytest.mark.data
@@ -218,6 +220,7 @@ def test_reports_keep_codes_and_numbers_and_lose_texts_and_names(make_series, an
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2"}, True),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, True),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, False),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "BurnedInAnnotation": "NO"}, False),
         ({"BurnedInAnnotation": "NO"}, False),
         ({}, False),

@@ -211,3 +211,13 @@ def test_a_series_that_is_gone_is_a_sentence(server, stored, tmp_path):
     gone = type(series)(series.study, "1.2.3.4")
     with pytest.raises(ServerError, match=r"lists no instance of the series 1\.2\.3\.4"):
         fetch_series(server, gone, tmp_path)
+
+
+def test_a_search_stops_when_it_has_enough(server, orthanc, make_series):
+    accession = f"A{orthanc.dicom_port}"
+    for _ in range(3):
+        orthanc.store(make_series(1, AccessionNumber=accession)[0])
+    query = SeriesQuery(accession=accession)
+    assert len(find_series(server, query, limit=2)) == 2
+    assert len(find_series(server, query)) >= 3
+    server.echo()

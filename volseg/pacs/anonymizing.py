@@ -45,10 +45,10 @@ _OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 _SHORTEST_TELLING = 4
 # SOP classes whose pixels, or whose whole content, are text by design.
 _DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
-_WRITTEN_ON = (
-    "1.2.840.10008.5.1.4.1.1.3.1",  # Ultrasound Multi-frame
-    "1.2.840.10008.5.1.4.1.1.6.1",  # Ultrasound
-    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture, and below it its multi-frame kinds
+_WRITTEN_ON = (  # and what is below them
+    "1.2.840.10008.5.1.4.1.1.3",  # Ultrasound Multi-frame
+    "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound
+    "1.2.840.10008.5.1.4.1.1.7",  # Secondary Capture
 )
 
 Action = Callable[["Dataset", tuple[int, int]], None]
@@ -100,10 +100,12 @@ class Anonymizer:
             warnings.simplefilter("ignore")
             self.require_possible(dataset, source)
             telling = [str(dataset.get(name) or "") for name in ("PatientName", "PatientID")]
+            # Patients without a number stay apart, too.
+            patient = telling[1] or telling[0] or str(dataset.get("StudyInstanceUID"))
             replaced: set[str] = set()
             self._clean(dataset, replaced)
             self._clean_elsewhere(dataset, telling, replaced)
-            dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(telling[1])
+            dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(patient)
             _say_what_was_done(dataset)
             _renew_file_meta(dataset)
         return dataset
