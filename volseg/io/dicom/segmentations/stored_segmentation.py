@@ -18,6 +18,7 @@ from volseg.io.stored_image import StoredImage
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+CONTOUR_DATA = 0x30060050
 OVERLAPS = ("refuse", "last", "channels")
 """What becomes of voxels that lie in several segments: an error, the label of the segment with the
 highest number, or one channel a segment."""
