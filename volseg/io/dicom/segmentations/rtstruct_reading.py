@@ -20,6 +20,7 @@ from volseg.io.dicom.segmentations.stored_segmentation import (
     open_dicom,
     require_known_overlap,
     stored_code,
+    stored_modifiers,
 )
 from volseg.io.stored_image import StoredImage
 
@@ -115,6 +116,7 @@ def _segments(dataset: Any, labels: dict[int, int]) -> list[Segment]:
                 number=labels[number],
                 name=str(item.get("ROIName") or f"structure {number}"),
                 type=stored_code(code) if code else TISSUE,
+                modifiers=stored_modifiers(code) if code else (),
                 color=(int(color[0]), int(color[1]), int(color[2])) if color else None,
             )
         )

@@ -95,6 +95,12 @@ def stored_code(items: Sequence[Any]) -> Code:
     return Code(str(value), str(item.get("CodingSchemeDesignator", "")), str(item.CodeMeaning))
 
 
+def stored_modifiers(items: Sequence[Any]) -> tuple[Code, ...]:
+    """Return the codes that modify the first code of a code sequence."""
+    modifiers = items[0].get("SegmentedPropertyTypeModifierCodeSequence") or ()
+    return tuple(stored_code([modifier]) for modifier in modifiers)
+
+
 def require_known_overlap(overlap: str) -> None:
     """Raise unless the word says what becomes of voxels in several segments."""
     if overlap not in OVERLAPS:
