@@ -69,6 +69,8 @@ def _write_series(
     spacing: tuple[float, float, float],
     tags: dict[str, Any],
 ) -> list[Any]:
+    import warnings
+
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -116,12 +118,14 @@ def _write_series(
         one.RescaleType = "HU"
         pixels = np.arange(shape[0] * shape[1]).reshape(shape[1], shape[0]) % 100 + number
         one.PixelData = pixels.astype("<i2").tobytes()
-        for name, value in tags.items():
-            if value is None:
-                delattr(one, name)
-            else:
-                setattr(one, name, value)
-        one.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that are wrong on purpose
+            for name, value in tags.items():
+                if value is None:
+                    delattr(one, name)
+                else:
+                    setattr(one, name, value)
+            one.save_as(folder / f"{number:03d}.dcm", enforce_file_format=True)
         del one.PixelData
         headers.append(one)
     return headers

@@ -123,8 +123,7 @@ def test_secrets_come_from_where_they_are_kept(capfd, words, message):
     assert "abc.def" not in text + errors
 
 
-# pynetdicom leaves the socket of a connection that failed to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("_collected")
 def test_no_server_is_one_sentence_and_exit_code_1(capfd):
     for address in ("dicomweb://127.0.0.1:1/root", "dimse://ANY@127.0.0.1:1"):
         code, _, errors = run(capfd, "pacs", "find", address)

@@ -34,8 +34,7 @@ from volseg.pacs import (
     push_files,
 )
 
-# pynetdicom leaves the sockets of connections that failed to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = pytest.mark.usefixtures("_collected")
 
 FAST = Patience(attempts=3, pause=0.01)
 FIND = StudyRootQueryRetrieveInformationModelFind

@@ -263,10 +263,12 @@ def _require_small_gaps(heights: Numbers, what: str) -> None:
 
 
 def _off_even(points: Numbers) -> Numbers:
-    """Return how far each slice lies from where an even division of the stack would put it."""
-    line = np.linspace(0.0, 1.0, len(points))[:, np.newaxis]
+    """Return how far each slice lies from where the nearest even division would put it."""
     # Rounding cannot add up along the stack, so a larger departure is a gap, a bend or a drift.
-    return np.asarray(np.linalg.norm(points - points[0] - line * (points[-1] - points[0]), axis=1))
+    steps = np.arange(len(points)) - (len(points) - 1) / 2
+    moved = points - points.mean(axis=0)
+    even = np.outer(steps, steps @ moved / (steps @ steps))
+    return np.asarray(np.linalg.norm(moved - even, axis=1))
 
 
 def _farthest_off_line(points: Numbers, heights: Numbers) -> tuple[int, float]:
@@ -291,9 +293,9 @@ def _allowed_off(points: Numbers, heights: Numbers) -> float:
         ),
         _MOST_DECIMALS,
     )
-    # Both the slice and the ends of the line may be off by half a unit, on each axis they move on.
+    # Half a unit of the last decimal on each axis that they move on, and some for the line.
     moving = int(np.sum(np.ptp(points, axis=0) > 0))
-    rounding = np.sqrt(moving) * 10.0**-decimals
+    rounding = 0.75 * np.sqrt(moving) * 10.0**-decimals
     return float(np.clip(rounding, _PLACE_TOLERANCE * gap, _ROUNDED_PLACE_TOLERANCE * gap))
 
 

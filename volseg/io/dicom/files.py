@@ -176,18 +176,14 @@ def _checked(
         return HeaderFile(path, dataset, pixels)
     if not (marked or sop_class):
         return UnusedFile(path, "not a DICOM file")
-    kind = _kind(dataset)
+    if not sop_class and len(missing) == len(_IMAGE_TAGS):
+        reason = "a DICOM file that ends before it says what it is"
+        return UnusedFile(path, reason, is_damaged=True, series_uid=uid)
+    kind = str(getattr(dataset.get("SOPClassUID"), "name", sop_class)).removesuffix(" Storage")
     if len(missing) == len(_IMAGE_TAGS) and "Image" not in kind:
         return UnusedFile(path, f"no image: {kind}", series_uid=uid)
     lacking = ", ".join(missing) or "pixels: it is cut short"
     return UnusedFile(path, f"an image without {lacking}", is_damaged=True, series_uid=uid)
-
-
-def _kind(dataset: Any) -> str:
-    """Return the name of what a DICOM file holds, such as "RT Structure Set"."""
-    uid = dataset.get("SOPClassUID")
-    name = "" if uid is None else str(getattr(uid, "name", uid))
-    return name.removesuffix(" Storage") or f"modality {dataset.get('Modality') or 'unknown'}"
 
 
 def _pixel_element(stream: Any, dataset: Any) -> PixelElement | None:

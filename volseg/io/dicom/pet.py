@@ -124,8 +124,10 @@ def _date_time(value: Any) -> datetime | None:
 
 def _moment(date: Any, time: Any) -> datetime | None:
     """Return the moment of a DA and a TM value (PS3.5 6.2), None if one is missing or damaged."""
-    whole, _, fraction = str(time or "").partition(".")
-    text = f"{date or ''}{whole.ljust(6, '0')}"
+    if not date or not time:
+        return None
+    whole, _, fraction = str(time).partition(".")
+    text = f"{date}{whole.ljust(6, '0')}"
     try:
         moment = datetime.strptime(text, "%Y%m%d%H%M%S")
         return moment + timedelta(seconds=float(f"0.{fraction or 0}"))

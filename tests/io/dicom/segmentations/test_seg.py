@@ -26,6 +26,7 @@ from volseg.io.dicom.segmentations import (
     write_dicom_probabilities,
     write_dicom_seg,
 )
+from volseg.io.dicom.segmentations.source import checked_source
 
 MakeSource = Callable[..., tuple[Path, SourceSlices]]
 Tool = Callable[..., str]
@@ -314,18 +315,48 @@ def test_labels_of_another_grid_are_refused(
         )
 
 
-def test_headers_that_lack_what_refers_to_them(
+def test_headers_of_anonymised_series_are_completed(
     make_source: MakeSource, labels: np.ndarray, tmp_path: Path, tool: Tool
 ) -> None:
     bare = dict.fromkeys(
-        ("FrameOfReferenceUID", "AccessionNumber", "PatientSex", "ReferringPhysicianName")
+        (
+            *("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SliceThickness"),
+            *(
+                "AccessionNumber",
+                "StudyDate",
+                "ReferringPhysicianName",
+                "PositionReferenceIndicator",
+            ),
+        )
     )
-    _, source = make_source(**bare)
-    assert len({header.FrameOfReferenceUID for header in source.headers}) == 1
+    _, source = make_source(**bare, PatientAge="0Y", PatientSex="U", PatientName="anonymous")
+    _, again = make_source("again", **bare)
+    for name in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        (uid,) = {header[name].value for header in source.headers}
+        (other,) = {header[name].value for header in again.headers}
+        assert uid != other
     write_dicom_seg(labels, tmp_path / "seg.dcm", source=source)
     assert errors_of(tool("dciodvfy", tmp_path / "seg.dcm")) == []
-    with pytest.raises(InputError, match="lacks StudyInstanceUID"):
-        make_source("other", StudyInstanceUID=None)
+    back = read_dicom_seg(tmp_path / "seg.dcm", source=source.grid)
+    np.testing.assert_array_equal(back.image.values[0], labels)
+
+
+def test_headers_that_nothing_can_refer_to_are_refused(make_source: MakeSource) -> None:
+    folder, source = make_source()
+    headers = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    before = [header.to_json() for header in headers]
+    checked_source(source.grid, headers)
+    assert [header.to_json() for header in headers] == before
+    with pytest.raises(GeometryError, match="in the order of the volume"):
+        checked_source(source.grid, headers[::-1])
+    with pytest.raises(GeometryError, match="8 slices"):
+        checked_source(source.grid, headers[1:])
+    headers[3].SeriesInstanceUID = "1.2.3"
+    with pytest.raises(InputError, match="2 series"):
+        checked_source(source.grid, headers)
+    del headers[3].Modality
+    with pytest.raises(InputError, match="lacks Modality"):
+        checked_source(source.grid, headers)
 
 
 # Files of other writers.

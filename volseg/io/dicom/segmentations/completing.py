@@ -54,12 +54,11 @@ def completed_headers(grid: Grid, headers: Sequence[Any]) -> tuple[Any, ...]:
     if not headers:
         raise InputError("a series without slices was given; expected at least one.")
     for header in headers:
-        missing = [name for name in _REQUIRED if not header.get(name)]
+        missing = [name for name in _REQUIRED if not _required(header, name)]
         if missing:
             raise InputError(
-                f"the DICOM file {header.get('SOPInstanceUID') or getattr(header, 'filename', '')} "
-                f"lacks {', '.join(missing)}, so no other object can refer to it; export the "
-                "series again."
+                f"the DICOM file {getattr(header, 'filename', '')} lacks {', '.join(missing)}, so "
+                "no other object can refer to it; export the series again."
             )
     series = sorted({str(header.get("SeriesInstanceUID") or "") for header in headers})
     if len(series) > 1:
@@ -67,9 +66,15 @@ def completed_headers(grid: Grid, headers: Sequence[Any]) -> tuple[Any, ...]:
             f"the slices belong to {len(series)} series, {', '.join(series[:2])}; give those of "
             "one."
         )
-    first = min(str(header.SOPInstanceUID) for header in headers)
+    first = min(_required(header, "SOPInstanceUID") for header in headers)
     shared = {name: _common(headers, name, first) for name in _SHARED}
     return tuple(_completed(header, grid, shared) for header in headers)
+
+
+def _required(header: Any, name: str) -> str:
+    """Return what identifies a file; its meta information says it, too."""
+    meta = getattr(header, "file_meta", None) or {}
+    return str(header.get(name) or meta.get(f"MediaStorage{name}") or "")
 
 
 def _common(headers: Sequence[Any], name: str, first_slice: str) -> str:
@@ -97,7 +102,7 @@ def _completed(header: Any, grid: Grid, shared: dict[str, str]) -> Any:
         elif _is_repeatable(element):
             completed.add(element)
     added |= {name: "" for name in _REPEATED if name not in completed and name not in added}
-    added |= shared
+    added |= shared | {name: _required(header, name) for name in _REQUIRED}
     if "PerFrameFunctionalGroupsSequence" in header:
         added["SharedFunctionalGroupsSequence"] = [_shared_groups(header)]
     elif not header.get("SliceThickness"):

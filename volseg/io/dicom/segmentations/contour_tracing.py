@@ -63,3 +63,24 @@ def trace_outlines(
                     step_x, step_y = -left_x, -left_y
     starts[count] = place
     return count
+
+
+@compiled
+def follow_outline(
+    following: npt.NDArray[np.int64], start: int, path: npt.NDArray[np.int64]
+) -> Any:
+    """Write the numbers of the corners of an outline, and return how many they are.
+
+    Args:
+        following: number of the corner after each one.
+        start: number of the first corner.
+        path: long enough for all corners there are.
+    """
+    path[0] = start
+    length = 1
+    corner = following[start]
+    while corner != start:
+        path[length] = corner
+        length += 1
+        corner = following[corner]
+    return length

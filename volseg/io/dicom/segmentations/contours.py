@@ -10,16 +10,17 @@ Coordinates are indices of the array, (x, y); pixel centres lie at whole numbers
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from volseg.io.dicom.segmentations.contour_tracing import trace_outlines
+from volseg.io.dicom.segmentations.contour_tracing import follow_outline, trace_outlines
 
 Points = npt.NDArray[np.float64]
 _Corners = npt.NDArray[np.int32]
+_Numbers = npt.NDArray[np.int64]
 
 
 def mask_contours(mask: npt.NDArray[Any]) -> list[Points]:
@@ -39,21 +40,24 @@ def mask_contours(mask: npt.NDArray[Any]) -> list[Points]:
     corners = np.empty((edges, 2), np.int32)
     starts = np.empty(edges + 1, np.int64)
     count = trace_outlines(inside, corners, starts)
-    pieces, _ = ndimage.label(inside)
-    outer: dict[int, _Corners] = {}
-    holes: dict[int, list[_Corners]] = {}
-    for number in range(count):
-        outline = corners[starts[number] : starts[number + 1]]
-        piece = int(pieces[outline[0, 0], outline[0, 1]])  # the pixel above its first, lower edge
-        if _turns_left(outline):
-            outer[piece] = outline
-        else:
-            holes.setdefault(piece, []).append(outline)
-    # Of the mask with its border, corner (1, 1) is the outermost one of pixel (0, 0).
-    return [
-        _without_straight_points(_with_holes(outline, holes.get(piece, ()))) - 1.5
-        for piece, outline in outer.items()
+    if not count:
+        return []
+    bounds = starts[: count + 1]
+    following = np.arange(1, edges + 1)
+    following[bounds[1:] - 1] = bounds[:-1]
+    turns_left = np.add.reduceat(_turns(corners, following), bounds[:-1]) > 0
+    holes = [
+        int(start + np.argmin(corners[start:end, 0]))
+        for start, end in itertools.compress(itertools.pairwise(bounds), ~turns_left)
     ]
+    corners, following = _with_channels(corners, following, np.array(holes, np.int64))
+    path = np.empty(len(corners), np.int64)
+    contours = []
+    for start in bounds[:-1][turns_left]:
+        length = follow_outline(following, start, path)
+        # Of the mask with its border, corner (1, 1) is the outermost one of pixel (0, 0).
+        contours.append(_without_straight_points(corners[path[:length]]) - 1.5)
+    return contours
 
 
 def contours_mask(contours: list[Points], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -85,25 +89,34 @@ def contours_mask(contours: list[Points], shape: tuple[int, int]) -> npt.NDArray
     return odd
 
 
-def _turns_left(outline: _Corners) -> bool:
-    x, y = outline[:, 0].astype(np.int64), outline[:, 1].astype(np.int64)
-    return bool(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) > 0)
+def _turns(corners: _Corners, following: _Numbers) -> _Numbers:
+    """Return twice the area between each edge and the origin; it adds up to that of an outline."""
+    x, y = corners[:, 0].astype(np.int64), corners[:, 1].astype(np.int64)
+    return np.asarray(x * y[following] - x[following] * y)
 
 
-def _with_holes(outline: _Corners, holes: Any) -> _Corners:
-    """Join holes to an outline by channels along lines of constant y.
+def _with_channels(
+    corners: _Corners, following: _Numbers, holes: _Numbers
+) -> tuple[_Corners, _Numbers]:
+    """Join outlines of holes, by their leftmost corners, to what lies left of them.
 
-    The nearest corner at lower x on the line of the leftmost corner of a hole is on the outline or
-    on a hole that begins at lower x and has been joined before.
+    On the line of that corner the pixels left of it are in the mask on both sides, so the nearest
+    corner at lower x is on the outline of the same piece, or on a hole of it that begins at lower x
+    and is joined likewise. The channel doubles the corners at its ends.
+
+    Returns:
+        All corners, and the number of the one that follows each.
     """
-    for hole in sorted(holes, key=lambda corners: int(corners[:, 0].min())):
-        first = int(np.argmin(hole[:, 0]))
-        turned = np.concatenate([hole[first:], hole[: first + 1]])
-        x, y = turned[0]
-        on_line = np.flatnonzero((outline[:, 1] == y) & (outline[:, 0] < x))
-        nearest = on_line[np.argmax(outline[on_line, 0])]
-        outline = np.concatenate([outline[: nearest + 1], turned, outline[nearest:]])
-    return outline
+    line = corners[:, 1].astype(np.int64) * (int(corners[:, 0].max()) + 1) + corners[:, 0]
+    order = np.argsort(line, kind="stable")
+    nearest = order[np.searchsorted(line[order], line[holes]) - 1]
+    following = np.concatenate([following, np.empty(2 * len(holes), np.int64)])
+    for channel, (hole, before) in enumerate(zip(holes, nearest, strict=True)):
+        entry = len(corners) + channel
+        back = entry + len(holes)
+        following[entry], following[back] = following[hole], following[before]
+        following[before], following[hole] = entry, back
+    return np.concatenate([corners, corners[holes], corners[nearest]]), following
 
 
 def _without_straight_points(outline: _Corners) -> Points:

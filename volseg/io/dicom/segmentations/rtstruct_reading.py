@@ -13,12 +13,14 @@ from volseg.geometry import Grid
 from volseg.io.dicom.segmentations.contours import Points, contours_mask
 from volseg.io.dicom.segmentations.segments import TISSUE, Segment
 from volseg.io.dicom.segmentations.stored_segmentation import (
+    CONTOUR_DATA,
     RTSTRUCT_CLASS,
     LabelMapMaker,
     StoredSegmentation,
     open_dicom,
     require_known_overlap,
     stored_code,
+    stored_modifiers,
 )
 from volseg.io.stored_image import StoredImage
 
@@ -114,6 +116,7 @@ def _segments(dataset: Any, labels: dict[int, int]) -> list[Segment]:
                 number=labels[number],
                 name=str(item.get("ROIName") or f"structure {number}"),
                 type=stored_code(code) if code else TISSUE,
+                modifiers=stored_modifiers(code) if code else (),
                 color=(int(color[0]), int(color[1]), int(color[2])) if color else None,
             )
         )
@@ -137,8 +140,7 @@ def _slices(
                 left_out += 1
                 continue
             closed += 1
-            points = np.array([float(value) for value in contour.ContourData]).reshape(-1, 3)
-            voxels = to_voxels.apply(points * (-1, -1, 1))
+            voxels = to_voxels.apply(_points(contour) * (-1, -1, 1))
             index = _slice_of(voxels, grid, f"a contour of {what} in {where}")
             slices.setdefault(index, []).append(voxels[:, :2])
         others += left_out
@@ -151,6 +153,13 @@ def _slices(
             f"{where} holds {others} points or open contours and no closed one, so no voxel is in "
             "a structure."
         )
+
+
+def _points(contour: Any) -> Points:
+    """Return the points of a contour, LPS+ mm, without pydicom's checks of each number."""
+    stored = contour.get_item(CONTOUR_DATA).value
+    numbers = stored.split(b"\\") if isinstance(stored, bytes) else list(stored)
+    return np.array(numbers).astype(np.float64).reshape(-1, 3)
 
 
 def _slice_of(voxels: Points, grid: Grid, what: str) -> int:

@@ -28,10 +28,10 @@ from volseg.io.dicom.segmentations.segments import (
     unnamed_segments,
 )
 from volseg.io.dicom.segmentations.source import SourceSlices
+from volseg.io.dicom.segmentations.stored_segmentation import CONTOUR_DATA, RTSTRUCT_CLASS
 from volseg.io.label_map import label_values
 
 SERIES_NUMBER = 9002
-_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 # Contour Data of long contours do not fit the 16-bit length that explicit VRs give them.
 _TRANSFER_SYNTAX = "1.2.840.10008.1.2"
 _DETACHED_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
@@ -146,7 +146,7 @@ def _structure_set(source: SourceSlices, algorithm: Algorithm, identity: Identit
         if name in first:
             dataset[name] = first[name]
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    dataset.SOPClassUID = _SOP_CLASS
+    dataset.SOPClassUID = RTSTRUCT_CLASS
     dataset.SOPInstanceUID = identity.uid("instance")
     dataset.SeriesInstanceUID = identity.uid("series")
     dataset.SeriesNumber = SERIES_NUMBER
@@ -225,17 +225,26 @@ def _roi_contours(
         part.ContourImageSequence = [_image_reference(*places[index])]
         part.ContourGeometricType = "CLOSED_PLANAR"
         part.NumberOfContourPoints = len(points)
-        part.ContourData = _decimal_strings(points)
+        part[CONTOUR_DATA] = _contour_data(points)
         parts.append(part)
     if parts:
         item.ContourSequence = parts
     return item
 
 
-def _decimal_strings(points: Points) -> list[str]:
-    """Return coordinates as decimal strings, to 0.1 µm: at most 16 characters within 10 km."""
+def _contour_data(points: Points) -> Any:
+    """Return coordinates as decimal strings, to 0.1 µm: at most 16 characters within 10 km.
+
+    They are given as the bytes of the file, because pydicom takes minutes to check each number of a
+    large structure.
+    """
+    from pydicom.dataelem import RawDataElement  # noqa: PLC0415
+
     rounded = np.round(points, 4) + 0.0  # no negative zeros
-    return [f"{value:.4f}".rstrip("0").rstrip(".") for value in rounded.ravel()]
+    numbers = [f"{value:.4f}".rstrip("0").rstrip(".") for value in rounded.ravel()]
+    text = "\\".join(numbers).encode("ascii")
+    padded = text + b" " * (len(text) % 2)
+    return RawDataElement(CONTOUR_DATA, "DS", len(padded), padded, 0, True, True)
 
 
 def _observation(segment: Segment) -> Any:

@@ -24,6 +24,7 @@ from volseg.io.dicom.segmentations.stored_segmentation import (
     open_dicom,
     require_known_overlap,
     stored_code,
+    stored_modifiers,
 )
 from volseg.io.stored_image import StoredImage
 
@@ -118,7 +119,6 @@ def _segments(dataset: Any) -> list[Segment]:
         if number == 0:  # the background of a label map
             continue
         kind = item.SegmentedPropertyTypeCodeSequence
-        modifiers = kind[0].get("SegmentedPropertyTypeModifierCodeSequence") or ()
         regions = item.get("AnatomicRegionSequence") or ()
         found.append(
             Segment(
@@ -126,7 +126,7 @@ def _segments(dataset: Any) -> list[Segment]:
                 name=str(item.get("SegmentLabel") or f"label {number}"),
                 category=stored_code(item.SegmentedPropertyCategoryCodeSequence),
                 type=stored_code(kind),
-                modifiers=tuple(stored_code([modifier]) for modifier in modifiers),
+                modifiers=stored_modifiers(kind),
                 regions=tuple(stored_code([region]) for region in regions),
             )
         )

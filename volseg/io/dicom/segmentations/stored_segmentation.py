@@ -18,6 +18,7 @@ from volseg.io.stored_image import StoredImage
 
 SEG_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
+CONTOUR_DATA = 0x30060050
 OVERLAPS = ("refuse", "last", "channels")
 """What becomes of voxels that lie in several segments: an error, the label of the segment with the
 highest number, or one channel a segment."""
@@ -92,6 +93,12 @@ def stored_code(items: Sequence[Any]) -> Code:
     item = items[0]
     value = item.get("CodeValue") or item.get("LongCodeValue") or item.get("URNCodeValue") or ""
     return Code(str(value), str(item.get("CodingSchemeDesignator", "")), str(item.CodeMeaning))
+
+
+def stored_modifiers(items: Sequence[Any]) -> tuple[Code, ...]:
+    """Return the codes that modify the first code of a code sequence."""
+    modifiers = items[0].get("SegmentedPropertyTypeModifierCodeSequence") or ()
+    return tuple(stored_code([modifier]) for modifier in modifiers)
 
 
 def require_known_overlap(overlap: str) -> None:
