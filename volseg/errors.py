@@ -35,6 +35,15 @@ class OutputError(VolsegError):
     """A result could not be written; nothing half-written is left behind."""
 
 
+class ServerError(VolsegError):
+    """A server cannot be reached, refuses, or answers something that cannot be used."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+        """Whether the same request may succeed a moment later."""
+
+
 class MemoryLimitError(VolsegError):
     """Work does not fit into the memory that is there, or that was allowed."""
 

@@ -42,7 +42,8 @@ def test_help_and_import_load_neither_torch_nor_monai():
         "import sys, volseg\n"
         "from volseg.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
-        "heavy = {'torch', 'monai', 'SimpleITK', 'nibabel', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'monai', 'SimpleITK', 'nibabel', 'numpy', 'scipy', 'pydicom',\n"
+        "'pynetdicom', 'requests'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

@@ -110,9 +110,9 @@ def test_every_odd_file_gives_what_it_gives_as_a_whole(data_root: Path) -> None:
 
 
 @pytest.mark.data
-def test_series_and_pictures_are_in_memory(data_root: Path) -> None:
+def test_colours_and_pictures_are_in_memory(data_root: Path) -> None:
     for path in (
-        data_root / "dicom_series" / "mr_oblique_hitachi",
+        data_root / "dicom_series" / "mr_rgb",
         next((data_root / "denoise_bsd" / "bsd68").iterdir()),
     ):
         with open_volume(path) as volume:

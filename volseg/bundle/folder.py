@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from volseg.errors import BundleError, UnknownNameError
+from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.io.dicom.segmentations import Algorithm, Segment, coded_segment
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -62,6 +63,41 @@ class Bundle:
                 "network_data_format / outputs / pred / channel_def, such as "
                 '{"0": "background", "1": "liver"}.'
             ) from error
+
+    @property
+    def segments(self) -> list[Segment]:
+        """What the labels stand for in DICOM, by rising value.
+
+        The metadata may code any of them under ``dicom_segments``, by class name, as dcmqi does
+        (`volseg.io.dicom.segmentations.coded_segment`); the others are "Tissue".
+
+        Raises:
+            BundleError: A code is damaged, or of a class the bundle does not have.
+        """
+        entries = self.metadata.get("dicom_segments", {})
+        where = f"the metadata of {self.folder}"
+        if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+            raise BundleError(f"dicom_segments in {where} must hold an object for each class name.")
+        unknown = sorted(set(entries) - set(self.labels))
+        if unknown:
+            raise BundleError(
+                f"dicom_segments in {where} code {', '.join(unknown)}, which are no classes of "
+                f"the bundle; expected some of {', '.join(self.labels)}."
+            )
+        try:
+            found = [
+                coded_segment(value, name, entries.get(name, {}), f"{name!r} in {where}")
+                for name, value in self.labels.items()
+            ]
+        except InputError as error:
+            raise BundleError(str(error)) from error
+        return sorted(found, key=lambda segment: segment.number)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The bundle as what made a segmentation: its title and version."""
+        name, version = self.metadata.get("name", self.name), self.metadata.get("version", "0")
+        return Algorithm(str(name), str(version))
 
     @property
     def in_channels(self) -> int:

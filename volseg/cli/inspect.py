@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volseg.cli.console import output, print_json
 
+if TYPE_CHECKING:
+    from volseg.io.dicom import FolderDescription, SeriesDescription
+
+_COLOURS = {"readable": "green", "after a choice": "yellow", "refused": "red"}
+_MOST_NAMED = 3
+
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="An image file, or a folder of one DICOM series.")],
+    path: Annotated[Path, typer.Argument(help="An image file, or a folder of DICOM series.")],
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """Show geometry, type and range of an image, and what is odd about it."""
+    """Show what an image is and what is odd about it; of DICOM every series, and if it is usable.
+
+    Of DICOM only headers are read.
+    """
+    from volseg.io.formats import ImageFormat, format_of_input
+
+    if format_of_input(path) is ImageFormat.DICOM:
+        from volseg.io.dicom import describe_dicom
+
+        folder = describe_dicom(path)
+        if as_json:
+            print_json(asdict(folder))
+        else:
+            _show_folder(folder)
+        return
     from volseg.io import describe_image
 
     description = describe_image(path)
@@ -25,9 +46,70 @@ def inspect(
     for name, value in asdict(description).items():
         if name == "remarks":
             continue
-        output.print(f"{name.replace('_', ' ')}: {_readable(value)}", soft_wrap=True, markup=False)
+        _print(f"{name.replace('_', ' ')}: {_readable(value)}")
     for remark in description.remarks:
-        output.print(f"note: {remark}", soft_wrap=True, markup=False, style="yellow")
+        _print(f"note: {remark}", "yellow")
+
+
+def _show_folder(folder: FolderDescription) -> None:
+    for number, series in enumerate(folder.series, start=1):
+        _show_series(number, series)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for file in folder.unused:
+        reasons[file["reason"]].append(file["path"])
+    for reason, paths in reasons.items():
+        more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+        _print(f"not used, {reason}: {', '.join(paths[:_MOST_NAMED])}{more}", "dim")
+    counts = [
+        f"{sum(series.verdict == verdict for series in folder.series)} {verdict}"
+        for verdict in _COLOURS
+        if any(series.verdict == verdict for series in folder.series)
+    ]
+    _print(f"{len(folder.series)} series" + (f": {', '.join(counts)}" if counts else ""), "bold")
+    if len(folder.series) > 1:
+        _print("choose one by its UID: --series UID, read_image(..., series=UID)")
+
+
+def _show_series(number: int, series: SeriesDescription) -> None:
+    title = " ".join(word for word in (series.modality, series.description) if word)
+    _print(f"{number}. {series.verdict.upper()}  {title or 'without description'}", "bold")
+    style = _COLOURS[series.verdict]
+    _print(f"   {_volume(series)}")
+    files = f"{series.files} file{'' if series.files == 1 else 's'}"
+    copies = f", {series.duplicates} copies not used" if series.duplicates else ""
+    _print(f"   {files}{copies}, {', '.join(series.transfer_syntaxes)}")
+    _print(f"   {series.uid or 'no series UID'}")
+    if series.reason:
+        _print(f"   {series.reason}", style)
+    if series.choice:
+        option = series.choice.replace("='", " ").rstrip("'")
+        _print(f"   to read it: {series.choice}, volseg segment --{option}", style)
+    for note in series.notes:
+        _print(f"   note: {note}", "yellow")
+
+
+def _volume(series: SeriesDescription) -> str:
+    """Return size, spacing and orientation of a series in one phrase."""
+    columns, rows = series.matrix
+    count = f"{series.slices} slice{'' if series.slices == 1 else 's'}"
+    parts = [f"{count} of {columns} x {rows}"]
+    if series.time_points > 1:
+        parts.append(f"{series.time_points} volumes by {series.told_apart_by}")
+    if series.channels > 1:
+        parts.append("colour")
+    if series.spacing is not None:
+        parts.append(" x ".join(f"{step:.4g}" for step in series.spacing) + " mm")
+    if series.gaps is not None and series.verdict != "readable":
+        parts.append(f"gaps of {series.gaps[0]:.4g} to {series.gaps[1]:.4g} mm")
+    if series.orientation is not None:
+        parts.append(f"axes {series.orientation}")
+    if series.tilt_degrees is not None and series.tilt_degrees > 0.05:
+        parts.append(f"tilted by {series.tilt_degrees:.1f} degrees")
+    return ", ".join(parts)
+
+
+def _print(text: str, style: str | None = None) -> None:
+    output.print(text, soft_wrap=True, markup=False, highlight=False, style=style)
 
 
 def _readable(value: object) -> str:

@@ -14,18 +14,21 @@ import typer
 
 import volseg
 from volseg.cli import (
+    anonymize,
     bundle,
+    convert,
     demo,
     evaluate,
     inspect,
     networks,
+    pacs,
     postprocess,
     segment,
     standardize,
     train,
 )
 from volseg.cli.console import errors
-from volseg.errors import VolsegError
+from volseg.errors import ServerError, VolsegError
 
 _INTERRUPTED = 130  # what typer exits with after Ctrl-C, as shells do
 _TERMINATED = 128 + signal.SIGTERM
@@ -33,7 +36,7 @@ _TERMINATED = 128 + signal.SIGTERM
 app = typer.Typer(
     name="volseg",
     help="Medical image segmentation in 2D and 3D. Research software, not a medical device.",
-    epilog="Exit codes: 0 all fine, 1 some case failed, 2 wrong usage or unusable input.",
+    epilog="Exit codes: 0 fine, 1 some case or a server failed, 2 wrong usage or unusable input.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -41,8 +44,11 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
+app.command("anonymize")(anonymize.anonymize)
+app.add_typer(pacs.app, name="pacs")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(postprocess.app, name="postprocess")
 app.add_typer(standardize.app, name="standardize")
@@ -84,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
-        raise SystemExit(2) from error
+        raise SystemExit(1 if isinstance(error, ServerError) else 2) from error
     except Exception as error:
         if debug:
             raise
@@ -134,6 +140,10 @@ def _configure_logging(debug: bool) -> None:
         # The first use of a bundle takes some seconds longer: it says why.
         logging.getLogger("volseg.predictors.making").setLevel(logging.INFO)
         logging.getLogger("monai").setLevel(logging.ERROR)
+        # What goes wrong with a server is said in our own sentence.
+        for library in ("dicomweb_client", "pynetdicom", "retrying", "urllib3"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+        logging.getLogger("pydicom").setLevel(logging.ERROR)  # of values that break its rules
 
 
 def _escaped(text: str) -> str:

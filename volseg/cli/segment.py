@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from volseg.cli import pacs_options
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.option_groups import given
+from volseg.cli.segment_remote import (
+    RemoteSeries,
+    Transfer,
+    find_remote,
+    on_disk,
+    push_written,
+    require_pushable,
+    transfer,
+)
 from volseg.errors import InputError, VolsegError
 
 _log = logging.getLogger(__name__)
@@ -18,13 +29,19 @@ _log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from volseg.io import ReadingOptions
+    from volseg.pacs import Connection
     from volseg.segmenter import MemoryPlan, Segmenter
 
 
+@given(transfer=transfer, connection=pacs_options.connection)
 def segment(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, folders of images, or DICOM folders."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images, folders of images, DICOM folders, or series on servers: see volseg pacs.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the label maps.")],
     bundle: Annotated[
@@ -33,6 +50,8 @@ def segment(
             "--bundle", "-b", help="Name of a shipped bundle, or a bundle folder; several average."
         ),
     ],
+    transfer: Transfer,
+    connection: Connection,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     memory: Annotated[
         str | None,
@@ -79,11 +98,36 @@ def segment(
         str | None,
         typer.Option(help="Axis codes such as RAS, which you vouch for, of files that state none."),
     ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="Series Instance UID, of a DICOM folder that holds several series."),
+    ] = None,
+    irregular: Annotated[
+        str | None,
+        typer.Option(help="resample: DICOM slices at unequal distances, which are refused else."),
+    ] = None,
+    orthogonal: Annotated[
+        bool, typer.Option("--orthogonal", help="Resample tilted DICOM slices at right angles.")
+    ] = False,
+    suv: Annotated[
+        bool, typer.Option("--suv", help="Turn PET into standardised uptake values first.")
+    ] = False,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Of the result, some of: nifti, dicom-seg, dicom-labelmap, rtstruct, sr.",
+        ),
+    ] = "nifti",
+    stable_uids: Annotated[
+        bool,
+        typer.Option("--stable-uids", help="The same image and bundle give the same DICOM files."),
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Also write OUT/<case>_preview.png.")
     ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave cases whose label map is there.")
+        bool, typer.Option("--skip-existing", help="Leave cases whose results are there.")
     ] = False,
     trust_code: Annotated[
         bool,
@@ -93,10 +137,12 @@ def segment(
 ) -> None:
     """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
 
+    Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
+
     Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
     """
-    cases = _cases(inputs)
-    from volseg.segmenter import Segmenter
+    cases = _cases(inputs, connection)
+    from volseg.segmenter import Segmenter, result_files
 
     settings = {
         "overlap": overlap,
@@ -120,14 +166,36 @@ def segment(
         raise InputError("--preview holds the whole image: leave it out with --memory.")
     for name, suffix in (("--probabilities", probabilities), ("--uncertainty", uncertainty)):
         _require_suffix(name, suffix, segmenter.bundle.spatial_dims)
+    wanted = [word.strip() for word in formats.split(",")]
+    result_files(out, "case", wanted, spatial_dims=segmenter.bundle.spatial_dims)
+    if preview and "nifti" not in wanted:
+        raise InputError("--preview shows the label map: add nifti to --format.")
+    if transfer.push is not None:
+        require_pushable(transfer.push, cases.values(), wanted)
+    reading: ReadingOptions = {
+        "orientation": orientation,
+        "series": series,
+        "irregular": irregular,
+        "orthogonal": orthogonal,
+        "suv": suv,
+    }
     options = _Options(
-        out, orientation, preview, skip_existing, _suffix(probabilities), _suffix(uncertainty)
+        out,
+        wanted,
+        stable_uids,
+        reading,
+        preview,
+        skip_existing,
+        _suffix(probabilities),
+        _suffix(uncertainty),
+        transfer,
+        connection,
     )
     rows: list[dict[str, Any]] = []
     with progress_bar() as bar:
         overall = bar.add_task("cases", total=len(cases))
-        for case, path in cases.items():
-            row = _segment_case(segmenter, case, path, options, bar)
+        for case, source in cases.items():
+            row = _segment_source(segmenter, case, source, options, bar)
             rows.append(row)
             if row["status"] == "failed":
                 errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
@@ -142,13 +210,18 @@ def segment(
         raise typer.Exit(2 if unusable else 1)
 
 
-def _cases(inputs: list[str]) -> dict[str, Path]:
+def _cases(inputs: list[str], connection: Connection) -> dict[str, Path | RemoteSeries]:
     """Name every case; a folder stands for the images in it, or is one DICOM series."""
     from volseg.data import list_images
     from volseg.io import SUFFIXES, image_name
+    from volseg.pacs import is_address
 
-    found: dict[str, Path] = {}
+    found: dict[str, Path | RemoteSeries] = {}
     for text in inputs:
+        if is_address(text):
+            remote = find_remote(text, connection)
+            found[remote.found.series] = remote
+            continue
         path = Path(text)
         if not path.exists():
             raise InputError(f"there is no file or folder {path}.")
@@ -176,26 +249,64 @@ def _cases(inputs: list[str]) -> dict[str, Path]:
 @dataclass(frozen=True)
 class _Options:
     out: Path
-    orientation: str | None
+    formats: list[str]
+    stable_uids: bool
+    reading: ReadingOptions
     preview: bool
     skip_existing: bool
     probabilities: str | None
     uncertainty: str | None
+    transfer: Transfer
+    connection: Connection
+
+
+def _segment_source(
+    segmenter: Segmenter, case: str, source: Path | RemoteSeries, options: _Options, bar: Progress
+) -> dict[str, Any]:
+    """Segment what lies here or on a server, and send on what was written."""
+    from volseg.segmenter import result_files
+
+    row: dict[str, Any] = {"case": case, "input": str(source)}
+    dims = segmenter.bundle.spatial_dims
+    files = result_files(options.out, case, options.formats, spatial_dims=dims)
+    remote = isinstance(source, RemoteSeries)
+    fetching = bar.add_task(f"fetching {case}", total=None, visible=remote)
+    try:
+        if options.skip_existing and all(file.is_file() for file in files.values()):
+            row["status"] = "skipped"
+        else:
+            with on_disk(
+                source,
+                options.transfer.keep,
+                lambda done, total: bar.update(fetching, completed=done, total=total),
+            ) as path:
+                row = _segment_case(segmenter, case, path, files, options, bar) | row
+        # Also of cases that are skipped: an earlier run may not have reached the server.
+        if row["status"] != "failed" and options.transfer.push is not None:
+            to, connection = options.transfer.push, options.connection
+            row["pushed"] = push_written([*files.values()], source, to, connection)
+    except VolsegError as error:
+        unusable = isinstance(error, InputError)
+        return row | {"status": "failed", "error": str(error), "unusable_input": unusable}
+    finally:
+        bar.remove_task(fetching)
+    return row
 
 
 def _segment_case(
-    segmenter: Segmenter, case: str, path: Path, options: _Options, bar: Progress
+    segmenter: Segmenter,
+    case: str,
+    path: Path,
+    files: dict[str, Path],
+    options: _Options,
+    bar: Progress,
 ) -> dict[str, Any]:
-    from volseg.io import segmentation_suffix
+    from volseg.segmenter import segment_to_files
 
     row: dict[str, Any] = {"case": case, "input": str(path)}
     tiles = bar.add_task(case, total=None)
     started = time.perf_counter()
     try:
-        done = [options.out / f"{case}_seg{segmentation_suffix(dims)}" for dims in (2, 3)]
-        if options.skip_existing and any(target.is_file() for target in done):
-            return row | {"status": "skipped"}
-        target = options.out / f"{case}_seg{segmentation_suffix(segmenter.bundle.spatial_dims)}"
         further = {
             name: options.out / f"{case}_{name}{suffix}"
             for name, suffix in (
@@ -205,10 +316,12 @@ def _segment_case(
             )
             if suffix is not None
         }
-        segmenter.segment_file(
+        segment_to_files(
+            segmenter,
             path,
-            target,
-            orientation=options.orientation,
+            files,
+            stable=options.stable_uids,
+            reading=options.reading,
             probabilities=further.get("probabilities"),
             entropy=further.get("entropy"),
             disagreement=further.get("disagreement"),
@@ -220,8 +333,8 @@ def _segment_case(
             from volseg.report import write_preview
 
             names = {value: name for name, value in segmenter.labels.items()}
-            image = read_image(path, orientation=options.orientation)
-            labels = read_image(target)
+            image = read_image(path, **options.reading)
+            labels = read_image(files["nifti"])
             write_preview(image, labels, options.out / f"{case}_preview.png", names=names)
     except VolsegError as error:
         unusable = isinstance(error, InputError)
@@ -233,8 +346,9 @@ def _segment_case(
     finally:
         bar.remove_task(tiles)
     seconds = round(time.perf_counter() - started, 3)
-    written = {name: str(path) for name, path in further.items()}
-    return row | {"status": "done", "output": str(target), **written, "seconds": seconds}
+    first = next(iter(files.values()))
+    written = {name: str(path) for name, path in {**files, **further}.items() if path != first}
+    return row | {"status": "done", "output": str(first), **written, "seconds": seconds}
 
 
 def _show_plan(plan: MemoryPlan) -> None:

@@ -8,8 +8,13 @@ from volseg.geometry.orientation import (
     parse_orientation,
     reorientation,
 )
-from volseg.geometry.parallel_grids import AxisSampling, parallel_grid, relate_grids
-from volseg.geometry.slice_stack import SliceStack, stack_slices
+from volseg.geometry.parallel_grids import (
+    AxisSampling,
+    parallel_grid,
+    relate_grids,
+    reorientation_onto,
+)
+from volseg.geometry.slice_stack import SliceStack, StackError, stack_slices
 
 __all__ = [
     "Affine",
@@ -17,12 +22,14 @@ __all__ = [
     "Grid",
     "Reorientation",
     "SliceStack",
+    "StackError",
     "direction_of",
     "index_mapping",
     "parallel_grid",
     "parse_orientation",
     "relate_grids",
     "reorientation",
+    "reorientation_onto",
     "require_same_grid",
     "stack_slices",
 ]

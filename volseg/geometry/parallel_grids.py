@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError
 from volseg.geometry.affine import Affine
-from volseg.geometry.grid import Grid, index_mapping
-from volseg.geometry.orientation import reorientation
+from volseg.geometry.grid import Grid, index_mapping, require_same_grid
+from volseg.geometry.orientation import Reorientation, reorientation
 
 # Less than this part of a voxel, over a whole grid, comes from headers in text or float32
 # (`volseg.geometry.grid` takes grids that differ by it for the same).
@@ -88,6 +88,33 @@ def _sampling(side: int, target_side: int, axis: int, step: float, middle: float
     lower = np.floor(places).astype(np.int64)
     upper = lower if copies else np.minimum(lower + 1, side - 1)
     return AxisSampling(axis, lower, upper, (places - lower).astype(np.float32))
+
+
+def reorientation_onto(grid: Grid, target: Grid, *, what: str = "the two images") -> Reorientation:
+    """Return the permutation and flips of a grid's axes that make it another grid.
+
+    Args:
+        grid: Whose axes run in any order and direction.
+        target: A grid of the same voxels.
+        what: Names the two in the message.
+
+    Raises:
+        GeometryError: The two are not grids of the same voxels.
+    """
+    if len(grid.shape) != len(target.shape):
+        raise GeometryError(
+            f"{what} must have as many axes: found {grid.describe()}, and {target.describe()}."
+        )
+    axes = range(len(grid.shape))
+    turns = np.rint(index_mapping(grid, target).matrix[:-1, :-1])
+    order = [int(axis) for axis in np.argmax(np.abs(turns), axis=0)]
+    if sorted(order) != list(axes):
+        require_same_grid(grid, target, what=what)
+        order = list(axes)
+    turn = Reorientation(tuple(order), tuple(bool(turns[order[new], new] < 0) for new in axes))
+    turned = Grid(turn.apply_to_shape(grid.shape), turn.apply_to_affine(grid.affine, grid.shape))
+    require_same_grid(turned, target, what=what)
+    return turn
 
 
 def parallel_grid(

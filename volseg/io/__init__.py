@@ -1,5 +1,6 @@
 """Reading and writing of images: the only room that touches image files or DICOM."""
 
+from volseg.io.conversion import Conversion, convert_file
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
@@ -8,7 +9,9 @@ from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
 from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
+from volseg.io.monai_reader import VolsegReader
 from volseg.io.read import read_image
+from volseg.io.reading_options import ReadingOptions
 from volseg.io.volume import StoredVolume, open_volume
 from volseg.io.volume_block import VolumeBlock
 from volseg.io.write import write_image, write_segmentation
@@ -16,13 +19,17 @@ from volseg.io.write import write_image, write_segmentation
 __all__ = [
     "SUFFIXES",
     "CheckLabelsd",
+    "Conversion",
     "ImageDescription",
     "ReadImaged",
+    "ReadingOptions",
     "StoredVolume",
+    "VolsegReader",
     "VolumeBlock",
     "WriteSegmentationd",
     "affine_of",
     "as_image",
+    "convert_file",
     "describe_image",
     "grid_of",
     "image_name",

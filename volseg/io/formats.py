@@ -53,8 +53,8 @@ def format_of_input(path: str | os.PathLike[str]) -> ImageFormat:
     """Return the format of an existing file or folder.
 
     Raises:
-        InputError: if nothing is there, the file is empty, the suffix is unknown or the file is a
-            single DICOM slice.
+        InputError: if nothing is there, the file is empty, or it has no known suffix and is no
+            DICOM file.
     """
     source = Path(path)
     if not source.exists():
@@ -70,13 +70,10 @@ def format_of_input(path: str | os.PathLike[str]) -> ImageFormat:
         raise InputError(f"cannot read {source}: {error.strerror}.") from error
     if not start:
         raise InputError(f"cannot read {source}: the file is empty; copy or export it again.")
+    if start[128:132] == b"DICM" or source.name.lower().endswith(_DICOM_SUFFIXES):
+        return ImageFormat.DICOM
     kind = format_of_name(source)
-    if kind is None or start[128:132] == b"DICM":
-        if start[128:132] == b"DICM" or source.name.lower().endswith(_DICOM_SUFFIXES):
-            raise InputError(
-                f"cannot read {source}: a single DICOM file does not say where its neighbours lie; "
-                "give the folder that holds the whole series."
-            )
+    if kind is None:
         raise InputError(
             f"cannot read {source}: the suffix {''.join(source.suffixes[-2:])!r} is not known; "
             f"expected one of {', '.join(SUFFIXES)} or a folder with a DICOM series."

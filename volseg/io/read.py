@@ -7,7 +7,8 @@ from pathlib import Path
 
 from monai.data import MetaTensor
 
-from volseg.io.dicom import read_dicom
+from volseg.io.dicom import DicomOptions, read_dicom
+from volseg.io.dicom.segmentations import kind_of_segmentation, read_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.itk import read_itk
 from volseg.io.meta_tensor import meta_tensor
@@ -16,36 +17,64 @@ from volseg.io.picture import read_picture
 from volseg.io.stored_image import StoredImage
 
 
-def read_image(path: str | os.PathLike[str], *, orientation: str | None = None) -> MetaTensor:
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    orientation: str | None = None,
+    series: str | None = None,
+    orthogonal: bool = False,
+    irregular: str | None = None,
+    suv: bool = False,
+) -> MetaTensor:
     """Return an image as stored, with the affine that places it in the world.
 
-    Axes keep the order of the file: nothing is reoriented or resampled.
+    Axes keep the order of the file: nothing is reoriented or resampled, unless a DICOM series is
+    no plain grid and the caller asks for it.
 
     Args:
-        path: NIfTI, NRRD or MetaImage file, a picture (PNG, TIFF, JPEG), or a folder with one
-            DICOM series.
+        path: NIfTI, NRRD or MetaImage file, a picture (PNG, TIFF, JPEG), a folder with DICOM
+            files at any depth, a multi-frame DICOM file, a DICOMDIR, or a DICOM SEG, which is a
+            label map.
         orientation: axis codes such as "RAS" that the caller vouches for. Used only if the file
             states no orientation itself; voxel (0, 0, 0) then lies at the origin of the world.
+        series: Series Instance UID, where a folder holds several DICOM series.
+        orthogonal: whether DICOM slices that are not stacked along their normal (a tilted gantry)
+            are resampled at right angles; they keep their sheared affine without it.
+        irregular: "resample" to have DICOM slices at unequal distances resampled along the stack,
+            in steps of about its finer gaps; they are refused without it.
+        suv: whether PET values become standardised uptake values by body weight, g/ml.
 
     Returns:
-        MetaTensor (channels, x, y, z) of true values, pictures (channels, x, y); `meta` holds
-        `affine` (RAS+ mm), `original_affine`, `spatial_shape`, `space` and `filename_or_obj`.
+        MetaTensor (channels, x, y, z) of true values, pictures (channels, x, y); time points and
+        colours are channels. `meta` holds `affine` (RAS+ mm), `original_affine`, `spatial_shape`,
+        `space` and `filename_or_obj`, for DICOM also `modality` and `series_instance_uid`.
 
     Raises:
-        InputError: if the file is missing, damaged or of an unsupported kind.
+        InputError: if the file is missing, damaged or of an unsupported kind, there are several
+            DICOM series and none is chosen, or an option for DICOM is given for another format.
         GeometryError: if it does not state where its voxels lie, or contradicts itself.
-        MissingPackageError: for a DICOM folder without pydicom.
+        MissingPackageError: for DICOM without pydicom.
     """
-    stored = read_stored(path, orientation)
+    options = DicomOptions(series, orthogonal, irregular, suv)
+    stored = read_stored(path, orientation, options)
     return meta_tensor(stored.values, stored.require_affine(), stored.source, stored.meta)
 
 
-def read_stored(path: str | os.PathLike[str], orientation: str | None = None) -> StoredImage:
+def read_stored(
+    path: str | os.PathLike[str],
+    orientation: str | None = None,
+    options: DicomOptions | None = None,
+) -> StoredImage:
     """Return what a file holds; unlike `read_image` also without a stated orientation."""
     source = Path(path)
     kind = format_of_input(source)
-    if kind is ImageFormat.DICOM:
-        return read_dicom(source)
+    is_segmentation = source.is_file() and kind_of_segmentation(source) is not None
+    if kind is ImageFormat.DICOM and not is_segmentation:
+        return read_dicom(source, options)
+    if options is not None:
+        options.require_none(str(source))
+    if is_segmentation:
+        return read_segmentation(source).image
     if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
         return read_nifti(source, orientation)
     if kind in (ImageFormat.NRRD, ImageFormat.METAIMAGE):

@@ -9,19 +9,27 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from monai.data import MetaTensor
 
 from volseg.geometry import Grid
 from volseg.io.convert import as_image
+from volseg.io.dicom import (
+    DicomOptions,
+    PreparedSeries,
+    dicom_blocks,
+    prepare_dicom,
+    read_prepared,
+)
 from volseg.io.formats import ImageFormat, format_of_input
-from volseg.io.meta_tensor import further_meta, grid_of, numpy_values
+from volseg.io.meta_tensor import further_meta, grid_of, meta_tensor, numpy_values
 from volseg.io.nifti_blocks import nifti_blocks, true_type
 from volseg.io.nifti_geometry import nifti_geometry
 from volseg.io.nifti_header import open_nifti
 from volseg.io.read import read_image
+from volseg.io.reading_options import ReadingOptions
 from volseg.io.volume_block import BLOCK_VOXELS, VolumeBlock, array_blocks
 
 
@@ -93,28 +101,43 @@ class StoredVolume:
 
 
 def open_volume(
-    image: MetaTensor | str | os.PathLike[str], *, orientation: str | None = None
+    image: MetaTensor | str | os.PathLike[str], **reading: Unpack[ReadingOptions]
 ) -> StoredVolume:
     """Return a volume that is read in parts.
 
-    Of NIfTI only the header is read now; other formats and images that are already in memory are
-    held there as a whole.
+    Of NIfTI and DICOM only headers are read now; other formats, colour, DICOM series that have to
+    be resampled, and images that are already in memory are held there as a whole.
 
     Args:
         image: path as for `read_image`, or a channel-first MetaTensor.
-        orientation: axis codes that the caller vouches for; used only for a file that states none.
+        **reading: as for `read_image`; used only for a path.
 
     Raises:
         InputError: if the file is missing, damaged or of an unsupported kind.
         GeometryError: if it does not state where its voxels lie, or contradicts itself.
-        MissingPackageError: for a DICOM folder without pydicom.
+        MissingPackageError: for DICOM without pydicom.
     """
     if not isinstance(image, (str, os.PathLike)):
         return _volume_in_memory(as_image(image))
     path = Path(image)
-    if format_of_input(path) in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
-        return _nifti_volume(path, orientation)
-    return _volume_in_memory(read_image(path, orientation=orientation))
+    kind = format_of_input(path)
+    options = DicomOptions.of(reading)
+    if kind is ImageFormat.DICOM:
+        return _dicom_volume(prepare_dicom(path, options))
+    if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
+        options.require_none(str(path))
+        return _nifti_volume(path, reading.get("orientation"))
+    return _volume_in_memory(read_image(path, **reading))
+
+
+def _dicom_volume(series: PreparedSeries) -> StoredVolume:
+    if series.is_resampled or series.is_colour:
+        stored = read_prepared(series)
+        affine = stored.require_affine()
+        return _volume_in_memory(meta_tensor(stored.values, affine, stored.source, stored.meta))
+    grid, walk = series.opened.grid, partial(dicom_blocks, series.points)
+    source = series.opened.source
+    return StoredVolume(grid, len(series.points), walk, source=source, meta=series.meta)
 
 
 def _nifti_volume(path: Path, orientation: str | None) -> StoredVolume:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from volseg.report.colors import label_color
+from volseg.label_colors import label_color
 from volseg.report.preview import write_preview
 from volseg.report.volumes import LabelStatistics, label_statistics, write_volumes_csv
 

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import maximum_filter, minimum_filter
 
 from volseg.geometry import Affine, Grid, reorientation
-from volseg.report.colors import label_color
+from volseg.label_colors import label_color
 
 Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.uint8]

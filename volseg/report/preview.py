@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from volseg.atomic import replacing
 from volseg.errors import OutputError
 from volseg.io import grid_of, on_source_grid
-from volseg.report.colors import label_color
+from volseg.label_colors import label_color
 from volseg.report.planes import Plane, paint, telling_planes, window
 from volseg.report.volumes import LabelStatistics, label_statistics
 

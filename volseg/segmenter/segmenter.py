@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from volseg.bundle import BundleParts, build_inferer, build_parts, open_bundle
 from volseg.errors import InputError, ShapeError
 from volseg.inference import SlidingWindowInferer, SpooledArray
 from volseg.io import (
+    ReadingOptions,
     StoredVolume,
     as_image,
     map_target,
@@ -216,21 +217,22 @@ class Segmenter:
         path: str | Path,
         output: str | Path,
         *,
-        orientation: str | None = None,
         probabilities: str | Path | None = None,
         entropy: str | Path | None = None,
         disagreement: str | Path | None = None,
         planned: Planned | None = None,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
+        **reading: Unpack[ReadingOptions],
     ) -> None:
-        """Write the label map of an image file; of NIfTI neither is ever in memory as a whole.
+        """Write the label map of an image; neither is ever in memory as a whole where it need not.
+
+        NIfTI and DICOM are read, and NIfTI is written, part by part.
 
         Args:
             path: Image file or DICOM folder.
             output: Where the label map goes: ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``; pictures
                 ``.png`` or ``.tif``.
-            orientation: Axis codes that the caller vouches for, of a file that states none.
             probabilities: Where class probabilities go as they come: ``.nii``, ``.nii.gz`` or
                 ``.zarr``.
             entropy: Where the entropy of the probabilities goes, likewise.
@@ -238,6 +240,7 @@ class Segmenter:
             planned: Called with the plan before the run begins.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts; ``True`` stops with `Cancelled`.
+            **reading: How the image is read, such as ``series=...``: as for `read_image`.
 
         Raises:
             InputError: The image cannot be read or its geometry is unusable.
@@ -248,9 +251,9 @@ class Segmenter:
         """
         image: Any = path
         if self._stream is None:
-            image = read_image(path, orientation=orientation)
+            image = read_image(path, **reading)
         with ExitStack() as cleanup:
-            volume = cleanup.enter_context(open_volume(image, orientation=orientation))
+            volume = cleanup.enter_context(open_volume(image, **reading))
             self._require_suitable(volume)
             labels: Any
             # Closed before the label map is written: that is there only if all the others are.

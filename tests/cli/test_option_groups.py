@@ -1,0 +1,53 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from volseg.cli.option_groups import given
+
+
+def size(
+    width: Annotated[int, typer.Option(help="Of the box.")] = 2,
+    height: Annotated[int, typer.Option("--tall", help="Of the box.")] = 3,
+) -> tuple[int, int]:
+    return width, height
+
+
+@pytest.fixture
+def app():
+    app = typer.Typer()
+
+    @app.command()
+    @given(box=size)
+    def command(
+        name: str, box: tuple[int, int], loud: Annotated[bool, typer.Option("--loud")] = False
+    ) -> None:
+        """Describe a box."""
+        typer.echo(f"{name} {box} {loud}")
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a"], "a (2, 3) False\n"),
+        (["a", "--width", "7", "--loud"], "a (7, 3) True\n"),
+        (["--tall", "1", "b"], "b (2, 1) False\n"),
+    ],
+)
+def test_options_of_a_group_become_one_value(app, words, expected):
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, result.output) == (0, expected)
+
+
+def test_help_shows_them_and_the_command_s_own_words(app):
+    text = CliRunner().invoke(app, ["--help"]).output
+    for words in ("Describe a box.", "--width", "--tall", "Of the box.", "[default: 3]", "--loud"):
+        assert words in text
+    assert "--box" not in text

@@ -1,0 +1,121 @@
+"""Standardised uptake values, against the arithmetic of their definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from volseg.errors import InputError
+from volseg.io import read_image
+
+DOSE, HALF_LIFE, WEIGHT = 3.7e8, 6586.2, 75.0
+
+
+def pet(synthetic: Any, folder: Path, drug: dict[str, Any] | None = None, **tags: Any) -> Any:
+    """Write a PET of an hour after the injection; tags of None are left out."""
+    item = pydicom.Dataset()
+    injected = {
+        "RadionuclideTotalDose": DOSE,
+        "RadionuclideHalfLife": HALF_LIFE,
+        "RadiopharmaceuticalStartTime": "100000.00",
+        **(drug or {}),
+    }
+    for name, value in injected.items():
+        setattr(item, name, value)
+    stated = {
+        "Modality": "PT",
+        "Units": "BQML",
+        "CorrectedImage": ["NORM", "ATTN", "DECY"],
+        "DecayCorrection": "START",
+        "PatientWeight": WEIGHT,
+        "SeriesDate": "20200102",
+        "SeriesTime": "110000",
+        "AcquisitionDate": "20200102",
+        "AcquisitionTime": "110000",
+        "RadiopharmaceuticalInformationSequence": [item],
+        **tags,
+    }
+    series = synthetic(
+        kind="uint16",
+        bits=15,
+        scale=lambda number: (0.5 + number, 0.0),
+        tags={name: value for name, value in stated.items() if value is not None},
+    )
+    return series.write(folder).values
+
+
+def after(seconds: float) -> float:
+    return 1000 * WEIGHT / (DOSE * 2 ** (-seconds / HALF_LIFE))
+
+
+@pytest.mark.parametrize(
+    ("drug", "tags", "factor"),
+    [
+        ({}, {}, after(3600)),
+        ({"RadiopharmaceuticalStartDateTime": "20200102103000"}, {}, after(1800)),
+        ({"RadiopharmaceuticalStartTime": "230000"}, {"SeriesTime": "010000"}, after(7200)),
+        ({}, {"DecayCorrection": "ADMIN"}, after(0)),
+        # Made from another series later: the acquisition counts.
+        ({}, {"SeriesTime": "170000"}, after(3600)),
+        ({}, {"Units": "GML"}, 1.0),
+    ],
+)
+def test_values_are_activity_for_weight_and_dose(
+    synthetic: Any, tmp_path: Path, drug: dict[str, Any], tags: dict[str, Any], factor: float
+) -> None:
+    activity = pet(synthetic, tmp_path, drug, **tags)
+    image = read_image(tmp_path, suv=True)
+    np.testing.assert_allclose(image.numpy(), activity * factor, rtol=1e-6)
+    assert image.meta["unit"] == "g/ml"
+    np.testing.assert_allclose(read_image(tmp_path).numpy(), activity, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("private", "tags", "factor"),
+    [
+        (
+            (0x0009, 0x0D, "GEMS_PETD_01", "DT", "20200102104500"),
+            {"SeriesTime": "170000"},
+            after(2700),
+        ),
+        ((0x7053, 0x00, "Philips PET Private Group", "DS", "0.0005"), {"Units": "CNTS"}, 5e-4),
+    ],
+)
+def test_what_manufacturers_state_is_used(
+    synthetic: Any, tmp_path: Path, private: Any, tags: dict[str, Any], factor: float
+) -> None:
+    activity = pet(synthetic, tmp_path, **tags)
+    group, element, creator, kind, value = private
+    for file in tmp_path.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.private_block(group, creator, create=True).add_new(element, kind, value)
+        dataset.save_as(file)
+    np.testing.assert_allclose(read_image(tmp_path, suv=True).numpy(), activity * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("drug", "tags", "words"),
+    [
+        ({}, {"Units": None}, "states no Units"),
+        ({}, {"Units": "PROPCPS"}, "Units are 'PROPCPS'"),
+        ({}, {"Units": "GML", "SUVType": "LBM"}, "SUV of type LBM"),
+        ({}, {"CorrectedImage": ["ATTN"]}, "not corrected for DECY"),
+        ({}, {"DecayCorrection": "NONE"}, "DecayCorrection is 'NONE'"),
+        ({}, {"PatientWeight": None}, "PatientWeight is None"),
+        ({"RadionuclideTotalDose": 0}, {}, "RadionuclideTotalDose is 0"),
+        ({"RadiopharmaceuticalStartTime": ""}, {}, "RadiopharmaceuticalStartTime"),
+        ({"RadiopharmaceuticalStartDateTime": "20200102120000"}, {}, "after the injection"),
+        ({}, {"SeriesTime": None, "AcquisitionTime": None}, "states no SeriesTime"),
+    ],
+)
+def test_what_cannot_be_known_is_refused(
+    synthetic: Any, tmp_path: Path, drug: dict[str, Any], tags: dict[str, Any], words: str
+) -> None:
+    pet(synthetic, tmp_path, drug, **tags)
+    with pytest.raises(InputError, match=words) as caught:
+        read_image(tmp_path, suv=True)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,249 @@
+"""Series in folders as people have them: nested, mixed, damaged, copied."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.fileset import FileSet
+
+from volseg.errors import GeometryError, InputError
+from volseg.io import read_image
+from volseg.io.dicom import find_series, open_series, survey
+
+
+def edit(path: Path, **tags: object) -> None:
+    dataset = pydicom.dcmread(path)
+    for name, value in tags.items():
+        if value is None:
+            delattr(dataset, name)
+        else:
+            setattr(dataset, name, value)
+    dataset.save_as(path)
+
+
+def test_frames_come_in_the_order_of_the_volume(synthetic: Any, tmp_path: Path) -> None:
+    series = synthetic(turn=np.diag([-1.0, 1.0, -1.0]), shear=(0.0, 0.4))
+    truth = series.write(tmp_path)
+    opened = open_series(tmp_path)
+    assert opened.grid.shape == truth.values.shape[1:]
+    assert opened.grid.affine.is_close(truth.affine, 1e-6)
+    assert opened.series.uid == "1.2.3.4"
+    (frames,) = opened.frames
+    assert [list(frame.position) for frame in frames] == [series.position(k) for k in range(6)]
+    (datasets,) = opened.datasets()
+    assert [dataset.SOPInstanceUID for dataset in datasets] == [
+        f"1.2.3.6.0.{k + 1}" for k in range(6)
+    ]
+    assert "PixelData" not in datasets[0]
+    assert [frame.sop_instance_uid for frame in frames] == [d.SOPInstanceUID for d in datasets]
+
+
+def test_frames_of_one_file_share_its_data_set(synthetic: Any, tmp_path: Path) -> None:
+    synthetic(is_multi_frame=True).write(tmp_path)
+    opened = open_series(tmp_path / "multi")
+    (datasets,) = opened.datasets()
+    assert len(datasets) == 6
+    assert all(dataset is datasets[0] for dataset in datasets)
+    # Frames were written shuffled: their numbers say where each slice lies in the file.
+    groups = datasets[0].PerFrameFunctionalGroupsSequence
+    for frame in opened.frames[0]:
+        stated = groups[frame.number].PlanePositionSequence[0].ImagePositionPatient
+        assert list(frame.position) == [float(value) for value in stated]
+
+
+def test_every_file_that_is_not_used_is_named(synthetic: Any, tmp_path: Path) -> None:
+    truth = synthetic().write(tmp_path / "a" / "b")
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "empty").touch()
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "a/b/0000").read_bytes()[:200])
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    report = pydicom.dcmread(tmp_path / "a/b/0000")
+    for name in ("Rows", "Columns", "PhotometricInterpretation", "PixelData"):
+        delattr(report, name)
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    report.SeriesInstanceUID = "1.2.9"
+    report.save_as(tmp_path / "report")
+    found = survey(tmp_path)
+    reasons = {file.path.name: file.reason for file in found.unused}
+    assert reasons["notes.txt"] == "not a DICOM file"
+    assert reasons["empty"] == "an empty file"
+    assert reasons["report"] == "no image: Comprehensive SR"
+    assert reasons["cut.dcm"] == "a DICOM file that ends before it says what it is"
+    assert "cannot be opened" in reasons["broken"]
+    assert {file.path.name for file in found.damaged} == {"cut.dcm", "broken"}
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+
+
+def test_damaged_files_are_spoken_of(
+    synthetic: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    synthetic().write(tmp_path)
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "0000").read_bytes()[:200])
+    with caplog.at_level(logging.WARNING):
+        opened = open_series(tmp_path)
+    assert any("cut.dcm is not used" in note for note in opened.notes)
+    assert "cut.dcm is not used" in caplog.text
+
+
+def test_a_damaged_file_of_the_series_is_not_passed_over(synthetic: Any, tmp_path: Path) -> None:
+    synthetic(seed=3).write(tmp_path)
+    # The last slice in space: without it the rest would be a perfect stack.
+    last = max(tmp_path.iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+    whole = last.read_bytes()
+    dataset = pydicom.dcmread(last)
+    del dataset.PixelData
+    dataset.save_as(last)
+    with pytest.raises(InputError, match=f"{last.name}, a file of the series, is an image without"):
+        read_image(tmp_path)
+    last.write_bytes(whole[:-7])
+    with pytest.raises(InputError, match=f"{last.name}.*cut short, it has 33 bytes.*expected 40"):
+        read_image(tmp_path)
+    last.unlink()
+    assert read_image(tmp_path).shape[3] == 5
+
+
+def test_copies_are_used_once(synthetic: Any, tmp_path: Path) -> None:
+    truth = synthetic().write(tmp_path / "in")
+    shutil.copy(tmp_path / "in" / "0002", tmp_path / "again")
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+    (series,) = find_series(tmp_path)
+    assert [file.reason for file in series.unused] == [f"a copy of {tmp_path}/again"]
+    edit(tmp_path / "again", InstanceNumber=77)
+    with pytest.raises(GeometryError, match="equally often at every position"):
+        read_image(tmp_path)
+
+
+def test_several_series_are_listed_and_chosen_by_uid(synthetic: Any, tmp_path: Path) -> None:
+    first = synthetic(tags={"SeriesInstanceUID": "1.2.1", "SeriesDescription": "lung"})
+    second = synthetic(
+        tags={"SeriesInstanceUID": "1.2.2", "SOPInstanceUID": "1.2.5"}, seed=5, shape=(7, 8, 3)
+    )
+    truths = [first.write(tmp_path / "x"), second.write(tmp_path / "y")]
+    with pytest.raises(InputError, match=r"2 DICOM series.*CT 'lung', 6 slices \(1.2.1\).*1.2.2"):
+        read_image(tmp_path)
+    for uid, truth in zip(("1.2.1", "1.2.2"), truths, strict=True):
+        image = read_image(tmp_path, series=uid)
+        np.testing.assert_array_equal(image.numpy(), truth.values)
+        assert image.meta["series_instance_uid"] == uid
+    with pytest.raises(InputError, match=r"no series with the UID '1.2.9'; it holds CT 'lung'"):
+        read_image(tmp_path, series="1.2.9")
+
+
+@pytest.mark.parametrize("word", ["LOCALIZER", "AXIAL"])
+def test_scouts_within_a_series_are_set_aside(
+    synthetic: Any, tmp_path: Path, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = synthetic(shape=(5, 4, 8)).write(tmp_path / "slices")
+    scout = synthetic(
+        shape=(5, 4, 2),
+        turn=np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+        tags={"ImageType": ["ORIGINAL", "PRIMARY", word]},
+        seed=8,
+    )
+    scout.write(tmp_path / "scout")
+    with caplog.at_level(logging.WARNING):
+        image = read_image(tmp_path)
+    np.testing.assert_array_equal(image.numpy(), truth.values)
+    assert caplog.text.count("set aside") == 2
+
+
+def test_two_stacks_in_a_series_are_refused(synthetic: Any, tmp_path: Path) -> None:
+    synthetic(shape=(5, 4, 8)).write(tmp_path / "axial")
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    synthetic(shape=(5, 4, 5), turn=turn, seed=8).write(tmp_path / "coronal")
+    with pytest.raises(GeometryError, match="differ in ImageOrientationPatient"):
+        read_image(tmp_path)
+
+
+def test_a_picture_in_the_series_is_set_aside_a_slice_without_place_is_not(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    truth = synthetic().write(tmp_path / "slices")
+    synthetic(shape=(9, 9, 1), seed=9).write(tmp_path / "picture")
+    picture = tmp_path / "picture" / "0000"
+    edit(picture, ImagePositionPatient=None, ImageOrientationPatient=None)
+    with pytest.raises(GeometryError, match="no ImagePositionPatient"):
+        read_image(tmp_path)
+    edit(picture, SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+
+
+def test_mosaics_and_segmentations_are_refused(synthetic: Any, tmp_path: Path) -> None:
+    tags = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}
+    synthetic(tags=tags).write(tmp_path / "mosaic")
+    with pytest.raises(InputError, match="mosaic"):
+        read_image(tmp_path / "mosaic")
+    tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}
+    synthetic(is_multi_frame=True, tags=tags).write(tmp_path / "seg")
+    with pytest.raises(InputError, match="a segmentation"):
+        read_image(tmp_path / "seg")
+
+
+def test_a_segmentation_beside_its_images_is_no_second_choice(
+    synthetic: Any, tmp_path: Path
+) -> None:
+    truth = synthetic().write(tmp_path / "ct")
+    tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4", "SeriesInstanceUID": "1.2.8"}
+    synthetic(is_multi_frame=True, tags=tags, seed=4).write(tmp_path / "seg")
+    assert [series.uid for series in find_series(tmp_path)] == ["1.2.3.4", "1.2.8"]
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+
+
+def test_a_dicomdir_stands_for_its_folder_and_names_what_is_missing(
+    synthetic: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = synthetic(vary=lambda time, number: {"PatientID": "1", "PatientName": "A"})
+    truth = series.write(tmp_path / "in")
+    disc = FileSet()
+    for file in sorted((tmp_path / "in").iterdir()):
+        dataset = pydicom.dcmread(file)
+        dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200101", "120000", "1"
+        dataset.SeriesNumber = 1
+        disc.add(dataset)
+    disc.write(tmp_path / "disc")
+    disc._stage["t"].cleanup()  # left to the garbage collector, it warns
+    for path in (tmp_path / "disc", tmp_path / "disc" / "DICOMDIR"):
+        np.testing.assert_array_equal(read_image(path).numpy(), truth.values)
+    assert not find_series(tmp_path / "disc")[0].unused
+    files = [path for path in (tmp_path / "disc").rglob("*") if path.is_file()]
+    slices = [path for path in files if path.name != "DICOMDIR"]
+    highest = max(slices, key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+    highest.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert read_image(tmp_path / "disc").shape[3] == 5
+    assert f"{highest} is not used: named by" in caplog.text
+
+
+def test_a_single_slice_needs_its_neighbours(synthetic: Any, tmp_path: Path) -> None:
+    synthetic().write(tmp_path)
+    with pytest.raises(GeometryError, match=r"single slice.*give the whole series"):
+        read_image(tmp_path / "0003")
+
+
+@pytest.mark.data
+def test_odd_files_do_not_stop_the_others(data_root: Path) -> None:
+    found = survey(data_root / "dicom_misc")
+    assert len(found.series) == 17
+    assert {file.path.name for file in found.unused} == {
+        "README.md",
+        "meta_missing_tsyntax.dcm",
+        "no_meta.dcm",
+        "rtstruct.dcm",
+        "test-SR.dcm",
+    }
+    scan = next(series for series in found.series if series.description.startswith("SmartScore"))
+    assert read_image(data_root / "dicom_misc", series=scan.uid).shape == (1, 16, 16, 5)
+
+
+def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("hello")
+    with pytest.raises(InputError, match="no DICOM image"):
+        read_image(tmp_path)
+    with pytest.raises(InputError, match="no such file"):
+        find_series(tmp_path / "absent")

@@ -1,0 +1,96 @@
+"""A segmentation in the formats that were asked for: one label map through all of them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from volseg.errors import InputError
+from volseg.io import read_image
+from volseg.io.dicom import open_series
+from volseg.io.dicom.segmentations import read_segmentation
+from volseg.segmenter import Segmenter, result_files, segment_to_files
+
+ALL = ["nifti", "dicom-seg", "dicom-labelmap", "rtstruct", "sr"]
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter("hippocampus_unet", settings={"backend": "torch"})
+
+
+@pytest.mark.data
+def test_every_format_holds_the_same_labels(
+    data_root: Path, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    series = data_root / "dicom_series" / "mr_hippocrop_a" / "dicom"
+    files = result_files(tmp_path / "out", "case", ALL, spatial_dims=3)
+    segment_to_files(segmenter, series, files, stable=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "case_labelmap.dcm",
+        "case_rtstruct.dcm",
+        "case_seg.dcm",
+        "case_seg.nii.gz",
+        "case_sr.dcm",
+    ]
+    labels = read_image(files["nifti"])
+    assert set(np.unique(labels)) == {0, 1, 2}
+    grid = open_series(series).grid
+    for name in ("dicom-seg", "dicom-labelmap", "rtstruct"):
+        stored = read_segmentation(files[name], source=grid)
+        np.testing.assert_array_equal(stored.image.values, labels.numpy())
+        assert [one.name for one in stored.segments] == ["anterior", "posterior"]
+        assert {one.type.meaning for one in stored.segments} == {"Hippocampus"}
+        assert stored.segments[0].modifiers[0].meaning == "Anterior"
+    seg = pydicom.dcmread(files["dicom-seg"])
+    algorithm = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmName == "Hippocampus U-Net"
+    assert algorithm.AlgorithmVersion == segmenter.bundle.metadata["version"]
+    report = pydicom.dcmread(files["sr"])
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+    assert seg.SOPInstanceUID in {
+        item.ReferencedSOPInstanceUID for one in evidence for item in one.ReferencedSOPSequence
+    }
+
+    again = result_files(tmp_path / "again", "case", ALL[1:], spatial_dims=3)
+    segment_to_files(segmenter, series, again, stable=True)
+    assert not (tmp_path / "again" / "case_seg.nii.gz").exists()
+    for name, path in again.items():
+        assert path.read_bytes() == files[name].read_bytes()
+
+
+@pytest.mark.data
+def test_what_cannot_be_had_is_known_before_the_network_runs(
+    data_root: Path, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Segmenter, "segment_file", lambda *_, **__: pytest.fail("it ran"))
+    series = data_root / "dicom_series" / "mr_hippocrop_a"
+    files = {"dicom-seg": tmp_path / "seg.dcm"}
+    with pytest.raises(InputError, match="give a DICOM folder"):
+        segment_to_files(segmenter, series / "dcm2niix.nii.gz", files)
+    with pytest.raises(InputError, match="with orthogonal labels lie on others"):
+        segment_to_files(segmenter, series / "dicom", files, reading={"orthogonal": True})
+    two = tmp_path / "two"
+    shutil.copytree(series / "dicom", two / "a")
+    shutil.copytree(data_root / "dicom_series" / "mr_sagittal_raw" / "dicom", two / "b")
+    with pytest.raises(InputError, match="2 DICOM series"):
+        segment_to_files(segmenter, two, files)
+    assert not files["dicom-seg"].exists()
+
+
+@pytest.mark.parametrize(
+    ("formats", "dims", "words"),
+    [
+        (["nifty"], 3, "'nifty' is not known"),
+        ([], 3, "'none' is not known"),
+        (["nifti", "sr"], 3, "ask for dicom-seg"),
+        (["nifti", "rtstruct"], 2, "in 2D"),
+    ],
+)
+def test_formats_that_do_not_exist_are_refused(formats: list[str], dims: int, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        result_files(Path("out"), "case", formats, spatial_dims=dims)

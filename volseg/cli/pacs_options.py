@@ -1,0 +1,128 @@
+"""Options of commands that reach a server of DICOM objects, or anonymize: see `given`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from volseg.pacs import Anonymizer, Connection, SeriesQuery
+
+_PANEL = "Servers"
+
+
+def _server_option(*names: str, metavar: str | None = None, about: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        *names, metavar=metavar, help=about, rich_help_panel=_PANEL
+    )
+    return option
+
+
+def connection(
+    token: Annotated[
+        str | None,
+        _server_option(metavar="WHERE", about="Bearer token, kept in env:NAME or file:PATH."),
+    ] = None,
+    user: Annotated[
+        str | None, _server_option(about="User of basic authentication, with --password.")
+    ] = None,
+    password: Annotated[
+        str | None, _server_option(metavar="WHERE", about="Kept in env:NAME or file:PATH.")
+    ] = None,
+    ca_file: Annotated[
+        str | None,
+        _server_option(
+            metavar="PEM", about="Certificates to trust for dicomwebs:// instead of the usual."
+        ),
+    ] = None,
+    timeout: Annotated[float, _server_option(about="Seconds that a server may be silent.")] = 30.0,
+    ae_title: Annotated[
+        str, _server_option("--aet", about="What this side is called in DIMSE.")
+    ] = "VOLSEG",
+    listen: Annotated[
+        str | None,
+        _server_option(
+            metavar="[HOST:]PORT",
+            about="Fetch by C-MOVE to this port, which the server must know; else by C-GET.",
+        ),
+    ] = None,
+) -> Connection:
+    """Return how servers are reached; secrets are read from where the options say they are."""
+    from volseg.pacs import Connection, Credentials, read_secret
+
+    credentials = Credentials(
+        token=None if token is None else read_secret(token, "--token"),
+        user=user,
+        password=None if password is None else read_secret(password, "--password"),
+    )
+    return Connection(
+        credentials=credentials,
+        ca_file=ca_file,
+        timeout=timeout,
+        ae_title=ae_title,
+        listen=listen,
+    )
+
+
+def conditions(
+    study: Annotated[str, typer.Option(metavar="UID", help="Study Instance UID.")] = "",
+    series: Annotated[str, typer.Option(metavar="UID", help="Series Instance UID.")] = "",
+    patient: Annotated[
+        str, typer.Option(help="Patient ID; * and ? stand for any, here and below.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="Patient's Name, such as 'Doe^Jane' or 'Doe*'.")] = "",
+    date: Annotated[str, typer.Option(help="Study Date: 20260131, or 20260101-20260131.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession Number.")] = "",
+    modality: Annotated[str, typer.Option(help="Such as CT.")] = "",
+    description: Annotated[str, typer.Option(help="Series Description.")] = "",
+) -> SeriesQuery:
+    """Return the conditions on series."""
+    from volseg.pacs import SeriesQuery
+
+    return SeriesQuery(study, series, patient, name, date, accession, modality, description)
+
+
+_Key = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Secret of the pseudonyms, made if it is not there; your own one by default.",
+    ),
+]
+_PixelsChecked = Annotated[
+    bool,
+    typer.Option(
+        "--pixels-checked",
+        help="You vouch that no text is burnt into the pixels; else such files are refused.",
+    ),
+]
+
+
+def anonymizer(key: _Key = None, pixels_checked: _PixelsChecked = False) -> Anonymizer:
+    """Return an anonymizer; without a key file, with the key that this user always has.
+
+    The same key every time makes the new UIDs of a study the same in every run, so that transfers
+    go on after an interruption, and results refer to the images that were sent before.
+    """
+    import platformdirs
+
+    from volseg.pacs import Anonymizer, read_key
+
+    own = platformdirs.user_data_path("volseg", appauthor=False) / "pseudonyms.key"
+    return Anonymizer(read_key(own if key is None else key), pixels_checked=pixels_checked)
+
+
+def anonymizer_if_wanted(
+    anonymize: Annotated[
+        bool,
+        typer.Option(
+            "--anonymize", help="Take out who the patient is (PS3.15, basic profile; see README)."
+        ),
+    ] = False,
+    key: _Key = None,
+    pixels_checked: _PixelsChecked = False,
+) -> Anonymizer | None:
+    """Return an anonymizer, or None if it was not asked for."""
+    return anonymizer(key, pixels_checked) if anonymize else None

@@ -1,0 +1,160 @@
+"""Decoding: the stored values of frames, from the plainest way that is right for a file.
+
+Uncompressed grey values are copied from the file. Grey values compressed as JPEG lossless, JPEG-LS
+or JPEG 2000 go through SimpleITK, whose decoders (GDCM's) let other threads run meanwhile. All else
+goes through pydicom and the plugins it finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.errors import InputError
+from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.io.dicom.frames import Frame
+
+Plane = npt.NDArray[Any]
+
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_WITH_GDCM = (
+    "1.2.840.10008.1.2.4.57",  # JPEG lossless
+    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
+    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
+    "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
+    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.91",  # JPEG 2000
+)
+_CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def decode_frames(frames: Sequence[Frame]) -> Iterator[Plane]:
+    """Yield the stored values of frames of one file, (rows, columns) or (rows, columns, 3).
+
+    Bits that are no part of a value are removed; colours are RGB.
+
+    Raises:
+        InputError: if the pixels are damaged, or compressed in a way nothing here can decode.
+    """
+    frame = frames[0]
+    if _is_plain(frame):
+        planes = _plain(frames)
+    elif _suits_gdcm(frame):
+        planes = _by_gdcm(frame)
+    else:
+        planes = _by_pydicom(frames)
+    for one, plane in zip(frames, planes, strict=True):
+        yield _without_unused_bits(_checked(plane, one), one)
+
+
+def is_random_access(frame: Frame) -> bool:
+    """Return whether a frame is decoded without its file being read as a whole."""
+    return _is_plain(frame) or frame.frame_count == 1
+
+
+def _is_plain(frame: Frame) -> bool:
+    stored = frame.format
+    return (
+        stored.transfer_syntax in _LITTLE_ENDIAN
+        and stored.photometric in _GREY
+        and stored.samples == 1
+        and stored.bits_allocated in (8, 16, 32, 64)
+        and frame.pixels.length >= 0
+    )
+
+
+def _plain(frames: Sequence[Frame]) -> Iterator[Plane]:
+    stored = frames[0].format
+    little = stored.value_type.newbyteorder("<")
+    with frames[0].path.open("rb", buffering=0) as stream:
+        for frame in frames:
+            plane = np.empty((stored.rows, stored.columns), little)
+            stream.seek(frame.pixels.offset + frame.number * stored.frame_bytes)
+            if stream.readinto(plane.data.cast("B")) != plane.nbytes:
+                raise InputError(
+                    f"cannot read {frame.name}: its pixels are damaged, the file ends before "
+                    "they do; copy the series again."
+                )
+            yield plane.astype(stored.value_type, copy=False)
+
+
+def _suits_gdcm(frame: Frame) -> bool:
+    """Whether SimpleITK gives stored values: it rescales by rules that differ among modalities."""
+    plain_scale = frame.intercept == 0.0 or (
+        frame.sop_class_uid == _CT and frame.intercept.is_integer()
+    )
+    return (
+        frame.format.transfer_syntax in _WITH_GDCM
+        and frame.format.photometric in _GREY
+        and frame.frame_count == 1
+        and frame.slope == 1.0
+        and plain_scale
+    )
+
+
+def _by_gdcm(frame: Frame) -> Iterator[Plane]:
+    import SimpleITK as sitk  # noqa: PLC0415 - the name it goes by in the field
+
+    try:
+        image = sitk.ReadImage(str(frame.path), imageIO="GDCMImageIO")
+    except RuntimeError:
+        yield from _by_pydicom([frame])
+        return
+    values = sitk.GetArrayViewFromImage(image)[0]
+    stored = values.astype(np.int64) - int(frame.intercept) if frame.intercept else values
+    yield stored.astype(frame.format.value_type)
+
+
+def _by_pydicom(frames: Sequence[Frame]) -> Iterator[Plane]:
+    import pydicom  # noqa: PLC0415 - an optional package
+    from pydicom.pixels import apply_color_lut, pixel_array  # noqa: PLC0415
+
+    palette = frames[0].format.photometric == "PALETTE COLOR"
+    with without_pydicom_warnings():
+        try:
+            dataset = pydicom.dcmread(frames[0].path, force=True)
+            for frame in frames:
+                index = frame.number if frame.frame_count > 1 else None
+                plane = pixel_array(dataset, index=index)
+                yield apply_color_lut(plane, dataset)[..., :3] if palette else plane
+        except Exception as error:
+            # pydicom and its plugins raise many types.
+            sentence = " ".join(str(error).split())
+            raise InputError(
+                f"cannot read {frames[0].path}: its pixels are damaged or compressed in an unknown "
+                f"way ({sentence.rstrip('.')}); copy the series again."
+            ) from error
+
+
+def _checked(plane: Plane, frame: Frame) -> Plane:
+    stored = frame.format
+    expected = (stored.rows, stored.columns) + ((3,) if stored.channels > 1 else ())
+    if plane.shape != expected:
+        raise InputError(
+            f"cannot read {frame.name}: its pixels are damaged, they have the shape {plane.shape}, "
+            f"expected {expected} from its header; copy the series again."
+        )
+    return plane
+
+
+def _without_unused_bits(plane: Plane, frame: Frame) -> Plane:
+    """Return values of the bits that belong to them (PS3.5 8.1.1): others may hold overlays."""
+    stored = frame.format
+    if stored.is_float or stored.channels > 1 or stored.bits_stored >= stored.bits_allocated:
+        return plane
+    lowest = -(1 << (stored.bits_stored - 1)) if stored.is_signed else 0
+    highest = lowest + (1 << stored.bits_stored) - 1
+    is_low = stored.high_bit == stored.bits_stored - 1
+    if is_low and plane.min() >= lowest and plane.max() <= highest:
+        return plane
+    if is_low and stored.padding is not None:
+        # Scanners mark what is outside the image with a value that no pixel can have.
+        outside = (plane < lowest) | (plane > highest)
+        if np.all(plane[outside] == stored.padding):
+            return plane
+    above = stored.bits_allocated - 1 - stored.high_bit
+    return (plane << above) >> (above + stored.high_bit + 1 - stored.bits_stored)

@@ -1,0 +1,199 @@
+"""True values of the frames of a volume, decoded in several threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.errors import InputError
+from volseg.io.dicom.decoding import decode_frames, is_random_access
+from volseg.io.dicom.frames import Frame
+from volseg.io.memory_order import copy_in_tiles
+
+Values = npt.NDArray[Any]
+
+# Slices that are decoded, then turned at once: enough that the last axis, along them, is written
+# in whole cache lines, and so few that they are still in the cache.
+_SLAB = 16
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A frame and where it goes; a colour image goes to all channels."""
+
+    channel: int
+    slice: int
+    frame: Frame
+
+
+@dataclass
+class _Filling:
+    """An array (channels, columns, rows, slices) that is being filled.
+
+    Attributes:
+        values: the array.
+        is_scaled: whether slope and intercept are applied on the way.
+        lows: smallest values put in, if they are whole numbers.
+        highs: largest values put in, if they are whole numbers.
+    """
+
+    values: Values
+    is_scaled: bool
+    lows: list[int] = field(default_factory=list)
+    highs: list[int] = field(default_factory=list)
+
+
+def true_values(points: Sequence[Sequence[Frame]]) -> Values:
+    """Return (channels, columns, rows, slices) true values of the frames of a volume.
+
+    Slope and intercept are those of each frame. Whole numbers stay whole, signed unless they have
+    8 bits, in the narrowest type that holds them and is as wide as the stored one; others become
+    float32, from more than 16 stored bits float64.
+
+    Args:
+        points: frames by time point and slice, all of one size; time points or, of one time
+            point, colours become channels.
+
+    Raises:
+        InputError: if there is time and colour, or pixels are damaged or compressed in a way
+            nothing here can decode.
+    """
+    frames = [frame for point in points for frame in point]
+    stored = frames[0].format
+    if stored.channels > 1 and len(points) > 1:
+        raise InputError(
+            f"cannot read {frames[0].path}: its series has {len(points)} time points in colour, "
+            "which leaves no axis for the channels; expected one of the two."
+        )
+    kind, is_scaled = _type_in_memory(frames)
+    shape = (max(stored.channels, len(points)), stored.columns, stored.rows, len(points[0]))
+    filling = _Filling(np.empty(shape, kind), is_scaled)
+    _in_threads([partial(_fill, filling, part) for part in _parts(points)])
+    if kind.kind == "f":
+        return filling.values
+    offset = 0 if is_scaled or stored.channels > 1 else int(frames[0].intercept)
+    return _narrowest(filling, offset, frames[0])
+
+
+def _type_in_memory(frames: Sequence[Frame]) -> tuple[np.dtype[Any], bool]:
+    """Return the type while values are read, and whether they are scaled on the way to it."""
+    stored = frames[0].format
+    if stored.channels > 1:
+        is_narrow = stored.samples > 1 and stored.bits_allocated <= 8
+        return np.dtype(np.uint8 if is_narrow else np.uint16), False
+    types = {frame.format.value_type for frame in frames}
+    widest = max(types, key=lambda kind: kind.itemsize)
+    is_whole = all(frame.slope == 1.0 and frame.intercept.is_integer() for frame in frames)
+    if stored.is_float or not is_whole:
+        few_bits = widest.itemsize <= (4 if stored.is_float else 2)
+        return np.dtype(np.float32 if few_bits else np.float64), True
+    if len(types) > 1 or len({frame.intercept for frame in frames}) > 1:
+        return np.dtype(np.int64), True
+    return widest, False
+
+
+def _parts(points: Sequence[Sequence[Frame]]) -> Iterator[list[_Place]]:
+    """Yield the frames in parts for one thread each: some slices, or a file read as a whole."""
+    whole_files: dict[Path, list[_Place]] = {}
+    for channel, point in enumerate(points):
+        places = [_Place(channel, number, frame) for number, frame in enumerate(point)]
+        size = min(_SLAB, -(-len(places) // _cores()))
+        for start in range(0, len(places), size):
+            part = places[start : start + size]
+            yield [place for place in part if is_random_access(place.frame)]
+            for place in part:
+                if not is_random_access(place.frame):
+                    whole_files.setdefault(place.frame.path, []).append(place)
+    yield from whole_files.values()
+
+
+def _fill(filling: _Filling, places: Sequence[_Place]) -> None:
+    """Decode frames into their places, as many neighbouring slices at once as there are."""
+    slab: list[tuple[_Place, Values]] = []
+    for _, of_file in groupby(places, key=lambda place: place.frame.path):
+        members = list(of_file)
+        planes = decode_frames([place.frame for place in members])
+        for place, plane in zip(members, planes, strict=True):
+            if slab and not (len(slab) < _SLAB and _follows(place, slab[-1][0])):
+                _put(filling, slab)
+                slab = []
+            slab.append((place, _scaled(plane, place.frame, filling)))
+    if slab:
+        _put(filling, slab)
+
+
+def _follows(place: _Place, other: _Place) -> bool:
+    return (place.channel, place.slice) == (other.channel, other.slice + 1)
+
+
+def _scaled(plane: Values, frame: Frame, filling: _Filling) -> Values:
+    kind = filling.values.dtype
+    if not filling.is_scaled:
+        return plane.astype(kind, copy=False)
+    if kind.kind == "i":
+        return plane.astype(np.int64) + int(frame.intercept)
+    if frame.slope == 1.0 and frame.intercept == 0.0:
+        return plane.astype(kind)
+    scaled: Values = (plane.astype(np.float64) * frame.slope + frame.intercept).astype(kind)
+    return scaled
+
+
+def _put(filling: _Filling, slab: Sequence[tuple[_Place, Values]]) -> None:
+    planes = np.stack([plane for _, plane in slab])
+    first = slab[0][0]
+    along = slice(first.slice, first.slice + len(slab))
+    if planes.ndim == 4:
+        for colour in range(3):
+            copy_in_tiles(filling.values[colour, ..., along], planes[..., colour].T)
+    else:
+        copy_in_tiles(filling.values[first.channel, ..., along], planes.T)
+    if planes.dtype.kind != "f":
+        filling.lows.append(int(planes.min()))
+        filling.highs.append(int(planes.max()))
+
+
+def _narrowest(filling: _Filling, offset: int, frame: Frame) -> Values:
+    """Return whole numbers plus an offset in a type that torch computes with."""
+    values = filling.values
+    low, high = min(filling.lows) + offset, max(filling.highs) + offset
+    width = 1 if filling.is_scaled else values.dtype.itemsize
+    for kind in map(np.dtype, ("u1", "i1", "i2", "i4", "i8")):
+        limits: Any = np.iinfo(kind)
+        if kind.itemsize < width or low < limits.min or high > limits.max:
+            continue
+        same_width = kind.itemsize == values.dtype.itemsize
+        narrowed = values.view(kind) if same_width else values.astype(kind)
+        if offset:
+            narrowed += np.array(offset % (1 << 64), np.uint64).astype(kind)  # wraps as values do
+        return narrowed
+    raise InputError(
+        f"cannot read {frame.path}: its values reach {high}, past the largest supported one, "
+        f"{np.iinfo(np.int64).max}; rescale it first."
+    )
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _in_threads(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks in as many threads as there are cores; the first error ends it."""
+    with ThreadPoolExecutor(_cores()) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

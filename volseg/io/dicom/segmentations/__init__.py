@@ -1,0 +1,35 @@
+"""Segmentations as DICOM: SEG, RTSTRUCT and measurements, written and read back."""
+
+from volseg.io.dicom.segmentations.identity import VOLSEG, Algorithm
+from volseg.io.dicom.segmentations.reading import read_segmentation
+from volseg.io.dicom.segmentations.report_writing import write_measurement_report
+from volseg.io.dicom.segmentations.rtstruct_reading import read_rtstruct
+from volseg.io.dicom.segmentations.rtstruct_writing import write_rtstruct
+from volseg.io.dicom.segmentations.seg_reading import read_dicom_seg
+from volseg.io.dicom.segmentations.seg_writing import write_dicom_probabilities, write_dicom_seg
+from volseg.io.dicom.segmentations.segments import Code, Segment, coded_segment, read_segments
+from volseg.io.dicom.segmentations.source import SourceSlices, source_slices
+from volseg.io.dicom.segmentations.stored_segmentation import (
+    StoredSegmentation,
+    kind_of_segmentation,
+)
+
+__all__ = [
+    "VOLSEG",
+    "Algorithm",
+    "Code",
+    "Segment",
+    "SourceSlices",
+    "StoredSegmentation",
+    "coded_segment",
+    "kind_of_segmentation",
+    "read_dicom_seg",
+    "read_rtstruct",
+    "read_segmentation",
+    "read_segments",
+    "source_slices",
+    "write_dicom_probabilities",
+    "write_dicom_seg",
+    "write_measurement_report",
+    "write_rtstruct",
+]

@@ -1,0 +1,259 @@
+"""Writing of measurements of segments as a structured report (DICOM PS3.16, TID 1500)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from volseg.atomic import replacing
+from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.io.dicom.segmentations.identity import (
+    MANUFACTURER,
+    VOLSEG,
+    Algorithm,
+    Identity,
+    derived_uid,
+    new_identity,
+    stable_identity,
+)
+from volseg.io.dicom.segmentations.measurements import SegmentMeasurements, measure_segments
+from volseg.io.dicom.segmentations.segments import Segment, require_described
+from volseg.io.dicom.segmentations.source import SourceSlices
+from volseg.io.label_map import label_values
+
+SERIES_NUMBER = 9003
+_STATISTICS = {
+    "mean": "Mean",
+    "standard_deviation": "StandardDeviation",
+    "minimum": "Minimum",
+    "maximum": "Maximum",
+    "median": "Median",
+}
+_PROCEDURES = {
+    "CT": "CTUnspecifiedBodyRegion",
+    "MR": "MRIUnspecifiedBodyRegion",
+    "PT": "PETUnspecifiedBodyRegion",
+}
+
+
+def write_measurement_report(
+    labels: Any,
+    path: str | os.PathLike[str],
+    *,
+    image: Any,
+    segmentation: Any,
+    source: SourceSlices,
+    segments: Sequence[Segment],
+    algorithm: Algorithm = VOLSEG,
+    stable: bool = False,
+) -> Any:
+    """Write volumes and intensity statistics of segments as DICOM SR, and return its dataset.
+
+    Intensities of CT are Hounsfield units where the series says so, of PET Bq/ml; others have no
+    unit.
+
+    Args:
+        labels: array, tensor or MetaTensor `(1, x, y, z)` or `(x, y, z)` of whole numbers, on
+            exactly the grid of the source.
+        path: of the file, `.dcm`.
+        image: true values of the source, `(1, x, y, z)`.
+        segmentation: pydicom dataset of the DICOM SEG of these labels, to which the report refers.
+        source: the series.
+        segments: what the labels stand for; each gets a group of measurements, also without voxels.
+        algorithm: what made the labels.
+        stable: whether the same labels of the same source by the same algorithm give the same file,
+            with the same UIDs; its times are those of the source.
+
+    Raises:
+        ShapeError: if labels or image have another shape than the source.
+        GeometryError: if the labels carry another affine.
+        InputError: if they are not labels, or a label is not described in the SEG.
+        OutputError: if writing fails; nothing half-written is left.
+        MissingPackageError: if highdicom is not installed.
+    """
+    try:
+        import highdicom  # noqa: F401, PLC0415 - an optional package, asked for when needed
+    except ImportError as error:
+        raise MissingPackageError("writing DICOM SR", "highdicom", "dicom") from error
+
+    values = label_values(labels, source.grid)
+    intensities = np.asarray(image)
+    if intensities.shape != (1, *source.grid.shape):
+        raise ShapeError(
+            f"the image must have the shape {(1, *source.grid.shape)} of its series, got "
+            f"{intensities.shape}; give the image the labels were made of."
+        )
+    require_described([int(value) for value in np.unique(values) if value > 0], segments)
+    held = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
+    missing = [segment.number for segment in segments if segment.number not in held]
+    if missing:
+        raise InputError(
+            f"the DICOM SEG describes no segment {', '.join(map(str, missing))}; give the one that "
+            "was written of these labels and segments."
+        )
+    measured = measure_segments(
+        values, intensities[0], source.grid, [segment.number for segment in segments]
+    )
+    identity = new_identity()
+    if stable:
+        about = repr((list(segments), algorithm, measured)).encode()
+        content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
+        identity = stable_identity(content, source.headers)
+    try:
+        with without_pydicom_warnings():
+            dataset = _report(
+                measured, segmentation, source, segments, algorithm=algorithm, identity=identity
+            )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"cannot make a DICOM SR of the series {source.headers[0].SeriesInstanceUID}: its "
+            f"headers do not allow it ({error}); export the series again."
+        ) from error
+    identity.stamp(dataset)
+    with replacing(path) as temporary:
+        dataset.save_as(temporary)
+    return dataset
+
+
+def _report(
+    measured: Sequence[SegmentMeasurements],
+    segmentation: Any,
+    source: SourceSlices,
+    segments: Sequence[Segment],
+    *,
+    algorithm: Algorithm,
+    identity: Identity,
+) -> Any:
+    from highdicom import sr  # noqa: PLC0415
+
+    groups = [
+        _group(segment, one, segmentation, source, algorithm)
+        for segment, one in zip(segments, measured, strict=True)
+    ]
+    report = sr.MeasurementReport(
+        observation_context=_observation_context(algorithm),
+        procedure_reported=_procedure(source),
+        imaging_measurements=groups,
+        title=_code("DCM", "ImagingMeasurementReport"),
+    )
+    return sr.Comprehensive3DSR(
+        evidence=[segmentation, *source.headers],
+        content=report[0],
+        series_instance_uid=identity.uid("series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        series_description=f"Measurements of {algorithm.name}"[:64],
+        specific_character_set="ISO_IR 192",
+    )
+
+
+def _group(
+    segment: Segment,
+    measured: SegmentMeasurements,
+    segmentation: Any,
+    source: SourceSlices,
+    algorithm: Algorithm,
+) -> Any:
+    from highdicom import sr  # noqa: PLC0415
+
+    (description,) = (
+        item for item in segmentation.SegmentSequence if int(item.SegmentNumber) == segment.number
+    )
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=description.TrackingUID, identifier=description.TrackingID
+        ),
+        referenced_segment=sr.ReferencedSegment(
+            sop_class_uid=segmentation.SOPClassUID,
+            sop_instance_uid=segmentation.SOPInstanceUID,
+            segment_number=segment.number,
+            source_series=sr.SourceSeriesForSegmentation(source.headers[0].SeriesInstanceUID),
+        ),
+        finding_category=_concept(segment.category),
+        finding_type=_concept(segment.type),
+        finding_sites=[sr.FindingSite(_concept(region)) for region in segment.regions] or None,
+        algorithm_id=sr.AlgorithmIdentification(algorithm.name, algorithm.version),
+        measurements=_measurements(measured, source.headers[0]),
+    )
+
+
+def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
+    from highdicom import sr  # noqa: PLC0415
+
+    found = [
+        sr.Measurement(
+            name=_code("SCT", "Volume"),
+            value=_decimal(measured.volume),
+            unit=_code("UCUM", "CubicMillimeter"),
+        )
+    ]
+    quantity, unit = _quantity(header)
+    for attribute, statistic in _STATISTICS.items():
+        value = getattr(measured, attribute)
+        if value is None:
+            continue
+        name = _code("SCT", statistic)
+        found.append(
+            sr.Measurement(
+                name=quantity or name,
+                value=_decimal(value),
+                unit=unit,
+                derivation=name if quantity else None,
+            )
+        )
+    return found
+
+
+def _quantity(header: Any) -> tuple[Any | None, Any]:
+    """Return what the values of a series measure, if there is a code for it, and their unit."""
+    nothing = _code("UCUM", "NoUnits")
+    if header.Modality == "CT" and str(header.get("RescaleType") or "HU") == "HU":
+        return _code("DCM", "AttenuationCoefficient"), _code("UCUM", "HounsfieldUnit")
+    if header.Modality == "MR":
+        return _code("DCM", "MRSignalIntensity"), nothing
+    if header.Modality == "PT" and header.get("Units") == "BQML":
+        return None, _code("UCUM", "BecquerelsPerMilliliter")
+    return None, nothing
+
+
+def _observation_context(algorithm: Algorithm) -> Any:
+    from highdicom import sr  # noqa: PLC0415
+
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=derived_uid("device", algorithm.name, algorithm.version),
+        name=f"{algorithm.name} {algorithm.version}",
+        manufacturer_name=MANUFACTURER,
+        model_name=algorithm.name,
+    )
+    return sr.ObservationContext(
+        observer_device_context=sr.ObserverContext(_code("DCM", "Device"), device)
+    )
+
+
+def _procedure(source: SourceSlices) -> Any:
+    name = _PROCEDURES.get(str(source.headers[0].Modality))
+    return _code("LN", name) if name else _code("SCT", "ImagingProcedure")
+
+
+def _decimal(value: float) -> float:
+    """Round to the digits a decimal string of 16 characters holds."""
+    return float(f"{value:.9g}")
+
+
+def _code(scheme: str, keyword: str) -> Any:
+    from pydicom.sr.codedict import codes  # noqa: PLC0415
+
+    return getattr(getattr(codes, scheme), keyword)
+
+
+def _concept(code: Any) -> Any:
+    import highdicom  # noqa: PLC0415
+
+    return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)

@@ -1,0 +1,275 @@
+"""Writing of RT structure sets: closed contours in patient coordinates (DICOM PS3.3 A.19)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from volseg.atomic import replacing
+from volseg.errors import InputError, MissingPackageError
+from volseg.io.dicom.segmentations.contours import Points, mask_contours
+from volseg.io.dicom.segmentations.identity import (
+    MANUFACTURER,
+    VOLSEG,
+    Algorithm,
+    Identity,
+    new_identity,
+    stable_identity,
+)
+from volseg.io.dicom.segmentations.segments import (
+    Code,
+    Segment,
+    require_described,
+    unnamed_segments,
+)
+from volseg.io.dicom.segmentations.source import SourceSlices
+from volseg.io.dicom.segmentations.stored_segmentation import CONTOUR_DATA, RTSTRUCT_CLASS
+from volseg.io.label_map import label_values
+
+SERIES_NUMBER = 9002
+# Contour Data of long contours do not fit the 16-bit length that explicit VRs give them.
+_TRANSFER_SYNTAX = "1.2.840.10008.1.2"
+_DETACHED_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
+_REPEATED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyInstanceUID",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+)
+
+
+def write_rtstruct(
+    labels: Any,
+    path: str | os.PathLike[str],
+    *,
+    source: SourceSlices,
+    segments: Sequence[Segment] | None = None,
+    algorithm: Algorithm = VOLSEG,
+    stable: bool = False,
+) -> Any:
+    """Write a label map as RTSTRUCT, and return its pydicom dataset.
+
+    Each segment becomes a region of interest whose number is the label's value; its contours follow
+    the edges of its pixels and lie in the planes of the source's slices. Holes are joined to the
+    outer contour (keyhole). One without voxels has no contours.
+
+    Args:
+        labels: array, tensor or MetaTensor `(1, x, y, z)` or `(x, y, z)` of whole numbers, on
+            exactly the grid of the source.
+        path: of the file, `.dcm`.
+        source: the series the labels belong to.
+        segments: what the labels stand for, also those that are not in this map; by default
+            `unnamed_segments` of those that are.
+        algorithm: what made the labels.
+        stable: whether the same labels of the same source by the same algorithm give the same file,
+            with the same UIDs; its times are those of the source.
+
+    Raises:
+        ShapeError: if the labels have another shape than the source.
+        GeometryError: if they carry another affine.
+        InputError: if they are not labels, or one of them is not described.
+        OutputError: if writing fails; nothing half-written is left.
+        MissingPackageError: if pydicom is not installed.
+    """
+    try:
+        import pydicom  # noqa: F401, PLC0415 - an optional package, asked for when it is needed
+    except ImportError as error:
+        raise MissingPackageError("writing RTSTRUCT", "pydicom", "dicom") from error
+
+    values = label_values(labels, source.grid)
+    boxes = {
+        number: box for number, box in enumerate(ndimage.find_objects(values), 1) if box is not None
+    }
+    described = unnamed_segments(boxes) if segments is None else segments
+    require_described(list(boxes), described)
+    if not described:
+        raise InputError(
+            "an RTSTRUCT needs at least one structure, but the label map is empty and no segment "
+            "is described: describe those that were looked for."
+        )
+    described = sorted(described, key=lambda one: one.number)
+    identity = new_identity()
+    if stable:
+        content = (b"rtstruct", values.tobytes(), repr((described, algorithm)).encode())
+        identity = stable_identity(content, source.headers)
+    dataset = _structure_set(source, algorithm, identity)
+    dataset.StructureSetROISequence = [
+        _structure(segment, source, algorithm) for segment in described
+    ]
+    dataset.ROIContourSequence = [
+        _roi_contours(segment, _contours(values, segment.number, boxes.get(segment.number)), source)
+        for segment in described
+    ]
+    dataset.RTROIObservationsSequence = [_observation(segment) for segment in described]
+    with replacing(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+    return dataset
+
+
+def _contours(
+    values: npt.NDArray[Any], number: int, box: tuple[slice, ...] | None
+) -> Iterable[tuple[int, Points]]:
+    """Yield the slice and the index coordinates (x, y) of each contour of a label."""
+    if box is None:
+        return
+    start = (box[0].start, box[1].start)
+    for index in range(box[2].start, box[2].stop):
+        for contour in mask_contours(values[box[0], box[1], index] == number):
+            yield index, contour + start
+
+
+def _structure_set(source: SourceSlices, algorithm: Algorithm, identity: Identity) -> Any:
+    from pydicom.dataset import Dataset, FileMetaDataset  # noqa: PLC0415
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = _TRANSFER_SYNTAX
+    first = source.headers[0]
+    for name in _REPEATED:
+        if name in first:
+            dataset[name] = first[name]
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SOPClassUID = RTSTRUCT_CLASS
+    dataset.SOPInstanceUID = identity.uid("instance")
+    dataset.SeriesInstanceUID = identity.uid("series")
+    dataset.SeriesNumber = SERIES_NUMBER
+    dataset.InstanceNumber = 1
+    dataset.Modality = "RTSTRUCT"
+    dataset.OperatorsName = ""
+    dataset.SeriesDescription = f"Segmentation by {algorithm.name}"[:64]
+    dataset.Manufacturer = MANUFACTURER
+    dataset.ManufacturerModelName = algorithm.name[:64]
+    dataset.SoftwareVersions = [algorithm.version[:64], f"{VOLSEG.name} {VOLSEG.version}"]
+    dataset.StructureSetLabel = "SEGMENTATION"
+    dataset.StructureSetName = f"Segmentation by {algorithm.name}"[:64]
+    dataset.ApprovalStatus = "UNAPPROVED"
+    for name in ("InstanceCreation", "StructureSet", "Series"):
+        setattr(dataset, f"{name}Date", "")
+        setattr(dataset, f"{name}Time", "")
+    identity.stamp(dataset)
+    dataset.ReferencedFrameOfReferenceSequence = [_referenced_frame_of_reference(source)]
+    return dataset
+
+
+def _referenced_frame_of_reference(source: SourceSlices) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    first = source.headers[0]
+    series = Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    series.ContourImageSequence = [_image_reference(header, None) for header in source.headers]
+    study = Dataset()
+    study.ReferencedSOPClassUID = _DETACHED_STUDY_CLASS
+    study.ReferencedSOPInstanceUID = first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    item = Dataset()
+    item.FrameOfReferenceUID = first.FrameOfReferenceUID
+    item.RTReferencedStudySequence = [study]
+    return item
+
+
+def _image_reference(header: Any, frame: int | None) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.ReferencedSOPClassUID = header.SOPClassUID
+    item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if frame is not None:
+        item.ReferencedFrameNumber = frame
+    return item
+
+
+def _structure(segment: Segment, source: SourceSlices, algorithm: Algorithm) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.ROINumber = segment.number
+    item.ReferencedFrameOfReferenceUID = source.headers[0].FrameOfReferenceUID
+    item.ROIName = segment.name[:64]
+    item.ROIGenerationAlgorithm = "AUTOMATIC"
+    item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version}"[:64]
+    return item
+
+
+def _roi_contours(
+    segment: Segment, contours: Iterable[tuple[int, Points]], source: SourceSlices
+) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    in_plane = source.grid.affine.to_lps()[:3, :2]
+    origins, places = source.origins, source.places
+    item = Dataset()
+    item.ReferencedROINumber = segment.number
+    item.ROIDisplayColor = list(segment.shown_color)
+    parts = []
+    for index, contour in contours:
+        points = origins[index] + contour @ in_plane.T
+        part = Dataset()
+        part.ContourImageSequence = [_image_reference(*places[index])]
+        part.ContourGeometricType = "CLOSED_PLANAR"
+        part.NumberOfContourPoints = len(points)
+        part[CONTOUR_DATA] = _contour_data(points)
+        parts.append(part)
+    if parts:
+        item.ContourSequence = parts
+    return item
+
+
+def _contour_data(points: Points) -> Any:
+    """Return coordinates as decimal strings, to 0.1 µm: at most 16 characters within 10 km.
+
+    They are given as the bytes of the file, because pydicom takes minutes to check each number of a
+    large structure.
+    """
+    from pydicom.dataelem import RawDataElement  # noqa: PLC0415
+
+    rounded = np.round(points, 4) + 0.0  # no negative zeros
+    numbers = [f"{value:.4f}".rstrip("0").rstrip(".") for value in rounded.ravel()]
+    text = "\\".join(numbers).encode("ascii")
+    padded = text + b" " * (len(text) % 2)
+    return RawDataElement(CONTOUR_DATA, "DS", len(padded), padded, 0, True, True)
+
+
+def _observation(segment: Segment) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.ObservationNumber = segment.number
+    item.ReferencedROINumber = segment.number
+    item.ROIObservationLabel = segment.name[:16]
+    item.RTROIInterpretedType = ""
+    item.ROIInterpreter = ""
+    identification = _code_item(segment.type)
+    if segment.modifiers:
+        identification.SegmentedPropertyTypeModifierCodeSequence = [
+            _code_item(modifier) for modifier in segment.modifiers
+        ]
+    item.RTROIIdentificationCodeSequence = [identification]
+    return item
+
+
+def _code_item(code: Code) -> Any:
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme
+    item.CodeMeaning = code.meaning
+    return item
