@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volseg.errors import InputError, MissingPackageError
+from volseg.io.dicom.header import Header, KnownValues
 
 _log = logging.getLogger(__name__)
 
@@ -71,12 +72,14 @@ class HeaderFile:
 
     Attributes:
         path: where the file lies.
-        dataset: pydicom data set of all elements before the pixels.
+        header: the elements before the pixels.
+        transfer_syntax: UID of the encoding.
         pixels: where these lie.
     """
 
     path: Path
-    dataset: Any
+    header: Header
+    transfer_syntax: str
     pixels: PixelElement
 
 
@@ -92,8 +95,9 @@ def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
         MissingPackageError: if pydicom is not installed.
     """
     require_pydicom()
+    known: KnownValues = {}
     if path.is_file() and path.name.upper() != "DICOMDIR":
-        yield read_header(path)
+        yield _read_header(path, known)
         return
     seen = set()
     directories = []
@@ -101,7 +105,7 @@ def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
         seen.add(file)
         if file.name.upper() == "DICOMDIR":
             directories.append(file)
-        yield read_header(file)
+        yield _read_header(file, known)
     for directory in directories:
         for file in _files_named_by(directory):
             if file not in seen:
@@ -129,7 +133,7 @@ def without_pydicom_warnings() -> Iterator[None]:
         yield
 
 
-def read_header(path: Path) -> HeaderFile | UnusedFile:
+def _read_header(path: Path, known: KnownValues) -> HeaderFile | UnusedFile:
     """Return the header of a DICOM image, or why the file is none."""
     import pydicom  # noqa: PLC0415 - an optional package
 
@@ -141,7 +145,9 @@ def read_header(path: Path) -> HeaderFile | UnusedFile:
                 return UnusedFile(path, "not a DICOM file" if start else "an empty file")
             stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=not marked)
-            return _checked(path, dataset, _pixel_element(stream, dataset), marked)
+            syntax = _transfer_syntax(dataset)
+            pixels = _pixel_element(stream, dataset, syntax)
+            return _checked(path, Header(dataset, known), syntax, pixels, marked)
     except OSError as error:
         return UnusedFile(path, f"cannot be opened ({error.strerror or error})", is_damaged=True)
     except Exception as error:
@@ -153,7 +159,7 @@ def read_header(path: Path) -> HeaderFile | UnusedFile:
         return UnusedFile(path, "not a DICOM file")
 
 
-def transfer_syntax(dataset: Any) -> str:
+def _transfer_syntax(dataset: Any) -> str:
     """Return the UID of the transfer syntax; the default one where the file states none."""
     stated = dataset.file_meta.get("TransferSyntaxUID")
     if stated:
@@ -165,33 +171,32 @@ def transfer_syntax(dataset: Any) -> str:
 
 
 def _checked(
-    path: Path, dataset: Any, pixels: PixelElement | None, marked: bool
+    path: Path, header: Header, syntax: str, pixels: PixelElement | None, marked: bool
 ) -> HeaderFile | UnusedFile:
-    sop_class = str(dataset.get("SOPClassUID", ""))
-    if _DIRECTORY in (sop_class, str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))):
-        return UnusedFile(path, "a directory of files (DICOMDIR)")
-    missing = [name for name in _IMAGE_TAGS if dataset.get(name) in (None, "")]
-    uid = str(dataset.get("SeriesInstanceUID", ""))
+    missing = [name for name in _IMAGE_TAGS if header.get(name) in (None, "")]
     if not missing and pixels is not None:
-        return HeaderFile(path, dataset, pixels)
+        return HeaderFile(path, header, syntax, pixels)
+    sop_class = header.get("SOPClassUID") or ""
+    if _DIRECTORY in (sop_class, header.dataset.file_meta.get("MediaStorageSOPClassUID")):
+        return UnusedFile(path, "a directory of files (DICOMDIR)")
     if not (marked or sop_class):
         return UnusedFile(path, "not a DICOM file")
+    uid = str(header.get("SeriesInstanceUID") or "")
     if not sop_class and len(missing) == len(_IMAGE_TAGS):
         reason = "a DICOM file that ends before it says what it is"
         return UnusedFile(path, reason, is_damaged=True, series_uid=uid)
-    kind = str(getattr(dataset.get("SOPClassUID"), "name", sop_class)).removesuffix(" Storage")
+    kind = str(getattr(sop_class, "name", sop_class)).removesuffix(" Storage")
     if len(missing) == len(_IMAGE_TAGS) and "Image" not in kind:
         return UnusedFile(path, f"no image: {kind}", series_uid=uid)
     lacking = ", ".join(missing) or "pixels: it is cut short"
     return UnusedFile(path, f"an image without {lacking}", is_damaged=True, series_uid=uid)
 
 
-def _pixel_element(stream: Any, dataset: Any) -> PixelElement | None:
+def _pixel_element(stream: Any, dataset: Any, syntax: str) -> PixelElement | None:
     """Return where the pixels lie, None if the file ends before them.
 
     pydicom leaves the stream at the start of the element that it did not read (PS3.5 7.1).
     """
-    syntax = transfer_syntax(dataset)
     if syntax == _DEFLATED:
         return PixelElement(0, -1, 0)
     order: Literal["big", "little"] = "big" if syntax == _BIG_ENDIAN else "little"

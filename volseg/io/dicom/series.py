@@ -120,7 +120,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
             if isinstance(file, UnusedFile):
                 unused.append(file)
                 continue
-            uid = _text(file, "SeriesInstanceUID")
+            uid = str(file.header.get("SeriesInstanceUID") or "").strip()
             original = _original_of(file, originals)
             if original is not None:
                 unused.append(UnusedFile(file.path, f"a copy of {original}", series_uid=uid))
@@ -178,7 +178,7 @@ def choose_series(found: Survey, uid: str | None) -> Series:
 
 
 def _text(file: HeaderFile, name: str) -> str:
-    value = file.dataset.get(name)
+    value = file.header.dataset.get(name)
     return "" if value is None else str(value).strip()
 
 
@@ -188,7 +188,7 @@ def _original_of(file: HeaderFile, originals: dict[tuple[str, int], Path]) -> Pa
     Files with one SOP Instance UID that differ are kept apart: where they are put into a stack,
     their positions decide.
     """
-    uid = _text(file, "SOPInstanceUID")
+    uid = str(file.header.get("SOPInstanceUID") or "")
     if not uid:
         return None
     original = originals.setdefault((uid, file.path.stat().st_size), file.path)
