@@ -28,6 +28,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IMPLICIT = "1.2.840.10008.1.2"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_END_OF_FRAGMENTS = bytes.fromhex("feffdde000000000")
 # What every image has, also where anonymisation emptied its identifiers (PS3.3 C.7.6.3).
 _IMAGE_TAGS = ("Rows", "Columns", "PhotometricInterpretation")
 
@@ -40,12 +41,14 @@ class UnusedFile:
         path: where it lies.
         reason: why it is not used, as a phrase.
         is_damaged: whether it is a DICOM file of which something is lost or missing.
+        is_copy: whether it is another file once more.
         series_uid: Series Instance UID, where the file states one.
     """
 
     path: Path
     reason: str
     is_damaged: bool = False
+    is_copy: bool = False
     series_uid: str = ""
 
 
@@ -57,12 +60,14 @@ class PixelElement:
         offset: of the first byte of the value; 0 where it is not known (deflated files).
         length: bytes of the value; -1 for compressed frames in fragments, and where not known.
         available: bytes of the file from the offset on.
+        is_open: whether fragments have no end: the file is cut short.
         is_float: whether values are floating-point numbers, as in parametric maps.
     """
 
     offset: int
     length: int
     available: int
+    is_open: bool = False
     is_float: bool = False
 
 
@@ -209,12 +214,31 @@ def _pixel_element(stream: Any, dataset: Any, syntax: str) -> PixelElement | Non
         offset, length = start + 8, int.from_bytes(head[4:8], order)
     else:  # tag, OB or OW, two bytes, length
         offset, length = start + 12, int.from_bytes(head[8:12], order)
+    in_fragments = length == _UNDEFINED_LENGTH
     return PixelElement(
         offset=offset,
-        length=-1 if length == _UNDEFINED_LENGTH else length,
+        length=-1 if in_fragments else length,
         available=size - offset,
+        is_open=in_fragments and not _fragments_end(stream, offset, size),
         is_float=head[:4] not in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"),
     )
+
+
+def _fragments_end(stream: Any, offset: int, size: int) -> bool:
+    """Return whether the fragments of compressed pixels end within the file (PS3.5 A.4).
+
+    Decoders make something of half a fragment, too.
+    """
+    stream.seek(max(offset, size - len(_END_OF_FRAGMENTS)))
+    if stream.read() == _END_OF_FRAGMENTS:
+        return True
+    while offset + 8 <= size:  # other elements may follow the pixels
+        stream.seek(offset)
+        head = stream.read(8)
+        if head[:4] == _END_OF_FRAGMENTS[:4]:
+            return True
+        offset += 8 + int.from_bytes(head[4:], "little")
+    return False
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

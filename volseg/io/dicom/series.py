@@ -40,7 +40,7 @@ class Series:
         study_uid: Study Instance UID.
         number: Series Number as text; empty if there is none.
         frames: all frames, in the order of paths and of places in the files.
-        unused: files that belong to the series and give no frame: copies, and damaged ones.
+        unused: files that belong to the series and give no frame: copies, damaged ones, others.
     """
 
     uid: str
@@ -123,14 +123,17 @@ def survey(path: str | os.PathLike[str]) -> Survey:
             uid = str(file.header.get("SeriesInstanceUID") or "").strip()
             original = _original_of(file, originals)
             if original is not None:
-                unused.append(UnusedFile(file.path, f"a copy of {original}", series_uid=uid))
+                unused.append(
+                    UnusedFile(file.path, f"a copy of {original}", is_copy=True, series_uid=uid)
+                )
                 continue
             try:
-                frames[uid].extend(frames_of(file))
+                found = list(frames_of(file))  # of a damaged header none, not the first few
             except (TypeError, ValueError, OverflowError, ArithmeticError) as error:
                 reason = f"an image with a damaged header ({error})"
                 unused.append(UnusedFile(file.path, reason, is_damaged=True, series_uid=uid))
                 continue
+            frames[uid].extend(found)
             if uid not in about:
                 about[uid] = {name: _text(file, element) for name, element in _ABOUT.items()}
     series = tuple(
