@@ -86,7 +86,9 @@ def readers(folder: Path) -> list[Reader]:
         folder: Where those that convert files write.
     """
     known = [
-        Reader("volseg", "pydicom", read_image, lambda image: (image[0].numpy(), image.affine)),
+        Reader(
+            "volseg", "pydicom", read_image, lambda image: (image[0].numpy(), image.affine.numpy())
+        ),
         Reader("SimpleITK", "SimpleITK", _simpleitk, _of_simpleitk),
         Reader("MONAI ITKReader", "itk", partial(_monai, "ITKReader"), _of_monai),
         Reader("MONAI PydicomReader", "pydicom", partial(_monai, "PydicomReader"), _of_monai),
@@ -162,7 +164,7 @@ def _of_simpleitk(image: Any) -> Volume:
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     matrix[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayViewFromImage(image).T, Affine.from_lps(matrix).matrix
+    return sitk.GetArrayFromImage(image).T, Affine.from_lps(matrix).matrix
 
 
 def _monai(name: str, series: Path) -> Any:

@@ -46,6 +46,10 @@ def test_from_a_series_to_results_and_back(
         assert shown.out.strip() == str(back)
         assert "anterior" in shown.err
         np.testing.assert_array_equal(read_image(back).numpy(), labels.numpy())
+    assert run("inspect", row["dicom-seg"]) == 0
+    shown = capsys.readouterr().out
+    assert "format: DICOM SEG (binary)" in shown
+    assert "note: segment 1: anterior" in shown
     words = ("convert", row["output"], tmp_path / "new.dcm", "--source", series, "--json")
     assert run(*words, "--to", "dicom-labelmap", "-b", "hippocampus_unet") == 0
     done = json.loads(capsys.readouterr().out)

@@ -80,7 +80,7 @@ def convert(
     from volseg.bundle import open_bundle
     from volseg.io import convert_file
     from volseg.io.dicom import DicomOptions
-    from volseg.io.dicom.segmentations import VOLSEG, read_segments
+    from volseg.io.dicom.segmentations import read_segments
 
     if segments is not None and bundle is not None:
         raise InputError("--segments and --bundle both name the labels: give one of them.")
@@ -96,7 +96,7 @@ def convert(
         source=source,
         source_series=None if source is None else series,
         segments=described if opened is None else opened.segments,
-        algorithm=VOLSEG if opened is None else opened.algorithm,
+        algorithm=None if opened is None else opened.algorithm,
         overlap=overlap,
         compression=compression,
         stable=stable_uids,

@@ -28,7 +28,8 @@ def inspect(
     """
     from volseg.io.formats import ImageFormat, format_of_input
 
-    if format_of_input(path) is ImageFormat.DICOM:
+    is_dicom = format_of_input(path) is ImageFormat.DICOM
+    if is_dicom and not _is_seg(path):
         from volseg.io.dicom import describe_dicom
 
         folder = describe_dicom(path)
@@ -49,6 +50,13 @@ def inspect(
         _print(f"{name.replace('_', ' ')}: {_readable(value)}")
     for remark in description.remarks:
         _print(f"note: {remark}", "yellow")
+
+
+def _is_seg(path: Path) -> bool:
+    """Whether it is a label map, which is described by its values and not by its frames."""
+    from volseg.io.dicom.segmentations import kind_of_segmentation
+
+    return path.is_file() and kind_of_segmentation(path) == "seg"
 
 
 def _show_folder(folder: FolderDescription) -> None:

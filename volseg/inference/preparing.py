@@ -297,4 +297,8 @@ def _ask(cancelled: Callable[[], bool] | None) -> None:
 
 
 def _reads_float32(step: object) -> bool:
-    return type(step) is ReadImaged and step.types == (torch.float32,) and step.orientation is None
+    return (
+        type(step) is ReadImaged
+        and step.types == (torch.float32,)
+        and not any(step.reading.values())
+    )

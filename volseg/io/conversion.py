@@ -15,7 +15,6 @@ from volseg.errors import InputError
 from volseg.geometry import Grid, reorientation_onto
 from volseg.io.dicom import DicomOptions, open_series
 from volseg.io.dicom.segmentations import (
-    VOLSEG,
     Algorithm,
     Segment,
     SourceSlices,
@@ -63,7 +62,7 @@ def convert_file(
     source: str | os.PathLike[str] | None = None,
     source_series: str | None = None,
     segments: Sequence[Segment] | None = None,
-    algorithm: Algorithm = VOLSEG,
+    algorithm: Algorithm | None = None,
     overlap: str = "refuse",
     compression: str | None = None,
     stable: bool = False,
@@ -81,7 +80,8 @@ def convert_file(
             an RTSTRUCT need it; a SEG has a grid of its own without it.
         source_series: Series Instance UID, if the source holds several.
         segments: what the labels stand for; those of a SEG or RTSTRUCT by default.
-        algorithm: what made the labels, for a `.dcm` target.
+        algorithm: what made the labels, for a `.dcm` target; without it they are of unknown
+            origin.
         overlap: what becomes of voxels in several segments: "refuse", "last" or "channels".
         compression: of DICOM label maps and probabilities: "rle", "jpeg-ls" or "jpeg2000".
         stable: whether the same input gives the same DICOM file, with the same UIDs.
@@ -111,6 +111,7 @@ def convert_file(
     else:
         stored = StoredSegmentation(read_stored(path, orientation, options), ())
     described = tuple(segments or stored.segments)
+    values = stored.image.values
     if kind is None or slices is None:
         _write_plain(stored, target)
     else:
@@ -130,7 +131,7 @@ def convert_file(
     return Conversion(
         source=str(path),
         target=str(target),
-        shape=tuple(stored.image.values.shape),
+        shape=tuple(values.shape),
         segments=described,
         remarks=tuple(stored.image.remarks),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from monai.config import KeysCollection
@@ -21,6 +21,7 @@ from volseg.io.formats import image_name, segmentation_suffix
 from volseg.io.label_map import original_grid_of
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.read import read_image
+from volseg.io.reading_options import ReadingOptions
 from volseg.io.write import write_segmentation
 
 
@@ -34,8 +35,8 @@ class ReadImaged(MapTransform):
         keys: entries with a path, or a channel-first MetaTensor or SimpleITK image.
         dtype: name of a torch type such as "float32" to convert to, one or one a key; stored
             values are kept exactly without it.
-        orientation: axis codes the caller vouches for; used only for files that state none.
         allow_missing_keys: skip a key that the dictionary lacks.
+        **reading: how a path is read, such as `orientation="RAS"`: as for `read_image`.
 
     Raises:
         InputError: if `dtype` is not the name of a torch type.
@@ -46,13 +47,13 @@ class ReadImaged(MapTransform):
         keys: KeysCollection,
         *,
         dtype: str | None = None,
-        orientation: str | None = None,
         allow_missing_keys: bool = False,
+        **reading: Unpack[ReadingOptions],
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         names = ensure_tuple_rep(dtype, len(self.keys))
         self.types = tuple(None if name is None else _torch_type(name) for name in names)
-        self.orientation = orientation
+        self.reading = reading
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with images (channels, x, y, z) for the keys."""
@@ -60,7 +61,7 @@ class ReadImaged(MapTransform):
         for key, dtype in self.key_iterator(result, self.types):
             value = result[key]
             if isinstance(value, (str, os.PathLike)):
-                image = read_image(value, orientation=self.orientation)
+                image = read_image(value, **self.reading)
             else:
                 image = as_image(value)
             result[key] = image if dtype is None else image.to(dtype)

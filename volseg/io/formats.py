@@ -84,7 +84,8 @@ def format_of_input(path: str | os.PathLike[str]) -> ImageFormat:
 def image_name(path: str | os.PathLike[str]) -> str:
     """Return a file name without its image suffix: `a/b.nii.gz` gives `b`."""
     name = Path(path).name
-    suffix = next((end for end in _LONGEST_FIRST if name.lower().endswith(end)), "")
+    known = (*_LONGEST_FIRST, *_DICOM_SUFFIXES)
+    suffix = next((end for end in known if name.lower().endswith(end)), "")
     return name[: len(name) - len(suffix)] or name
 
 

@@ -58,16 +58,23 @@ def original_grid_of(image: Any) -> Grid:
 
 def label_values(labels: Any, grid: Grid) -> npt.NDArray[Any]:
     """Return labels as a uint8 (past 255: uint16) array of the grid's spatial shape, checked."""
-    if isinstance(labels, torch.Tensor):
-        array = torch.as_tensor(labels).detach().cpu()
-        values = (array.as_tensor() if isinstance(array, MetaTensor) else array).numpy()
-    else:
-        values = np.asarray(labels)
+    values = array_values(labels)
     _require_shape(values.shape, grid)
     if isinstance(labels, MetaTensor):
         channel_first = labels if labels.ndim == len(grid.shape) + 1 else labels[None]
         require_same_grid(grid_of(channel_first), grid, what="a label map and its image")
     return values.reshape(grid.shape).astype(_label_type([values]))
+
+
+def array_values(values: Any) -> npt.NDArray[Any]:
+    """Return an array, a tensor on any device or a MetaTensor as an array."""
+    if not isinstance(values, torch.Tensor):
+        return np.asarray(values)
+    tensor = torch.as_tensor(values).detach().cpu()
+    found: npt.NDArray[Any] = (
+        tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    ).numpy()
+    return found
 
 
 class LabelsOnDisk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from PIL import Image
 
 from volseg.errors import InputError
 from volseg.io import open_volume, read_image
@@ -133,6 +135,25 @@ def test_ybr_becomes_rgb(synthetic: Any, tmp_path: Path) -> None:
     red, green, blue = read_image(tmp_path).numpy()
     assert red.min() >= 253
     assert max(green.max(), blue.max()) <= 2
+
+
+def test_jpeg_colours_become_rgb(synthetic: Any, tmp_path: Path) -> None:
+    synthetic(shape=(32, 24, 3), kind="uint8").write(tmp_path)
+    rows, columns = np.mgrid[:24, :32]
+    smooth = np.stack([8 * columns, 10 * rows, 255 - 8 * columns], axis=-1).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(smooth).save(stream, "JPEG", quality=98, subsampling="4:2:2")
+
+    def colour(dataset: Any) -> None:
+        dataset.SamplesPerPixel, dataset.PlanarConfiguration = 3, 0
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+        dataset.PixelData = pydicom.encaps.encapsulate([stream.getvalue()])
+        dataset["PixelData"].VR = "OB"
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+
+    rewrite(tmp_path, colour)
+    values = read_image(tmp_path).numpy().astype(int)
+    assert np.abs(values - smooth.transpose(2, 1, 0)[..., None]).max() <= 8
 
 
 def test_palettes_become_rgb(synthetic: Any, tmp_path: Path) -> None:

@@ -135,6 +135,37 @@ def test_several_series_are_listed_and_chosen_by_uid(synthetic: Any, tmp_path: P
         read_image(tmp_path, series="1.2.9")
 
 
+def test_compressed_files_that_are_cut_short_are_named(synthetic: Any, tmp_path: Path) -> None:
+    truth = synthetic(shape=(64, 48, 5), syntax="JPEG 2000").write(tmp_path)
+    file = sorted(tmp_path.iterdir())[2]
+    whole = file.read_bytes()
+    # Decoders make a picture of it without a word.
+    file.write_bytes(whole[:-2000])
+    with pytest.raises(InputError, match=f"{file.name}: the file is cut short.*no end"):
+        read_image(tmp_path)
+    dataset = pydicom.dcmread(tmp_path / sorted(tmp_path.iterdir())[1])
+    file.write_bytes(whole)
+    dataset.add_new(0xFFFCFFFC, "OB", bytes(10))  # padding after the pixels
+    dataset.save_as(sorted(tmp_path.iterdir())[1])
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+
+
+def test_a_series_of_nothing_but_localizers_is_no_volume(synthetic: Any, tmp_path: Path) -> None:
+    tags = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    synthetic(tags=tags).write(tmp_path / "axial")
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    synthetic(turn=turn, tags=tags, shape=(5, 4, 5), seed=8).write(tmp_path / "coronal")
+    with pytest.raises(GeometryError, match="differ in ImageOrientationPatient"):
+        read_image(tmp_path)
+
+
+def test_a_localizer_like_the_slices_is_set_aside(synthetic: Any, tmp_path: Path) -> None:
+    truth = synthetic().write(tmp_path / "slices")
+    tags = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    synthetic(tags=tags, shape=(5, 4, 1), seed=8).write(tmp_path / "scout")
+    np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
+
+
 @pytest.mark.parametrize("word", ["LOCALIZER", "AXIAL"])
 def test_scouts_within_a_series_are_set_aside(
     synthetic: Any, tmp_path: Path, word: str, caplog: pytest.LogCaptureFixture

@@ -98,7 +98,7 @@ def _main_group(
 ) -> tuple[list[Frame], list[tuple[Frame, str]]]:
     """Return the frames of the volume, and localizers and pictures that came in its series."""
     groups = _groups(frames)
-    main = max(groups, key=len)
+    main = max(groups, key=lambda group: (not _is_localizer(group[0]), len(group)))
     set_aside: list[tuple[Frame, str]] = []
     for group in groups:
         if group is main:
@@ -132,7 +132,12 @@ def _groups(frames: Sequence[Frame]) -> list[list[Frame]]:
 def _size(frame: Frame) -> tuple[object, ...]:
     spacing = frame.pixel_spacing and tuple(round(step, 3) for step in frame.pixel_spacing)
     stored = frame.format
-    return stored.rows, stored.columns, stored.samples, spacing, frame.frame_of_reference_uid
+    space = frame.frame_of_reference_uid
+    return stored.rows, stored.columns, stored.channels, spacing, space, _is_localizer(frame)
+
+
+def _is_localizer(frame: Frame) -> bool:
+    return any("LOCALIZER" in part for part in frame.image_type)
 
 
 def _belongs(frame: Frame, other: Frame) -> bool:
@@ -147,7 +152,7 @@ def _belongs(frame: Frame, other: Frame) -> bool:
 def _why_aside(group: Sequence[Frame], main: Sequence[Frame]) -> str:
     """Return why frames are certainly no slices of the volume; empty if they may be."""
     frame, other = group[0], main[0]
-    if any("LOCALIZER" in part for part in frame.image_type):
+    if _is_localizer(frame) and not _is_localizer(other):
         return "a localizer"
     if frame.position is None and frame.sop_class_uid != other.sop_class_uid:
         return "a picture without a place in space"
@@ -182,10 +187,10 @@ def _properties() -> tuple[tuple[str, Callable[[Frame], object]], ...]:
     return (
         ("Rows", lambda frame: frame.format.rows),
         ("Columns", lambda frame: frame.format.columns),
-        ("SamplesPerPixel", lambda frame: frame.format.samples),
-        ("ImageOrientationPatient", lambda frame: frame.orientation),
-        ("PixelSpacing", lambda frame: frame.pixel_spacing),
+        ("PhotometricInterpretation", lambda frame: frame.format.photometric),
         ("FrameOfReferenceUID", lambda frame: frame.frame_of_reference_uid),
+        ("PixelSpacing", lambda frame: frame.pixel_spacing),
+        ("ImageOrientationPatient", lambda frame: frame.orientation),
     )
 
 
@@ -215,19 +220,18 @@ def _require_volume_frames(frames: Sequence[Frame]) -> None:
                 f"cannot read {frame.name}: its values go through a modality lookup table, "
                 "expected a rescale slope and intercept; convert the series to NIfTI first."
             )
-        if 0 <= stored_end(frame) > frame.pixels.available:
+        if frame.pixels.is_open:
+            raise InputError(
+                f"cannot read {frame.name}: the file is cut short, its compressed pixels have no "
+                "end; copy the series again."
+            )
+        needed = (frame.number + 1) * frame.format.frame_bytes
+        if frame.pixels.length >= 0 and needed > frame.pixels.available:
             raise InputError(
                 f"cannot read {frame.name}: the file is cut short, it has "
-                f"{frame.pixels.available} bytes of pixels, expected {stored_end(frame)}; copy "
-                "the series again."
+                f"{frame.pixels.available} bytes of pixels, expected {needed}; copy the series "
+                "again."
             )
-
-
-def stored_end(frame: Frame) -> int:
-    """Return how many bytes of pixels a frame needs in its file; 0 if that is not known."""
-    if frame.pixels.offset == 0 or frame.pixels.length < 0:
-        return 0
-    return (frame.number + 1) * frame.format.frame_bytes
 
 
 def _columns(frames: Sequence[Frame]) -> tuple[list[list[Frame]], list[float]]:

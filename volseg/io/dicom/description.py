@@ -118,7 +118,6 @@ def describe_series(series: Series, found: Survey) -> SeriesDescription:
                 verdict, choice = Verdict.AFTER_A_CHOICE, "irregular='resample'"
     frame = series.frames[0] if arrangement is None else arrangement.frames[0][0]
     notes = [] if arrangement is None else list(arrangement.notes)
-    copies = [file for file in series.unused if not file.is_damaged]
     tilt = None if arrangement is None else float(np.rad2deg(arrangement.stack.tilt))
     if tilt is not None and tilt > _TILTED_DEGREES:
         notes.append("tilted: read with its true, sheared affine (orthogonal=True resamples)")
@@ -141,7 +140,7 @@ def describe_series(series: Series, found: Survey) -> SeriesDescription:
         orientation=None if arrangement is None else "".join(arrangement.stack.affine.orientation),
         tilt_degrees=None if tilt is None else round(tilt, 3),
         gaps=None if arrangement is None else _gaps(arrangement),
-        duplicates=len(copies),
+        duplicates=sum(file.is_copy for file in series.unused),
         transfer_syntaxes=sorted({_name(one.format.transfer_syntax) for one in series.frames}),
         notes=notes,
     )

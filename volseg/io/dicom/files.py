@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volseg.errors import InputError, MissingPackageError
+from volseg.io.dicom.header import Header, KnownValues
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _IMPLICIT = "1.2.840.10008.1.2"
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_END_OF_FRAGMENTS = bytes.fromhex("feffdde000000000")
 # What every image has, also where anonymisation emptied its identifiers (PS3.3 C.7.6.3).
 _IMAGE_TAGS = ("Rows", "Columns", "PhotometricInterpretation")
 
@@ -39,12 +41,14 @@ class UnusedFile:
         path: where it lies.
         reason: why it is not used, as a phrase.
         is_damaged: whether it is a DICOM file of which something is lost or missing.
+        is_copy: whether it is another file once more.
         series_uid: Series Instance UID, where the file states one.
     """
 
     path: Path
     reason: str
     is_damaged: bool = False
+    is_copy: bool = False
     series_uid: str = ""
 
 
@@ -56,12 +60,14 @@ class PixelElement:
         offset: of the first byte of the value; 0 where it is not known (deflated files).
         length: bytes of the value; -1 for compressed frames in fragments, and where not known.
         available: bytes of the file from the offset on.
+        is_open: whether fragments have no end: the file is cut short.
         is_float: whether values are floating-point numbers, as in parametric maps.
     """
 
     offset: int
     length: int
     available: int
+    is_open: bool = False
     is_float: bool = False
 
 
@@ -71,12 +77,14 @@ class HeaderFile:
 
     Attributes:
         path: where the file lies.
-        dataset: pydicom data set of all elements before the pixels.
+        header: the elements before the pixels.
+        transfer_syntax: UID of the encoding.
         pixels: where these lie.
     """
 
     path: Path
-    dataset: Any
+    header: Header
+    transfer_syntax: str
     pixels: PixelElement
 
 
@@ -92,8 +100,9 @@ def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
         MissingPackageError: if pydicom is not installed.
     """
     require_pydicom()
+    known: KnownValues = {}
     if path.is_file() and path.name.upper() != "DICOMDIR":
-        yield read_header(path)
+        yield _read_header(path, known)
         return
     seen = set()
     directories = []
@@ -101,7 +110,7 @@ def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
         seen.add(file)
         if file.name.upper() == "DICOMDIR":
             directories.append(file)
-        yield read_header(file)
+        yield _read_header(file, known)
     for directory in directories:
         for file in _files_named_by(directory):
             if file not in seen:
@@ -129,7 +138,7 @@ def without_pydicom_warnings() -> Iterator[None]:
         yield
 
 
-def read_header(path: Path) -> HeaderFile | UnusedFile:
+def _read_header(path: Path, known: KnownValues) -> HeaderFile | UnusedFile:
     """Return the header of a DICOM image, or why the file is none."""
     import pydicom  # noqa: PLC0415 - an optional package
 
@@ -141,7 +150,9 @@ def read_header(path: Path) -> HeaderFile | UnusedFile:
                 return UnusedFile(path, "not a DICOM file" if start else "an empty file")
             stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=not marked)
-            return _checked(path, dataset, _pixel_element(stream, dataset), marked)
+            syntax = _transfer_syntax(dataset)
+            pixels = _pixel_element(stream, dataset, syntax)
+            return _checked(path, Header(dataset, known), syntax, pixels, marked)
     except OSError as error:
         return UnusedFile(path, f"cannot be opened ({error.strerror or error})", is_damaged=True)
     except Exception as error:
@@ -153,7 +164,7 @@ def read_header(path: Path) -> HeaderFile | UnusedFile:
         return UnusedFile(path, "not a DICOM file")
 
 
-def transfer_syntax(dataset: Any) -> str:
+def _transfer_syntax(dataset: Any) -> str:
     """Return the UID of the transfer syntax; the default one where the file states none."""
     stated = dataset.file_meta.get("TransferSyntaxUID")
     if stated:
@@ -165,33 +176,32 @@ def transfer_syntax(dataset: Any) -> str:
 
 
 def _checked(
-    path: Path, dataset: Any, pixels: PixelElement | None, marked: bool
+    path: Path, header: Header, syntax: str, pixels: PixelElement | None, marked: bool
 ) -> HeaderFile | UnusedFile:
-    sop_class = str(dataset.get("SOPClassUID", ""))
-    if _DIRECTORY in (sop_class, str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))):
-        return UnusedFile(path, "a directory of files (DICOMDIR)")
-    missing = [name for name in _IMAGE_TAGS if dataset.get(name) in (None, "")]
-    uid = str(dataset.get("SeriesInstanceUID", ""))
+    missing = [name for name in _IMAGE_TAGS if header.get(name) in (None, "")]
     if not missing and pixels is not None:
-        return HeaderFile(path, dataset, pixels)
+        return HeaderFile(path, header, syntax, pixels)
+    sop_class = header.get("SOPClassUID") or ""
+    if _DIRECTORY in (sop_class, header.dataset.file_meta.get("MediaStorageSOPClassUID")):
+        return UnusedFile(path, "a directory of files (DICOMDIR)")
     if not (marked or sop_class):
         return UnusedFile(path, "not a DICOM file")
+    uid = str(header.get("SeriesInstanceUID") or "")
     if not sop_class and len(missing) == len(_IMAGE_TAGS):
         reason = "a DICOM file that ends before it says what it is"
         return UnusedFile(path, reason, is_damaged=True, series_uid=uid)
-    kind = str(getattr(dataset.get("SOPClassUID"), "name", sop_class)).removesuffix(" Storage")
+    kind = str(getattr(sop_class, "name", sop_class)).removesuffix(" Storage")
     if len(missing) == len(_IMAGE_TAGS) and "Image" not in kind:
         return UnusedFile(path, f"no image: {kind}", series_uid=uid)
     lacking = ", ".join(missing) or "pixels: it is cut short"
     return UnusedFile(path, f"an image without {lacking}", is_damaged=True, series_uid=uid)
 
 
-def _pixel_element(stream: Any, dataset: Any) -> PixelElement | None:
+def _pixel_element(stream: Any, dataset: Any, syntax: str) -> PixelElement | None:
     """Return where the pixels lie, None if the file ends before them.
 
     pydicom leaves the stream at the start of the element that it did not read (PS3.5 7.1).
     """
-    syntax = transfer_syntax(dataset)
     if syntax == _DEFLATED:
         return PixelElement(0, -1, 0)
     order: Literal["big", "little"] = "big" if syntax == _BIG_ENDIAN else "little"
@@ -204,12 +214,31 @@ def _pixel_element(stream: Any, dataset: Any) -> PixelElement | None:
         offset, length = start + 8, int.from_bytes(head[4:8], order)
     else:  # tag, OB or OW, two bytes, length
         offset, length = start + 12, int.from_bytes(head[8:12], order)
+    in_fragments = length == _UNDEFINED_LENGTH
     return PixelElement(
         offset=offset,
-        length=-1 if length == _UNDEFINED_LENGTH else length,
+        length=-1 if in_fragments else length,
         available=size - offset,
+        is_open=in_fragments and not _fragments_end(stream, offset, size),
         is_float=head[:4] not in (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"),
     )
+
+
+def _fragments_end(stream: Any, offset: int, size: int) -> bool:
+    """Return whether the fragments of compressed pixels end within the file (PS3.5 A.4).
+
+    Decoders make something of half a fragment, too.
+    """
+    stream.seek(max(offset, size - len(_END_OF_FRAGMENTS)))
+    if stream.read() == _END_OF_FRAGMENTS:
+        return True
+    while offset + 8 <= size:  # other elements may follow the pixels
+        stream.seek(offset)
+        head = stream.read(8)
+        if head[:4] == _END_OF_FRAGMENTS[:4]:
+            return True
+        offset += 8 + int.from_bytes(head[4:], "little")
+    return False
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from volseg.io.dicom.header import Header
+
 Key = float | str | tuple[float, ...]
 
 # Slowest first: this is the order in which time points are sorted.
@@ -76,11 +78,11 @@ _MULTI = (
 _OF_SPACE = (0x00209056, 0x00209057, 0x00200032, 0x00209113, 0x00201041)
 
 
-def frame_keys(dataset: Any, shared: Any, own: Any, pointers: tuple[int, ...]) -> dict[str, Key]:
+def frame_keys(header: Header, shared: Any, own: Any, pointers: tuple[int, ...]) -> dict[str, Key]:
     """Return the keys of a frame that its header has.
 
     Args:
-        dataset: the header of the file.
+        header: of the file.
         shared: functional groups of all its frames, None in a single-frame file.
         own: functional groups of the frame, None in a single-frame file.
         pointers: numbers of the dimensions that are not of space: `dimension_pointers`.
@@ -88,11 +90,11 @@ def frame_keys(dataset: Any, shared: Any, own: Any, pointers: tuple[int, ...]) -
     keys: dict[str, Key] = {}
     if own is None and shared is None:
         for name, element in _SINGLE:
-            _add(keys, name, dataset.get(element))
+            _add(keys, name, header.get(element))
         for name in ("Acquisition", "Content"):
-            _add(keys, f"{name.lower()} time", _moment(dataset, name))
+            _add(keys, f"{name.lower()} time", _moment(header, name))
         if "b-value" not in keys:
-            _add(keys, "b-value", _private_b_value(dataset))
+            _add(keys, "b-value", _private_b_value(header.dataset))
         return keys
     for name, group, element in _MULTI:
         for groups in (own, shared):
@@ -110,9 +112,9 @@ def frame_keys(dataset: Any, shared: Any, own: Any, pointers: tuple[int, ...]) -
     return keys
 
 
-def dimension_pointers(dataset: Any) -> tuple[int, ...]:
+def dimension_pointers(header: Header) -> tuple[int, ...]:
     """Return the numbers of a multi-frame file's dimensions that are not of space."""
-    dimensions = dataset.get("DimensionIndexSequence") or ()
+    dimensions = header.get("DimensionIndexSequence") or ()
     pointers = [int(item.get("DimensionIndexPointer") or 0) for item in dimensions]
     return tuple(number for number, tag in enumerate(pointers) if tag not in _OF_SPACE)
 
@@ -140,14 +142,14 @@ def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdigit()
 
 
-def _moment(dataset: Any, name: str) -> str | None:
+def _moment(header: Header, name: str) -> str | None:
     """Return date and time as text that sorts by time; midnight may lie between two frames."""
-    moment = dataset.get(f"{name}DateTime")
-    if moment:
+    moment = header.get("AcquisitionDateTime")
+    if moment and name == "Acquisition":
         return str(moment)
-    time = dataset.get(f"{name}Time")
+    time = header.get(f"{name}Time")
     # With an underscore it is never taken for a number, which would lose digits of the seconds.
-    return f"{dataset.get(f'{name}Date') or ''}_{time}" if time else None
+    return f"{header.get(f'{name}Date') or ''}_{time}" if time else None
 
 
 def _gradient(own: Any) -> Any:

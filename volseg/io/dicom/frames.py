@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from volseg.io.dicom.files import HeaderFile, PixelElement, transfer_syntax
+from volseg.io.dicom.files import HeaderFile, PixelElement
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
+from volseg.io.dicom.header import Header
 
 Numbers = tuple[float, ...]
 
@@ -129,28 +130,28 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
     Raises:
         ValueError: if a value of the header is not of its type.
     """
-    dataset = file.dataset
-    count = int(dataset.get("NumberOfFrames") or 1)
-    pixel_format = _pixel_format(dataset, file.pixels)
-    shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    header = file.header
+    count = int(header.get("NumberOfFrames") or 1)
+    pixel_format = _pixel_format(file)
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     if groups and len(groups) != count:
         raise ValueError(f"{count} frames, but functional groups of {len(groups)}")
-    pointers = dimension_pointers(dataset)
-    offsets = _frame_offsets(dataset, count)
+    pointers = dimension_pointers(header)
+    offsets = _frame_offsets(header, count)
     text = {
-        name: str(dataset.get(name) or "")
+        name: str(header.get(name) or "")
         for name in ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
     }
     for number in range(count):
         own = groups[number] if groups else None
-        position = _numbers(_value("ImagePositionPatient", dataset, shared, own), 3)
-        orientation = _numbers(_value("ImageOrientationPatient", dataset, shared, own), 6)
+        position = _numbers(_value("ImagePositionPatient", header, shared, own), 3)
+        orientation = _numbers(_value("ImageOrientationPatient", header, shared, own), 6)
         if count > 1 and not groups:
             position = _offset(position, orientation, offsets, number)
-        slope = _value("RescaleSlope", dataset, shared, own)
+        slope = _value("RescaleSlope", header, shared, own)
         if slope in (None, "") and text["SOPClassUID"] == _RT_DOSE:
-            slope = dataset.get("DoseGridScaling")
+            slope = header.get("DoseGridScaling")
         yield Frame(
             path=file.path,
             number=number,
@@ -160,39 +161,40 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
             frame_of_reference_uid=text["FrameOfReferenceUID"],
             position=position,
             orientation=orientation,
-            pixel_spacing=_numbers(_value("PixelSpacing", dataset, shared, own), 2),
+            pixel_spacing=_numbers(_value("PixelSpacing", header, shared, own), 2),
             slope=1.0 if slope in (None, "") else float(slope),
-            intercept=float(_value("RescaleIntercept", dataset, shared, own) or 0.0),
-            image_type=_texts(dataset.get("ImageType")),
-            keys=frame_keys(dataset, shared, own, pointers),
+            intercept=float(_value("RescaleIntercept", header, shared, own) or 0.0),
+            image_type=_texts(header.get("ImageType")),
+            keys=frame_keys(header, shared, own, pointers),
             pixels=file.pixels,
             format=pixel_format,
         )
 
 
-def _pixel_format(dataset: Any, pixels: PixelElement) -> PixelFormat:
-    allocated = int(dataset.get("BitsAllocated") or 16)
-    stored = int(dataset.get("BitsStored") or allocated)
-    high = dataset.get("HighBit")
-    is_signed = int(dataset.get("PixelRepresentation") or 0) == 1
+def _pixel_format(file: HeaderFile) -> PixelFormat:
+    header = file.header
+    allocated = int(header.get("BitsAllocated") or 16)
+    stored = int(header.get("BitsStored") or allocated)
+    high = header.get("HighBit")
+    is_signed = int(header.get("PixelRepresentation") or 0) == 1
     return PixelFormat(
-        rows=int(dataset.Rows),
-        columns=int(dataset.Columns),
-        samples=int(dataset.get("SamplesPerPixel") or 1),
-        photometric=str(dataset.PhotometricInterpretation),
+        rows=int(header.get("Rows")),
+        columns=int(header.get("Columns")),
+        samples=int(header.get("SamplesPerPixel") or 1),
+        photometric=str(header.get("PhotometricInterpretation")),
         bits_allocated=allocated,
         bits_stored=stored,
         high_bit=stored - 1 if high in (None, "") else int(high),
         is_signed=is_signed,
-        transfer_syntax=transfer_syntax(dataset),
-        padding=_padding(dataset, allocated, is_signed),
-        has_lookup_table=bool(dataset.get("ModalityLUTSequence")),
-        is_float=pixels.is_float,
+        transfer_syntax=file.transfer_syntax,
+        padding=_padding(header, allocated, is_signed),
+        has_lookup_table=bool(header.get("ModalityLUTSequence")),
+        is_float=file.pixels.is_float,
     )
 
 
-def _padding(dataset: Any, bits: int, is_signed: bool) -> int | None:
-    value = dataset.get("PixelPaddingValue")
+def _padding(header: Header, bits: int, is_signed: bool) -> int | None:
+    value = header.get("PixelPaddingValue")
     if isinstance(value, bytes):  # of unknown type in implicit encoding
         value = int.from_bytes(value[:2], "little")
     if not isinstance(value, int):
@@ -202,13 +204,13 @@ def _padding(dataset: Any, bits: int, is_signed: bool) -> int | None:
     return value - (1 << bits) if is_signed and value >= 1 << (bits - 1) else value
 
 
-def _value(name: str, dataset: Any, shared: Any, own: Any) -> Any:
+def _value(name: str, header: Header, shared: Any, own: Any) -> Any:
     """Return a value of a frame: its own, else the shared one, else that of the file."""
     for group in (own, shared):
         found = _first(group, _GROUPS[name])
         if found is not None and name in found:
             return found.get(name)
-    return dataset.get(name)
+    return header.get(name)
 
 
 def _first(dataset: Any, name: str) -> Any:
@@ -231,9 +233,9 @@ def _texts(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
 
 
-def _frame_offsets(dataset: Any, count: int) -> Numbers | None:
+def _frame_offsets(header: Header, count: int) -> Numbers | None:
     """Return the places of frames along the normal (PS3.3 C.8.8.3.2), where the file has them."""
-    offsets = _numbers(dataset.get("GridFrameOffsetVector"), count)
+    offsets = _numbers(header.get("GridFrameOffsetVector"), count)
     # Of the two forms that the standard allows, the one that starts at 0 is relative.
     return offsets if offsets is not None and offsets[0] == 0.0 else None
 

@@ -40,7 +40,7 @@ class Series:
         study_uid: Study Instance UID.
         number: Series Number as text; empty if there is none.
         frames: all frames, in the order of paths and of places in the files.
-        unused: files that belong to the series and give no frame: copies, and damaged ones.
+        unused: files that belong to the series and give no frame: copies, damaged ones, others.
     """
 
     uid: str
@@ -120,17 +120,20 @@ def survey(path: str | os.PathLike[str]) -> Survey:
             if isinstance(file, UnusedFile):
                 unused.append(file)
                 continue
-            uid = _text(file, "SeriesInstanceUID")
+            uid = str(file.header.get("SeriesInstanceUID") or "").strip()
             original = _original_of(file, originals)
             if original is not None:
-                unused.append(UnusedFile(file.path, f"a copy of {original}", series_uid=uid))
+                unused.append(
+                    UnusedFile(file.path, f"a copy of {original}", is_copy=True, series_uid=uid)
+                )
                 continue
             try:
-                frames[uid].extend(frames_of(file))
+                found = list(frames_of(file))  # of a damaged header none, not the first few
             except (TypeError, ValueError, OverflowError, ArithmeticError) as error:
                 reason = f"an image with a damaged header ({error})"
                 unused.append(UnusedFile(file.path, reason, is_damaged=True, series_uid=uid))
                 continue
+            frames[uid].extend(found)
             if uid not in about:
                 about[uid] = {name: _text(file, element) for name, element in _ABOUT.items()}
     series = tuple(
@@ -178,7 +181,7 @@ def choose_series(found: Survey, uid: str | None) -> Series:
 
 
 def _text(file: HeaderFile, name: str) -> str:
-    value = file.dataset.get(name)
+    value = file.header.dataset.get(name)
     return "" if value is None else str(value).strip()
 
 
@@ -188,7 +191,7 @@ def _original_of(file: HeaderFile, originals: dict[tuple[str, int], Path]) -> Pa
     Files with one SOP Instance UID that differ are kept apart: where they are put into a stack,
     their positions decide.
     """
-    uid = _text(file, "SOPInstanceUID")
+    uid = str(file.header.get("SOPInstanceUID") or "")
     if not uid:
         return None
     original = originals.setdefault((uid, file.path.stat().st_size), file.path)

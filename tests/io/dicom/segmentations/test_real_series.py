@@ -54,7 +54,7 @@ def test_results_of_a_real_series(
     source = source_slices(open_series(data_root / case))
     random = np.random.default_rng(0)
     noise = random.normal(size=source.grid.shape)
-    labels = (ndimage.gaussian_filter(noise, (6, 6, 1)) > 0).astype(int)
+    labels = (ndimage.gaussian_filter(noise, (12, 12, 1)) > 0).astype(int)
     labels[3:9, 5:16, :2] = 2
     about = {"source": source, "segments": SEGMENTS}
     paths = {name: tmp_path / f"{name}.dcm" for name in ("seg", "labelmap", "rtstruct", "sr")}

@@ -194,6 +194,42 @@ def test_dcmqi_puts_every_voxel_where_it_was(
     assert (entries[0]["SegmentLabel"], kind["CodeMeaning"]) == ("liver", "Liver")
 
 
+@pytest.mark.parametrize("encoding", ["binary", "labelmap"])
+def test_labels_of_unknown_origin_name_no_algorithm(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path, encoding: str
+) -> None:
+    _, source = make_source()
+    dataset = write_dicom_seg(labels, tmp_path / "seg.dcm", source=source, encoding=encoding)
+    for item in dataset.SegmentSequence:
+        assert "SegmentationAlgorithmIdentificationSequence" not in item
+    item = dataset.SegmentSequence[-1]
+    assert (item.SegmentAlgorithmType, item.SegmentAlgorithmName) == ("SEMIAUTOMATIC", "not stated")
+
+
+def test_names_that_dicom_does_not_take_are_changed(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path
+) -> None:
+    _, source = make_source()
+    segments = [Segment(1, "left\\right " + "x" * 80), Segment(2, "b"), Segment(3, "c")]
+    write_dicom_seg(labels, tmp_path / "seg.dcm", source=source, segments=segments)
+    name = read_dicom_seg(tmp_path / "seg.dcm").segments[0].name
+    assert name == ("left/right " + "x" * 80)[:64]
+
+
+def test_frames_of_segments_that_are_not_described_are_refused(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path
+) -> None:
+    _, source = make_source()
+    for encoding in ("binary", "labelmap"):
+        path = tmp_path / f"{encoding}.dcm"
+        dataset = write_dicom_seg(labels, path, source=source, encoding=encoding)
+        del dataset.SegmentSequence[-1]
+        dataset.save_as(path)
+        for overlap in ("refuse", "last", "channels"):
+            with pytest.raises(InputError, match="holds 3, which no segment describes"):
+                read_dicom_seg(path, overlap=overlap)
+
+
 def test_values_may_have_gaps_in_a_label_map_only(
     make_source: MakeSource, labels: np.ndarray, tmp_path: Path
 ) -> None:

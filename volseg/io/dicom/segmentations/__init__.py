@@ -1,6 +1,6 @@
 """Segmentations as DICOM: SEG, RTSTRUCT and measurements, written and read back."""
 
-from volseg.io.dicom.segmentations.identity import VOLSEG, Algorithm
+from volseg.io.dicom.segmentations.identity import Algorithm
 from volseg.io.dicom.segmentations.reading import read_segmentation
 from volseg.io.dicom.segmentations.report_writing import write_measurement_report
 from volseg.io.dicom.segmentations.rtstruct_reading import read_rtstruct
@@ -15,7 +15,6 @@ from volseg.io.dicom.segmentations.stored_segmentation import (
 )
 
 __all__ = [
-    "VOLSEG",
     "Algorithm",
     "Code",
     "Segment",

@@ -27,7 +27,19 @@ class Algorithm:
     version: str
 
 
-VOLSEG = Algorithm("volseg", version("volseg"))
+def made_by(algorithm: Algorithm | None) -> tuple[str, list[str], str]:
+    """Return model name, software versions and series description of what an algorithm made.
+
+    Without one, labels of unknown origin were only converted.
+    """
+    own = f"{MANUFACTURER} {version('volseg')}"
+    if algorithm is None:
+        return MANUFACTURER, [own], "Segmentation"
+    return (
+        algorithm.name[:64],
+        [algorithm.version[:64], own],
+        f"Segmentation by {algorithm.name}"[:64],
+    )
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ from volseg.errors import InputError, MissingPackageError, ShapeError
 from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
-    VOLSEG,
     Algorithm,
     Identity,
     derived_uid,
+    made_by,
     new_identity,
     stable_identity,
 )
 from volseg.io.dicom.segmentations.measurements import SegmentMeasurements, measure_segments
 from volseg.io.dicom.segmentations.segments import Segment, require_described
 from volseg.io.dicom.segmentations.source import SourceSlices
-from volseg.io.label_map import label_values
+from volseg.io.label_map import array_values, label_values
 
 SERIES_NUMBER = 9003
 _STATISTICS = {
@@ -48,7 +48,7 @@ def write_measurement_report(
     segmentation: Any,
     source: SourceSlices,
     segments: Sequence[Segment],
-    algorithm: Algorithm = VOLSEG,
+    algorithm: Algorithm | None = None,
     stable: bool = False,
 ) -> Any:
     """Write volumes and intensity statistics of segments as DICOM SR, and return its dataset.
@@ -64,7 +64,7 @@ def write_measurement_report(
         segmentation: pydicom dataset of the DICOM SEG of these labels, to which the report refers.
         source: the series.
         segments: what the labels stand for; each gets a group of measurements, also without voxels.
-        algorithm: what made the labels.
+        algorithm: what made the labels; without it they are of unknown origin.
         stable: whether the same labels of the same source by the same algorithm give the same file,
             with the same UIDs; its times are those of the source.
 
@@ -81,7 +81,7 @@ def write_measurement_report(
         raise MissingPackageError("writing DICOM SR", "highdicom", "dicom") from error
 
     values = label_values(labels, source.grid)
-    intensities = np.asarray(image)
+    intensities = array_values(image)
     if intensities.shape != (1, *source.grid.shape):
         raise ShapeError(
             f"the image must have the shape {(1, *source.grid.shape)} of its series, got "
@@ -125,7 +125,7 @@ def _report(
     source: SourceSlices,
     segments: Sequence[Segment],
     *,
-    algorithm: Algorithm,
+    algorithm: Algorithm | None,
     identity: Identity,
 ) -> Any:
     from highdicom import sr  # noqa: PLC0415
@@ -149,7 +149,7 @@ def _report(
         instance_number=1,
         manufacturer=MANUFACTURER,
         is_complete=True,
-        series_description=f"Measurements of {algorithm.name}"[:64],
+        series_description="Measurements of segments",
         specific_character_set="ISO_IR 192",
     )
 
@@ -159,7 +159,7 @@ def _group(
     measured: SegmentMeasurements,
     segmentation: Any,
     source: SourceSlices,
-    algorithm: Algorithm,
+    algorithm: Algorithm | None,
 ) -> Any:
     from highdicom import sr  # noqa: PLC0415
 
@@ -179,7 +179,9 @@ def _group(
         finding_category=_concept(segment.category),
         finding_type=_concept(segment.type),
         finding_sites=[sr.FindingSite(_concept(region)) for region in segment.regions] or None,
-        algorithm_id=sr.AlgorithmIdentification(algorithm.name, algorithm.version),
+        algorithm_id=None
+        if algorithm is None
+        else sr.AlgorithmIdentification(algorithm.name, algorithm.version),
         measurements=_measurements(measured, source.headers[0]),
     )
 
@@ -223,14 +225,15 @@ def _quantity(header: Any) -> tuple[Any | None, Any]:
     return None, nothing
 
 
-def _observation_context(algorithm: Algorithm) -> Any:
+def _observation_context(algorithm: Algorithm | None) -> Any:
     from highdicom import sr  # noqa: PLC0415
 
+    model, versions, _ = made_by(algorithm)
     device = sr.DeviceObserverIdentifyingAttributes(
-        uid=derived_uid("device", algorithm.name, algorithm.version),
-        name=f"{algorithm.name} {algorithm.version}",
+        uid=derived_uid("device", model, *versions),
+        name=f"{model}, {versions[0]}",
         manufacturer_name=MANUFACTURER,
-        model_name=algorithm.name,
+        model_name=model,
     )
     return sr.ObservationContext(
         observer_device_context=sr.ObserverContext(_code("DCM", "Device"), device)

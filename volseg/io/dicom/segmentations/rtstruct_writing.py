@@ -15,9 +15,9 @@ from volseg.errors import InputError, MissingPackageError
 from volseg.io.dicom.segmentations.contours import Points, mask_contours
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
-    VOLSEG,
     Algorithm,
     Identity,
+    made_by,
     new_identity,
     stable_identity,
 )
@@ -61,7 +61,7 @@ def write_rtstruct(
     *,
     source: SourceSlices,
     segments: Sequence[Segment] | None = None,
-    algorithm: Algorithm = VOLSEG,
+    algorithm: Algorithm | None = None,
     stable: bool = False,
 ) -> Any:
     """Write a label map as RTSTRUCT, and return its pydicom dataset.
@@ -77,7 +77,7 @@ def write_rtstruct(
         source: the series the labels belong to.
         segments: what the labels stand for, also those that are not in this map; by default
             `unnamed_segments` of those that are.
-        algorithm: what made the labels.
+        algorithm: what made the labels; without it they are of unknown origin.
         stable: whether the same labels of the same source by the same algorithm give the same file,
             with the same UIDs; its times are those of the source.
 
@@ -135,7 +135,7 @@ def _contours(
             yield index, contour + start
 
 
-def _structure_set(source: SourceSlices, algorithm: Algorithm, identity: Identity) -> Any:
+def _structure_set(source: SourceSlices, algorithm: Algorithm | None, identity: Identity) -> Any:
     from pydicom.dataset import Dataset, FileMetaDataset  # noqa: PLC0415
 
     dataset = Dataset()
@@ -153,12 +153,11 @@ def _structure_set(source: SourceSlices, algorithm: Algorithm, identity: Identit
     dataset.InstanceNumber = 1
     dataset.Modality = "RTSTRUCT"
     dataset.OperatorsName = ""
-    dataset.SeriesDescription = f"Segmentation by {algorithm.name}"[:64]
     dataset.Manufacturer = MANUFACTURER
-    dataset.ManufacturerModelName = algorithm.name[:64]
-    dataset.SoftwareVersions = [algorithm.version[:64], f"{VOLSEG.name} {VOLSEG.version}"]
+    model, versions, about = made_by(algorithm)
+    dataset.ManufacturerModelName, dataset.SoftwareVersions = model, versions
+    dataset.SeriesDescription = dataset.StructureSetName = about
     dataset.StructureSetLabel = "SEGMENTATION"
-    dataset.StructureSetName = f"Segmentation by {algorithm.name}"[:64]
     dataset.ApprovalStatus = "UNAPPROVED"
     for name in ("InstanceCreation", "StructureSet", "Series"):
         setattr(dataset, f"{name}Date", "")
@@ -196,15 +195,16 @@ def _image_reference(header: Any, frame: int | None) -> Any:
     return item
 
 
-def _structure(segment: Segment, source: SourceSlices, algorithm: Algorithm) -> Any:
+def _structure(segment: Segment, source: SourceSlices, algorithm: Algorithm | None) -> Any:
     from pydicom.dataset import Dataset  # noqa: PLC0415
 
     item = Dataset()
     item.ROINumber = segment.number
     item.ReferencedFrameOfReferenceUID = source.headers[0].FrameOfReferenceUID
-    item.ROIName = segment.name[:64]
-    item.ROIGenerationAlgorithm = "AUTOMATIC"
-    item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version}"[:64]
+    item.ROIName = segment.label
+    item.ROIGenerationAlgorithm = "" if algorithm is None else "AUTOMATIC"
+    if algorithm is not None:
+        item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version}"[:64]
     return item
 
 
@@ -235,8 +235,7 @@ def _roi_contours(
 def _contour_data(points: Points) -> Any:
     """Return coordinates as decimal strings, to 0.1 µm: at most 16 characters within 10 km.
 
-    They are given as the bytes of the file, because pydicom takes minutes to check each number of a
-    large structure.
+    They are given as the bytes of the file: pydicom would check each number, for minutes.
     """
     from pydicom.dataelem import RawDataElement  # noqa: PLC0415
 
@@ -253,7 +252,7 @@ def _observation(segment: Segment) -> Any:
     item = Dataset()
     item.ObservationNumber = segment.number
     item.ReferencedROINumber = segment.number
-    item.ROIObservationLabel = segment.name[:16]
+    item.ROIObservationLabel = segment.label[:16]
     item.RTROIInterpretedType = ""
     item.ROIInterpreter = ""
     identification = _code_item(segment.type)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine, Grid
-from volseg.io.dicom.segmentations.segments import Segment
+from volseg.io.dicom.segmentations.segments import Segment, require_described
 from volseg.io.dicom.segmentations.stored_segmentation import (
     SEG_CLASSES,
     LabelMapMaker,
@@ -74,11 +74,12 @@ def read_dicom_seg(
         segments = _segments(dataset)
         frames = _frames(dataset, where)
         size = (int(dataset.Columns), int(dataset.Rows))
-        kind = str(dataset.get("SegmentationType", "LABELMAP"))
+        kind = str(dataset.SegmentationType)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"cannot read {path}: its headers are incomplete ({error}); export it again."
         ) from error
+    require_described([frame.number for frame in frames if frame.number is not None], segments)
     if source is None:
         grid, places = _own_grid(frames, size, where)
     else:
@@ -97,7 +98,9 @@ def read_dicom_seg(
             if frame.number is not None:
                 maker.add(frame.number, place, plane > 0)
                 continue
-            for number in np.unique(plane[plane > 0]):
+            found = np.unique(plane[plane > 0])
+            require_described(found.tolist(), segments)
+            for number in found:
                 maker.add(int(number), place, plane == number)
         values = maker.finish(where, names)
     image = StoredImage(

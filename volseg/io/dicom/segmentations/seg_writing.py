@@ -11,21 +11,24 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from monai.data import MetaTensor
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.geometry import require_same_grid
 from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
-    VOLSEG,
     Algorithm,
     Identity,
+    made_by,
     new_identity,
     stable_identity,
 )
 from volseg.io.dicom.segmentations.segments import Segment, require_described, unnamed_segments
 from volseg.io.dicom.segmentations.source import SourceSlices
-from volseg.io.label_map import label_values
+from volseg.io.label_map import array_values, label_values
+from volseg.io.meta_tensor import grid_of
 
 SERIES_NUMBER = 9001
 ENCODINGS = ("binary", "labelmap")
@@ -44,7 +47,7 @@ def write_dicom_seg(
     *,
     source: SourceSlices,
     segments: Sequence[Segment] | None = None,
-    algorithm: Algorithm = VOLSEG,
+    algorithm: Algorithm | None = None,
     encoding: str = "binary",
     compression: str | None = None,
     stable: bool = False,
@@ -58,7 +61,7 @@ def write_dicom_seg(
         source: the series the labels belong to.
         segments: what the labels stand for, also those that are not in this map; by default
             `unnamed_segments` of those that are.
-        algorithm: what made the labels.
+        algorithm: what made the labels; without it they are of unknown origin.
         encoding: "binary", one mask a segment, which every program reads; or "labelmap" (DICOM
             2023 and later), one value a voxel.
         compression: "rle", "jpeg-ls" or "jpeg2000" (all lossless), of encoding "labelmap" only.
@@ -104,7 +107,7 @@ def write_dicom_probabilities(
     *,
     source: SourceSlices,
     segments: Sequence[Segment] | None = None,
-    algorithm: Algorithm = VOLSEG,
+    algorithm: Algorithm | None = None,
     compression: str | None = "rle",
     stable: bool = False,
 ) -> Any:
@@ -118,17 +121,21 @@ def write_dicom_probabilities(
         path: of the file, `.dcm`.
         source: the series the labels belong to.
         segments: what the classes from 1 on stand for.
-        algorithm: what made the probabilities.
+        algorithm: what made the probabilities; without it they are of unknown origin.
         compression: as in `write_dicom_seg`, or None.
         stable: as in `write_dicom_seg`.
 
     Raises:
         ShapeError: if the shape is not that of the source after an axis of classes.
+        GeometryError: if a MetaTensor carries another affine.
         InputError: if values are not from 0 to 1, or the segments are not those of the classes.
         OutputError: if writing fails; nothing half-written is left.
         MissingPackageError: if highdicom is not installed.
     """
-    values = np.asarray(probabilities, dtype=np.float32)
+    if isinstance(probabilities, MetaTensor):
+        what = "the probabilities and their series"
+        require_same_grid(grid_of(probabilities), source.grid, what=what)
+    values = array_values(probabilities).astype(np.float32, copy=False)
     if values.ndim != 4 or values.shape[1:] != source.grid.shape or values.shape[0] < 2:
         raise ShapeError(
             f"probabilities must have the shape (classes, {', '.join(map(str, source.grid.shape))})"
@@ -204,7 +211,7 @@ def _segmentation(
     *,
     source: SourceSlices,
     segments: Sequence[Segment],
-    algorithm: Algorithm,
+    algorithm: Algorithm | None,
     compression: str | None,
     identity: Identity,
 ) -> Any:
@@ -218,6 +225,7 @@ def _segmentation(
         own = np.zeros((int(source.headers[0].NumberOfFrames), *frames.shape[1:]), frames.dtype)
         own[np.array(source.frames) - 1] = frames
         frames = own
+    model, versions, about = made_by(algorithm)
     try:
         with without_pydicom_warnings():
             dataset = highdicom.seg.Segmentation(
@@ -232,13 +240,13 @@ def _segmentation(
                 sop_instance_uid=identity.uid("instance"),
                 instance_number=1,
                 manufacturer=MANUFACTURER,
-                manufacturer_model_name=algorithm.name[:64],
-                software_versions=algorithm.version[:64],
+                manufacturer_model_name=model,
+                software_versions=tuple(versions),
                 device_serial_number="none",
                 content_label="SEGMENTATION",
-                content_description=f"Segmentation by {algorithm.name}"[:64],
+                content_description=about,
                 content_creator_name=f"{MANUFACTURER}^",
-                series_description=f"Segmentation by {algorithm.name}"[:64],
+                series_description=about,
                 # All frames of an empty map: a SEG without a frame is none.
                 omit_empty_frames=bool(frames.any()),
                 specific_character_set="ISO_IR 192",
@@ -248,6 +256,10 @@ def _segmentation(
             f"cannot make a DICOM SEG of the series {source.headers[0].SeriesInstanceUID}: its "
             f"headers do not allow it ({error}); export the series again."
         ) from error
+    if algorithm is None:
+        for item in dataset.SegmentSequence:
+            if "SegmentationAlgorithmIdentificationSequence" in item:
+                del item.SegmentationAlgorithmIdentificationSequence
     _name_dimensions(dataset, identity.uid("dimensions"))
     identity.stamp(dataset)
     if compression is not None:
@@ -264,25 +276,26 @@ def _compress(dataset: Any, compression: str) -> None:
         raise MissingPackageError(f"the compression {compression}", package) from error
 
 
-def _description(segment: Segment, algorithm: Algorithm, identity: Identity) -> Any:
+def _description(segment: Segment, algorithm: Algorithm | None, identity: Identity) -> Any:
     import highdicom  # noqa: PLC0415
     from pydicom.sr.codedict import codes  # noqa: PLC0415
 
-    tracking = f"{segment.name} {segment.number}"
+    # Only highdicom requires one; `_segmentation` takes it out again.
+    stated = algorithm or Algorithm("not stated", "not stated")
     description = highdicom.seg.SegmentDescription(
         segment_number=segment.number,
-        segment_label=segment.name[:64],
+        segment_label=segment.label,
         segmented_property_category=_concept(segment.category),
         segmented_property_type=_concept(segment.type),
-        algorithm_type="AUTOMATIC",
+        algorithm_type="SEMIAUTOMATIC" if algorithm is None else "AUTOMATIC",
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(
-            name=algorithm.name[:64],
+            name=stated.name[:64],
             family=codes.DCM.ArtificialIntelligence,
-            version=algorithm.version[:64],
+            version=stated.version[:64],
             source=MANUFACTURER,
         ),
         tracking_uid=identity.uid(f"tracking {segment.number}"),
-        tracking_id=tracking[:64],
+        tracking_id=f"{segment.number} {segment.label}"[:64],
         anatomic_regions=[_concept(region) for region in segment.regions] or None,
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.shown_color),
     )

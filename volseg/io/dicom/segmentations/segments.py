@@ -63,6 +63,11 @@ class Segment:
     color: Color | None = None
 
     @property
+    def label(self) -> str:
+        """The name as DICOM takes it: up to 64 characters, without its separator of values."""
+        return self.name.replace("\\", "/")[:64]
+
+    @property
     def shown_color(self) -> Color:
         """The colour to show it in."""
         return self.color or label_color(self.number)
