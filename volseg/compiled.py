@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
+from filelock import FileLock
 
 Loop = Callable[..., Any]
 
@@ -21,7 +23,8 @@ def compiled(function: Loop) -> Loop:
     try:
         loop: Loop = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder to keep it in
-        loop = numba.njit(**options)(function)
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+    vars(loop)["_cache"] = _Locked(vars(loop)["_cache"])
     return loop
 
 
@@ -29,3 +32,34 @@ def inlined(function: Loop) -> Loop:
     """Return a part of compiled functions that becomes part of their code."""
     part: Loop = numba.njit(inline="always", error_model="numpy")(function)
     return part
+
+
+class _Locked:
+    """numba's cache of a function, used by one process at a time.
+
+    Without a lock two processes that keep code for different types at once give both the same
+    file: each may later run what was compiled for the types of the other, on its own memory. Where
+    a lock cannot be had nothing is kept.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        # One a folder in each process: whoever holds it may take it again.
+        self._lock = FileLock(Path(cache.cache_path) / "volseg.lock", is_singleton=True)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            with self._lock:
+                return self._cache.load_overload(*arguments)
+        except (OSError, NotImplementedError):
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        try:
+            with self._lock:
+                self._cache.save_overload(*arguments)
+        except (OSError, NotImplementedError):
+            return
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)

@@ -123,7 +123,7 @@ def _measured(job: Job, threads: int) -> Cost:
         try:
             figures = run()
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            if not is_of_memory(error):
                 raise
             exceeded = True
         seconds = time.perf_counter() - started
@@ -136,6 +136,15 @@ def _measured(job: Job, threads: int) -> Cost:
         exceeded=exceeded,
         figures=figures,
     )
+
+
+def is_of_memory(error: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that memory was not enough."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False
 
 
 class _Sampler:

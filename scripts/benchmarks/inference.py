@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from benchmarks.inference_rows import (
     SOURCE_MM,
     InferenceRow,
     Settings,
+    stored_row,
 )
 from benchmarks.scans import ORIENTATION, PHANTOM_CLASSES, TILE, basic_unet, by
 from benchmarks.timing import write_rows
@@ -86,7 +88,12 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print, store or publish the table."""
+    if arguments.resume and arguments.json is None:
+        raise SystemExit("--resume needs --json: the file of the rows that are there already.")
     rows: list[InferenceRow] = []
+    if arguments.resume:
+        rows = [stored_row(values) for values in json.loads(arguments.json.read_text())]
+    wanted = [name for name in arguments.rows if name not in {one.row for one in rows}]
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
         settings = Settings(
             scale=arguments.scale,
@@ -98,8 +105,8 @@ def run(arguments: argparse.Namespace) -> None:
             tuned_precision=arguments.tuned_precision,
         )
         # Rows of one measurement are measured together.
-        for measurement in dict.fromkeys(ROWS[name] for name in arguments.rows):
-            chosen = [name for name in arguments.rows if ROWS[name] is measurement]
+        for measurement in dict.fromkeys(ROWS[name] for name in wanted):
+            chosen = [name for name in wanted if ROWS[name] is measurement]
             print(", ".join(chosen), flush=True)
             try:
                 rows += measurement(settings, chosen)
@@ -127,6 +134,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="for volumes of some GB")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the rows that the file of --json has already"
+    )
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     parser.set_defaults(run=run)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,6 +69,15 @@ class InferenceRow:
     labels: str = "-"
     why_not: str = ""
     costs: dict[str, list[Cost]] = field(default_factory=dict)
+
+
+def stored_row(values: Mapping[str, Any]) -> InferenceRow:
+    """Return a row from what JSON keeps of it."""
+    times = values["times"]
+    costs = {who: [Cost(**cost) for cost in found] for who, found in values["costs"].items()}
+    return InferenceRow(
+        **{**values, "times": None if times is None else Ratio(**times), "costs": costs}
+    )
 
 
 @dataclass(frozen=True)

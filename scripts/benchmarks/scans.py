@@ -182,7 +182,8 @@ def noise_scan(folder: Path, shape: Sequence[int], *, spacing: float, network: f
     sides = [1 + round((side - 1) * spacing / network) for side in shape]
     file = folder / f"noise_{by(shape)}.npy"
     if not file.is_file():
-        image = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(1, *shape))
+        # In the order of NIfTI, whose planes lie together.
+        image = np.lib.format.open_memmap(file, "w+", np.float32, (1, *shape), fortran_order=True)
         image[0] = smooth_noise(1, shape)[0].numpy()
         image.flush()
     return Scan(file, grid, spacing_for(grid, sides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,13 +88,13 @@ class WithVolseg:
         """Segment the scan: from its file to the file of its labels."""
         image = np.load(self.scan.image, mmap_mode="r")
         labels = np.lib.format.open_memmap(
-            self.labels, mode="w+", dtype=np.uint8, shape=self.scan.grid.shape
+            self.labels, "w+", np.uint8, self.scan.grid.shape, fortran_order=True
         )
         segment_volume(
-            _Regridded(image, self.scan.grid, self.scan.network_grid),
+            _Regridded(_Mapped(image), self.scan.grid, self.scan.network_grid),
             network,
             Tiling.blended(self.tile, overlap=self.overlap),
-            Targets(labels=labels),
+            Targets(labels=_Mapped(labels)),
             network_grid=self.scan.network_grid,
             source_grid=self.scan.grid,
             tile_batch=self.tile_batch,
@@ -192,10 +193,39 @@ class _Timed:
             torch.cuda.synchronize()
 
 
+class _Mapped:
+    """An array in a file, of which no part stays in memory, as with plain reads and writes.
+
+    Pages of a map that were touched count as memory of the process until they are let go of.
+    """
+
+    def __init__(self, array: np.memmap[Any, Any]) -> None:
+        self._array = array
+        self.shape = array.shape
+        self.ndim = array.ndim
+        self.dtype = array.dtype
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __getitem__(self, part: Any) -> npt.NDArray[Any]:
+        values = np.array(self._array[part], dtype=np.float32, order="C")
+        self._let_go()
+        return values
+
+    def __setitem__(self, part: Any, values: npt.NDArray[Any]) -> None:
+        self._array[part] = values
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # The file keeps what was written: it is mapped, not copied.
+        self._array._mmap.madvise(mmap.MADV_DONTNEED)
+
+
 class _Regridded:
     """A volume in a file as it is on another grid, computed slab by slab as it is read."""
 
-    def __init__(self, values: npt.NDArray[Any], found: Grid, wanted: Grid) -> None:
+    def __init__(self, values: npt.NDArray[Any] | _Mapped, found: Grid, wanted: Grid) -> None:
         self._values = values
         self._found = found
         self._wanted = wanted
@@ -213,8 +243,8 @@ class _Regridded:
         first, last = int(relation[along].lower.min()), int(relation[along].upper.max()) + 1
         slices = [slice(None)] * self._values.ndim
         slices[along + 1] = slice(first, last)
-        values = np.array(self._values[tuple(slices)], dtype=np.float32, order="C")
-        return regrid(torch.from_numpy(values), _planes(self._found, along, first, last), wanted)
+        values = torch.from_numpy(self._values[tuple(slices)])
+        return regrid(values, _planes(self._found, along, first, last), wanted)
 
 
 def _planes(grid: Grid, axis: int, start: int, stop: int) -> Grid:

@@ -333,13 +333,13 @@ def test_memory_is_given_back(backend, folder):
 
     built = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 8, 1)).eval()
     after = []
-    for _ in range(7):
+    for _ in range(12):
         made = make_predictor(built, tile=(512, 512), in_channels=1, backend=backend, cache=folder)
         made(torch.zeros(2, *made.shapes.image))
         made.close()
         after.append(resident())
-    # Each held 16 MiB of features and as many of logits.
-    assert after[-1] - after[2] < 32
+    # Each held 16 MiB of features and as many of logits; threads keep some of the first.
+    assert after[-1] - after[6] < 32
 
 
 def test_verification_sees_a_change_of_labels(caplog):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
 
 from benchmarks import inference, scans
 from benchmarks.cleaning import agreement
-from benchmarks.costs import Cost
-from benchmarks.inference_rows import MEMORY, InferenceRow
+from benchmarks.costs import Cost, is_of_memory
+from benchmarks.inference_rows import MEMORY, InferenceRow, stored_row
 from benchmarks.segmenting import WithMonai, WithVolseg
-from benchmarks.timing import Ratio
+from benchmarks.timing import Ratio, write_rows
 
 
 def test_a_widened_network_gives_the_same_logits():
@@ -70,3 +72,31 @@ def test_what_is_not_measured_or_only_bounded_is_said():
     lines = inference.table([bounded, absent])[2:]
     assert "| 1 MiB | more than 9 MiB | more than 9.00 | 8 times |" in lines[0]
     assert "| not measured | - | - | none | no GPU |" in lines[1]
+
+
+def test_rows_come_back_from_the_file_they_were_written_to(tmp_path):
+    cost = Cost(1.5, 10, 20, 5, 15, exceeded=True, figures={"tiles": 8})
+    row = InferenceRow(
+        row="f32",
+        what="x",
+        size="8x8",
+        beside="MONAI",
+        unit="s",
+        bar="3",
+        ours=1.0,
+        theirs=2.0,
+        times=Ratio(2.0, 1.9, 2.1),
+        exceeded=True,
+        costs={"ours": [cost], "theirs": [cost, cost]},
+    )
+    bare = InferenceRow("gpu", "x", "8x8", "MONAI", "tiles/s", "none", why_not="there is no GPU")
+    write_rows(tmp_path / "rows.json", [row, bare])
+    stored = json.loads((tmp_path / "rows.json").read_text())
+    assert [stored_row(values) for values in stored] == [row, bare]
+
+
+def test_memory_that_a_library_was_refused_is_seen_behind_its_own_errors():
+    error = RuntimeError("applying transform Invertd")
+    assert not is_of_memory(error)
+    error.__cause__ = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    assert is_of_memory(error)

@@ -41,9 +41,7 @@ def _instance_norm(  # noqa: PLR0917 - the operator's own signature
     """``aten::instance_norm``; running statistics, where tracked, are used as they are."""
     del momentum, cudnn_enabled
     if use_input_stats:
-        mean = _mean(image)
-        centred = image - mean
-        variance = _mean(centred * centred)
+        mean, variance = _mean_and_variance(image)
     elif running_mean is not None and running_variance is not None:
         mean, variance = _along(image, running_mean), _along(image, running_variance)
     else:
@@ -61,23 +59,43 @@ def _group_norm(  # noqa: PLR0917
 ) -> Tensor:
     """``aten::group_norm``: the mean of channel means is the group's, as all are equally large."""
     del cudnn_enabled
-    mean = _over_groups(_mean(image), groups)
-    centred = image - mean
-    variance = _over_groups(_mean(centred * centred), groups)
+    channel_mean, within = _mean_and_variance(image)
+    mean = _over_groups(channel_mean, groups)
+    between = channel_mean - mean
+    variance = _over_groups(within + between * between, groups)
     return _scaled(image, mean, variance, weight=weight, bias=bias, eps=eps)
 
 
-def _mean(image: Tensor) -> Tensor:
-    """Return the mean over all spatial axes, kept with length 1: one axis after the other.
+def _mean_and_variance(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both of every channel over all spatial axes, which are kept with length 1.
 
-    Sums and means in turn, because OpenVINO would merge neighbours of one kind into one long chain.
+    The variance is that within rows, from their norms, and that between them: the features are
+    read twice, and not once more written centred and squared, which costs a network a twentieth.
+    Squares cancel within a row only, and errors of rows average out.
     """
-    for axis in range(image.ndim - 1, 1, -1):
-        if axis % 2:
-            image = image.sum(axis, keepdim=True) * (1 / image.shape[axis])
-        else:
-            image = image.mean(axis, keepdim=True)
-    return image
+    along = image.ndim - 1
+    rows = _mean_along(image, along)
+    norms = torch.linalg.vector_norm(image, dim=along, keepdim=True)
+    within = (norms * norms * (1 / image.shape[along]) - rows * rows).clamp_min(0)
+    mean = _mean_of_rows(rows)
+    apart = rows - mean
+    return mean, _mean_of_rows(within) + _mean_of_rows(apart * apart)
+
+
+def _mean_of_rows(rows: Tensor) -> Tensor:
+    for axis in range(rows.ndim - 2, 1, -1):
+        rows = _mean_along(rows, axis)
+    return rows
+
+
+def _mean_along(image: Tensor, axis: int) -> Tensor:
+    """Return the mean along an axis, as sum and mean in turns.
+
+    OpenVINO would merge neighbours of one kind into one long chain.
+    """
+    if axis % 2:
+        return image.sum(axis, keepdim=True) * (1 / image.shape[axis])
+    return image.mean(axis, keepdim=True)
 
 
 def _over_groups(channel_means: Tensor, groups: int) -> Tensor:

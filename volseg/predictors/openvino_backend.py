@@ -21,7 +21,7 @@ from volseg.predictors.idle_padding import without_idle_padding
 
 TITLE = "OpenVINO"
 FILES: tuple[str, ...] = ("network.xml", "network.bin")
-REVISION = 2
+REVISION = 3
 
 _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _TELEMETRY = "openvino_telemetry"
