@@ -39,7 +39,7 @@ PHANTOM = (64, 64, 66)  # voxels
 _TEST_SEEDS, _TRAINING_SEEDS = range(13), range(100, 116)
 _TRAINING_SHAPE = (256, 256, 132)
 # Side of the patches in voxels, steps, highest learning rate: small and many, then as tiles are.
-_TRAINING = ((64, 500, 3e-3), (TILE[0], 100, 1e-3), (TILE[0], 300, 2e-3))
+_TRAINING = ((64, 500, 3e-3), (TILE[0], 100, 1e-3), (TILE[0], 150, 2e-3), (TILE[0], 150, 2e-3))
 PHANTOM_CLASSES = 5
 WIDENED = 2
 _CHANNELS = (32, 32, 64, 128, 256, 32)  # MONAI's default
