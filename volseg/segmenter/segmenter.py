@@ -139,7 +139,7 @@ class Segmenter:
         return other
 
     def warm_up(self) -> None:
-        """Make what computes the logits and compute a tile: the first case then takes no longer.
+        """Make what computes the logits and some tiles: the first case then takes no longer.
 
         Raises:
             VolsegError: The backend or the precision cannot be had here, or the network does not
@@ -153,10 +153,12 @@ class Segmenter:
             networks = self._stream.predictors()
         else:
             networks = [first.inferer.predictor(first.network, channels, self.device)]
-        tile = torch.zeros(1, channels, *first.inferer.tile, device=self.device)
+        tiles = torch.zeros(
+            first.inferer.tile_batch, channels, *first.inferer.tile, device=self.device
+        )
         with torch.inference_mode():
             for network in networks:
-                network(tile)
+                network(tiles)
 
     @property
     def labels(self) -> dict[str, int]:
