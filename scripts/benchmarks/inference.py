@@ -55,8 +55,8 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
     return [
         *table(rows),
         "",
-        f"Each measurement in a process of its own, {settings.repeats} of each in turns (one where "
-        "it is memory), compiled loops and converted networks there already. Times is theirs to "
+        f"Each measurement in a process of its own, in turns ({_turns(rows)}), compiled loops and "
+        "converted networks there already. Times is theirs to "
         "ours, of rates ours to theirs: above 1 where ours is better; the median of the turns "
         "with its quartiles. Memory is the highest that was resident (VmHWM), files mapped into "
         "memory among it, less what was there before the job began: imports, weights, and what a "
@@ -69,8 +69,8 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
         f"where both libraries cut the same tiles; MONAI's BasicUNet of its default widths, "
         f"{PHANTOM_CLASSES} classes, {macs:.0f} GMAC a tile of {by(TILE)}, trained for some "
         "minutes on other phantoms (at half the widths, each channel then doubled). Overlap "
-        "0.5 unless the row says otherwise; f32 and bf16 two tiles at once, MONAI one, which is "
-        "its fastest. MONAI: Orientationd and Spacingd, "
+        "0.5 unless the row says otherwise; ours gets two tiles at once in f32 and bf16, MONAI one. "
+        "MONAI: Orientationd and Spacingd, "
         "sliding_window_inference (gaussian), Activationsd (softmax), Invertd "
         "(nearest_interp=False), AsDiscreted (argmax), in float32, the same weights in torch; its "
         "Gaussian has a floor of 0.001, which is taken away, for with it labels differ near the "
@@ -143,6 +143,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _not_measured(name: str, why: str) -> InferenceRow:
     return InferenceRow(name, name, "-", "-", "-", "-", why_not=why)
+
+
+def _turns(rows: Sequence[InferenceRow]) -> str:
+    """Return in words how often the rows were measured."""
+    names: dict[int, list[str]] = {}
+    for one in rows:
+        if one.costs:
+            names.setdefault(len(one.costs["ours"]), []).append(one.row)
+    return "; ".join(
+        f"{count} of {', '.join(dict.fromkeys(found))}" for count, found in sorted(names.items())
+    )
 
 
 def _memory_in_all(rows: Sequence[InferenceRow]) -> str:
