@@ -69,7 +69,7 @@ def section(rows: Sequence[InferenceRow], settings: Settings) -> list[str]:
         f"where both libraries cut the same tiles; MONAI's BasicUNet of its default widths, "
         f"{PHANTOM_CLASSES} classes, {macs:.0f} GMAC a tile of {by(TILE)}, trained for some "
         "minutes on other phantoms (at half the widths, each channel then doubled). Overlap "
-        "0.5 unless the row says otherwise; ours gets two tiles at once in f32 and bf16, MONAI one. "
+        "0.5 unless the row says otherwise; in f32 and bf16 ours gets two tiles at once. "
         "MONAI: Orientationd and Spacingd, "
         "sliding_window_inference (gaussian), Activationsd (softmax), Invertd "
         "(nearest_interp=False), AsDiscreted (argmax), in float32, the same weights in torch; its "
