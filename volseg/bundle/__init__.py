@@ -17,6 +17,7 @@ from volseg.bundle.composition import (
     with_cleaning,
 )
 from volseg.bundle.creation import new_bundle
+from volseg.bundle.description import describe_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.recomposition import recompose
 from volseg.bundle.verification import Check, verify_bundle
@@ -32,6 +33,7 @@ __all__ = [
     "build_parts",
     "compose",
     "composition_of",
+    "describe_bundle",
     "find_bundle",
     "find_recipe",
     "list_recipes",

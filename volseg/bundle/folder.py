@@ -100,6 +100,23 @@ class Bundle:
         return Algorithm(str(name), str(version))
 
     @property
+    def channels(self) -> list[str]:
+        """Names of the channels of an image, in order.
+
+        Raises:
+            BundleError: The metadata does not name as many as the network takes.
+        """
+        names = self._image("channel_def")
+        order = [str(index) for index in range(self.in_channels)]
+        if not isinstance(names, dict) or sorted(names) != sorted(order):
+            raise BundleError(
+                f"the metadata of {self.folder} does not name its channels: expected "
+                "network_data_format / inputs / image / channel_def, with a name for each of "
+                f"{', '.join(order)}."
+            )
+        return [str(names[index]) for index in order]
+
+    @property
     def in_channels(self) -> int:
         """Number of image channels the network takes."""
         return int(self._image("num_channels"))

@@ -18,27 +18,21 @@ app = typer.Typer(help="List, verify, make and tune bundles.", no_args_is_help=T
 
 @app.command("list")
 def list_bundles(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[BUNDLE]...", help="Only these: names, folders.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """List the bundles that come with volseg."""
+    """List the bundles that come with volseg, or those that are given.
+
+    With --json also what they take and give: channels, labels, their codes and colours.
+    """
     from rich.table import Table
 
-    from volseg.bundle import open_bundle, shipped_bundles
+    from volseg.bundle import describe_bundle, open_bundle, shipped_bundles
 
-    rows: list[dict[str, Any]] = []
-    for name, folder in shipped_bundles().items():
-        bundle = open_bundle(folder)
-        rows.append(
-            {
-                "name": name,
-                "version": bundle.metadata.get("version"),
-                "task": bundle.metadata.get("task"),
-                "spatial_dims": bundle.spatial_dims,
-                "labels": bundle.labels,
-                "trained": bundle.weights.is_file(),
-                "folder": str(folder),
-            }
-        )
+    bundles = [open_bundle(bundle) for bundle in folders or shipped_bundles()]
+    rows = [describe_bundle(bundle) | {"folder": str(bundle.folder)} for bundle in bundles]
     if as_json:
         print_json(rows)
         return
