@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from volseg.cli.option_groups import given
+from volseg.cli.option_groups import given, options_under
 
 
 def size(
@@ -51,3 +51,19 @@ def test_help_shows_them_and_the_command_s_own_words(app):
     for words in ("Describe a box.", "--width", "--tall", "Of the box.", "[default: 3]", "--loud"):
         assert words in text
     assert "--box" not in text
+
+
+def test_options_under_a_heading_are_shown_together():
+    option = options_under("Ends")
+    app = typer.Typer()
+
+    @app.command()
+    def command(
+        first: Annotated[int, option(help="One end.")] = 1,
+        last: Annotated[int, option("--last", help="The other.")] = 2,
+    ) -> None:
+        """Do nothing."""
+
+    text = CliRunner().invoke(app, ["--help"]).output
+    assert text.index("Ends") > text.index("--help")
+    assert text.index("Ends") < text.index("--first") < text.index("--last")

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volseg.cli.console import errors, output, print_json
+from volseg.cli.option_groups import given
+from volseg.cli.reading_options import reading
 from volseg.errors import InputError
 
+if TYPE_CHECKING:
+    from volseg.io import ReadingOptions
 
+
+@given(reading=reading)
 def convert(
     path: Annotated[
         Path,
@@ -21,6 +27,7 @@ def convert(
         Path,
         typer.Argument(metavar="OUT", help=".nii.gz, .nii, .nrrd, .mha, .png, .tif; .dcm: labels."),
     ],
+    reading: ReadingOptions,
     kind: Annotated[
         str | None,
         typer.Option(
@@ -30,11 +37,9 @@ def convert(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(help="DICOM folder of the series the labels belong to; for .dcm, RTSTRUCT."),
-    ] = None,
-    series: Annotated[
-        str | None,
-        typer.Option(help="Series Instance UID, where IN or --source holds several series."),
+        typer.Option(
+            help="DICOM folder that the labels belong to (its --series); for .dcm, RTSTRUCT."
+        ),
     ] = None,
     segments: Annotated[
         Path | None,
@@ -55,20 +60,6 @@ def convert(
     stable_uids: Annotated[
         bool, typer.Option("--stable-uids", help="The same input gives the same DICOM file.")
     ] = False,
-    orientation: Annotated[
-        str | None,
-        typer.Option(help="Axis codes such as RAS, which you vouch for, of a file without any."),
-    ] = None,
-    irregular: Annotated[
-        str | None,
-        typer.Option(help="resample: DICOM slices at unequal distances, which are refused else."),
-    ] = None,
-    orthogonal: Annotated[
-        bool, typer.Option("--orthogonal", help="Resample tilted DICOM slices at right angles.")
-    ] = False,
-    suv: Annotated[
-        bool, typer.Option("--suv", help="Turn PET into standardised uptake values.")
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Convert images and label maps between DICOM, NIfTI, NRRD, MetaImage and pictures.
@@ -86,21 +77,21 @@ def convert(
         raise InputError("--segments and --bundle both name the labels: give one of them.")
     opened = None if bundle is None else open_bundle(bundle)
     described = read_segments(segments) if segments is not None else None
-    options = DicomOptions(
-        series if source is None else None, orthogonal, irregular=irregular, suv=suv
-    )
+    options = DicomOptions.of(reading)
+    if source is not None:
+        options = replace(options, series=None)
     done = convert_file(
         path,
         target,
         kind=kind,
         source=source,
-        source_series=None if source is None else series,
+        source_series=None if source is None else reading["series"],
         segments=described if opened is None else opened.segments,
         algorithm=None if opened is None else opened.algorithm,
         overlap=overlap,
         compression=compression,
         stable=stable_uids,
-        orientation=orientation,
+        orientation=reading["orientation"],
         options=options,
     )
     if as_json:

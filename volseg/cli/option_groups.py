@@ -8,7 +8,14 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import typer
+
 Command = Callable[..., None]
+
+
+def options_under(heading: str) -> Callable[..., typer.models.OptionInfo]:
+    """Return `typer.Option`, for options that ``--help`` shows under a heading of their own."""
+    return functools.partial(typer.Option, rich_help_panel=heading)
 
 
 def given(**groups: Callable[..., Any]) -> Callable[[Command], Command]:

@@ -7,45 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.cli.option_groups import options_under
+
 if TYPE_CHECKING:
     from volseg.pacs import Anonymizer, Connection, SeriesQuery
 
-_PANEL = "Servers"
-
-
-def _server_option(*names: str, metavar: str | None = None, about: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        *names, metavar=metavar, help=about, rich_help_panel=_PANEL
-    )
-    return option
+_option = options_under("Servers")
 
 
 def connection(
     token: Annotated[
         str | None,
-        _server_option(metavar="WHERE", about="Bearer token, kept in env:NAME or file:PATH."),
+        _option(metavar="WHERE", help="Bearer token, kept in env:NAME or file:PATH."),
     ] = None,
     user: Annotated[
-        str | None, _server_option(about="User of basic authentication, with --password.")
+        str | None, _option(help="User of basic authentication, with --password.")
     ] = None,
     password: Annotated[
-        str | None, _server_option(metavar="WHERE", about="Kept in env:NAME or file:PATH.")
+        str | None, _option(metavar="WHERE", help="Kept in env:NAME or file:PATH.")
     ] = None,
     ca_file: Annotated[
         str | None,
-        _server_option(
-            metavar="PEM", about="Certificates to trust for dicomwebs:// instead of the usual."
-        ),
+        _option(metavar="PEM", help="Certificates to trust for dicomwebs:// instead of the usual."),
     ] = None,
-    timeout: Annotated[float, _server_option(about="Seconds that a server may be silent.")] = 30.0,
+    timeout: Annotated[float, _option(help="Seconds that a server may be silent.")] = 30.0,
     ae_title: Annotated[
-        str, _server_option("--aet", about="What this side is called in DIMSE.")
+        str, _option("--aet", help="What this side is called in DIMSE.")
     ] = "VOLSEG",
     listen: Annotated[
         str | None,
-        _server_option(
+        _option(
             metavar="[HOST:]PORT",
-            about="Fetch by C-MOVE to this port, which the server must know; else by C-GET.",
+            help="Fetch by C-MOVE to this port, which the server must know; else by C-GET.",
         ),
     ] = None,
 ) -> Connection:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
     from volseg.pacs import Address, Connection, FoundSeries, Server
 
 _SOURCE = "source"
+_option = options_under("Servers")
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,16 @@ class Transfer:
 def transfer(
     keep: Annotated[
         Path | None,
-        typer.Option(
+        _option(
             "--fetched",
             help="Keep series that come from a server in this folder; fetched again if missing.",
-            rich_help_panel="Servers",
         ),
     ] = None,
     push: Annotated[
         str | None,
-        typer.Option(
+        _option(
             metavar="ADDRESS",
             help="Send the DICOM files that were written to this server, or to the 'source'.",
-            rich_help_panel="Servers",
         ),
     ] = None,
 ) -> Transfer:

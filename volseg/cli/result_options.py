@@ -1,0 +1,125 @@
+"""Options of what is written for each case: see `given`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from volseg.cli.option_groups import options_under
+from volseg.errors import InputError
+
+if TYPE_CHECKING:
+    from volseg.segmenter import Segmenter
+
+_option = options_under("Results")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is written for each case, and where.
+
+    Attributes:
+        folder: all files of all cases lie in it.
+        formats: of the label map, as `RESULT_FORMATS` names them.
+        stable_uids: whether the same image and bundle give the same DICOM files.
+        preview: whether a picture is written, too.
+        probabilities: suffix of the file of class probabilities, if there is to be one.
+        uncertainty: likewise of the maps of uncertainty.
+        skip_existing: whether cases whose label maps are there are left as they are.
+    """
+
+    folder: Path
+    formats: list[str]
+    stable_uids: bool
+    preview: bool
+    probabilities: str | None
+    uncertainty: str | None
+    skip_existing: bool
+
+    def require_possible(self, segmenter: Segmenter) -> None:
+        """Refuse what cannot be written for any case, before one is run.
+
+        Raises:
+            InputError: if a format is not known or does not hold what it is to hold.
+        """
+        dims = segmenter.bundle.spatial_dims
+        self.files("case", dims)
+        if self.preview and segmenter.memory_budget is not None:
+            raise InputError("--preview holds the whole image: leave it out with --memory.")
+        if self.preview and "nifti" not in self.formats:
+            raise InputError("--preview shows the label map: add nifti to --format.")
+        _require_map_suffix("--probabilities", self.probabilities, dims)
+        _require_map_suffix("--uncertainty", self.uncertainty, dims)
+
+    def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
+        """Return the file of the label map in each format."""
+        from volseg.segmenter import result_files
+
+        return result_files(self.folder, case, self.formats, spatial_dims=spatial_dims)
+
+    def maps(self, case: str, passes: int) -> dict[str, Path]:
+        """Return the files of probabilities, entropy and (of several passes) disagreement."""
+        suffixes = {
+            "probabilities": self.probabilities,
+            "entropy": self.uncertainty,
+            "disagreement": self.uncertainty if passes > 1 else None,
+        }
+        return {
+            name: self.folder / f"{case}_{name}{suffix}"
+            for name, suffix in suffixes.items()
+            if suffix is not None
+        }
+
+
+def results(
+    out: Annotated[Path, _option("--output", "-o", help="Folder for the label maps.")],
+    formats: Annotated[
+        str,
+        _option(
+            "--format",
+            help="Of the result, some of: nifti, dicom-seg, dicom-labelmap, rtstruct, sr.",
+        ),
+    ] = "nifti",
+    stable_uids: Annotated[
+        bool,
+        _option("--stable-uids", help="The same image and bundle give the same DICOM files."),
+    ] = False,
+    preview: Annotated[
+        bool, _option("--preview", help="Also write OUT/<case>_preview.png.")
+    ] = False,
+    probabilities: Annotated[
+        str | None,
+        _option(help="Also write OUT/<case>_probabilities: nii.gz, nii or zarr."),
+    ] = None,
+    uncertainty: Annotated[
+        str | None,
+        _option(help="Also write OUT/<case>_entropy (and _disagreement): nii.gz, nii, zarr."),
+    ] = None,
+    skip_existing: Annotated[
+        bool, _option("--skip-existing", help="Leave cases whose results are there.")
+    ] = False,
+) -> Results:
+    """Return what the options say."""
+    return Results(
+        folder=out,
+        formats=[word.strip() for word in formats.split(",")],
+        stable_uids=stable_uids,
+        preview=preview,
+        probabilities=_suffix(probabilities),
+        uncertainty=_suffix(uncertainty),
+        skip_existing=skip_existing,
+    )
+
+
+def _suffix(text: str | None) -> str | None:
+    return None if text is None else f".{text.lstrip('.')}"
+
+
+def _require_map_suffix(option: str, suffix: str | None, dims: int) -> None:
+    known = (".nii.gz", ".nii", ".zarr") if dims == 3 else (".zarr",)
+    if suffix is not None and suffix not in known:
+        names = ", ".join(name.lstrip(".") for name in known)
+        raise InputError(
+            f"{option} {suffix.lstrip('.')!r} cannot hold {dims}D maps: expected {names}."
+        )

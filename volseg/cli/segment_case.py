@@ -1,0 +1,122 @@
+"""One case of ``volseg segment``: fetched if need be, segmented, shown, sent on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg.cli.console import errors
+from volseg.cli.segment_remote import RemoteSeries, Transfer, on_disk, push_written
+from volseg.errors import InputError, VolsegError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from volseg.cli.result_options import Results
+    from volseg.io import ReadingOptions
+    from volseg.pacs import Connection
+    from volseg.segmenter import MemoryPlan, Segmenter
+    from volseg.segmenter.streamed import Progress as Advance
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseRunner:
+    """Segments one case after the other with the same segmenter and options."""
+
+    segmenter: Segmenter
+    reading: ReadingOptions
+    results: Results
+    transfer: Transfer
+    connection: Connection
+    bar: Progress
+
+    def run(self, case: str, source: Path | RemoteSeries) -> dict[str, Any]:
+        """Return what there is to say of a case; what goes wrong with it is said there, too."""
+        row: dict[str, Any] = {"case": case, "input": str(source)}
+        try:
+            return row | self._run(case, source)
+        except VolsegError as error:
+            sentence, unusable = str(error), isinstance(error, InputError)
+        except Exception as error:  # a fault of ours in one case must not stop the others
+            _log.debug("the case %s failed unexpectedly", case, exc_info=True)
+            sentence = f"unexpected {type(error).__name__}: {error} (details with --debug)"
+            unusable = False
+        return row | {"status": "failed", "error": sentence, "unusable_input": unusable}
+
+    def _run(self, case: str, source: Path | RemoteSeries) -> dict[str, Any]:
+        files = self.results.files(case, self.segmenter.bundle.spatial_dims)
+        if self.results.skip_existing and all(file.is_file() for file in files.values()):
+            row: dict[str, Any] = {"status": "skipped"}
+        else:
+            row = {"status": "done"} | self._segment_source(case, source, files)
+        # Also of cases that are skipped: an earlier run may not have reached the server.
+        if self.transfer.push is not None:
+            to, connection = self.transfer.push, self.connection
+            row["pushed"] = push_written([*files.values()], source, to, connection)
+        return row
+
+    def _segment_source(
+        self, case: str, source: Path | RemoteSeries, files: dict[str, Path]
+    ) -> dict[str, Any]:
+        remote = isinstance(source, RemoteSeries)
+        with (
+            self._task(f"fetching {case}", visible=remote) as fetching,
+            on_disk(source, self.transfer.keep, fetching) as path,
+        ):
+            started = time.perf_counter()
+            written = files | self._segment(case, path, files)
+            seconds = round(time.perf_counter() - started, 3)
+        first, *others = written.items()
+        return {
+            "output": str(first[1]),
+            **{name: str(path) for name, path in others},
+            "seconds": seconds,
+        }
+
+    def _segment(self, case: str, path: Path, files: dict[str, Path]) -> dict[str, Path]:
+        """Write all results of what lies here, and return the files of the further maps."""
+        from volseg.segmenter import segment_to_files
+
+        maps = self.results.maps(case, self.segmenter.passes)
+        with self._task(case) as tiles:
+            segment_to_files(
+                self.segmenter,
+                path,
+                files,
+                stable=self.results.stable_uids,
+                reading=self.reading,
+                planned=_show_plan if self.segmenter.memory_budget is not None else None,
+                progress=tiles,
+                **maps,
+            )
+        if self.results.preview:
+            self._write_preview(path, files["nifti"], self.results.folder / f"{case}_preview.png")
+        return maps
+
+    def _write_preview(self, path: Path, labels: Path, target: Path) -> None:
+        from volseg.io import read_image
+        from volseg.report import write_preview
+
+        names = {value: name for name, value in self.segmenter.labels.items()}
+        image = read_image(path, **self.reading)
+        write_preview(image, read_image(labels), target, names=names)
+
+    @contextmanager
+    def _task(self, description: str, *, visible: bool = True) -> Iterator[Advance]:
+        """Show a bar while the block runs, and give what moves it."""
+        task = self.bar.add_task(description, total=None, visible=visible)
+        try:
+            yield lambda done, total: self.bar.update(task, completed=done, total=total)
+        finally:
+            self.bar.remove_task(task)
+
+
+def _show_plan(plan: MemoryPlan) -> None:
+    errors.print(plan.describe(), soft_wrap=True, markup=False, highlight=False)
