@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from volseg.cli.option_groups import given, options_under
 
 
+ends = options_under("Ends")
+
+
 def size(
     width: Annotated[int, typer.Option(help="Of the box.")] = 2,
     height: Annotated[int, typer.Option("--tall", help="Of the box.")] = 3,
@@ -54,13 +57,12 @@ def test_help_shows_them_and_the_command_s_own_words(app):
 
 
 def test_options_under_a_heading_are_shown_together():
-    option = options_under("Ends")
     app = typer.Typer()
 
     @app.command()
     def command(
-        first: Annotated[int, option(help="One end.")] = 1,
-        last: Annotated[int, option("--last", help="The other.")] = 2,
+        first: Annotated[int, ends(help="One end.")] = 1,
+        last: Annotated[int, ends("--last", help="The other.")] = 2,
     ) -> None:
         """Do nothing."""
 
