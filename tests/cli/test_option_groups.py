@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from volseg.cli.option_groups import given, options_under
 
-
 ends = options_under("Ends")
 
 
