@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,8 @@ def convert_file(
             an RTSTRUCT need it; a SEG has a grid of its own without it.
         source_series: Series Instance UID, if the source holds several.
         segments: what the labels stand for; those of a SEG or RTSTRUCT by default.
-        algorithm: what made the labels, for a `.dcm` target; without it they are of unknown
-            origin.
+        algorithm: what made the labels, for a `.dcm` target; without it what a SEG or RTSTRUCT
+            says, and others are of unknown origin.
         overlap: what becomes of voxels in several segments: "refuse", "last" or "channels".
         compression: of DICOM label maps and probabilities: "rle", "jpeg-ls" or "jpeg2000".
         stable: whether the same input gives the same DICOM file, with the same UIDs.
@@ -110,7 +110,9 @@ def convert_file(
         stored = read_segmentation(path, source=grid, overlap=overlap)
     else:
         stored = StoredSegmentation(read_stored(path, orientation, options), ())
-    described = tuple(segments or stored.segments)
+    described = tuple(stored.segments if segments is None else segments)
+    if algorithm is None:  # what is called by other names was made as before
+        described = _keeping_algorithms(described, stored.segments)
     values = stored.image.values
     if kind is None or slices is None:
         _write_plain(stored, target)
@@ -156,6 +158,16 @@ def _require_target(target: Path, kind: str | None) -> None:
 def _is_segmentation(path: str | os.PathLike[str]) -> bool:
     file = Path(path)
     return file.is_file() and kind_of_segmentation(file) is not None
+
+
+def _keeping_algorithms(
+    segments: Sequence[Segment], stored: Sequence[Segment]
+) -> tuple[Segment, ...]:
+    known = {segment.number: segment.algorithm for segment in stored}
+    return tuple(
+        replace(segment, algorithm=segment.algorithm or known.get(segment.number))
+        for segment in segments
+    )
 
 
 def _write_plain(stored: StoredSegmentation, target: str | os.PathLike[str]) -> None:

@@ -224,7 +224,7 @@ def test_what_cannot_be_written_is_refused(
 ) -> None:
     _, source = make_source()
     path = tmp_path / "rt.dcm"
-    with pytest.raises(InputError, match="at least one structure"):
+    with pytest.raises(InputError, match="at least one segment"):
         write_rtstruct(labels * 0, path, source=source)
     with pytest.raises(InputError, match="no segment describes"):
         write_rtstruct(labels, path, source=source, segments=[Segment(1, "liver")])

@@ -264,6 +264,51 @@ def test_probabilities_keep_to_a_255th(make_source: MakeSource, tmp_path: Path, 
         )
 
 
+class OnDisk:
+    """An array that is read in parts, and counts how much at once."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.most = 0
+
+    def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
+        part = self._values[place]
+        self.most = max(self.most, part.nbytes)
+        return part
+
+
+@pytest.mark.parametrize("compression", [None, "rle"])
+def test_probabilities_on_disk_give_the_same_file(
+    make_source: MakeSource, tmp_path: Path, compression: str | None
+) -> None:
+    _, source = make_source(shape=(200, 210, 150))
+    probabilities = np.zeros((3, *source.grid.shape), np.float32)
+    probabilities[0] = 1
+    probabilities[1, 3:60, 7:90, 5:100] = np.linspace(0, 1, 83)[:, np.newaxis]
+    probabilities[2, ..., 40] = 0.4 / 255  # rounds to nothing, so that there is no frame
+    on_disk = OnDisk(probabilities)
+    about = {"source": source, "compression": compression, "stable": True}
+    for name, values in (("memory", probabilities), ("disk", on_disk)):
+        write_dicom_probabilities(values, tmp_path / f"{name}.dcm", **about)
+    assert (tmp_path / "memory.dcm").read_bytes() == (tmp_path / "disk.dcm").read_bytes()
+    assert on_disk.most <= 2**24
+    dataset = pydicom.dcmread(tmp_path / "disk.dcm")
+    assert dataset.NumberOfFrames == 95
+    back = read_dicom_seg(tmp_path / "disk.dcm", source=source.grid).image.values
+    assert np.abs(back - probabilities[1:]).max() <= 0.5 / 255 + 1e-6
+
+
+def test_probabilities_of_nothing_are_written(
+    make_source: MakeSource, tmp_path: Path, tool: Tool
+) -> None:
+    _, source = make_source()
+    probabilities = np.zeros((2, *source.grid.shape), np.float32)
+    write_dicom_probabilities(probabilities, tmp_path / "seg.dcm", source=source)
+    assert errors_of(tool("dciodvfy", tmp_path / "seg.dcm")) == []
+    back = read_dicom_seg(tmp_path / "seg.dcm", source=source.grid)
+    np.testing.assert_array_equal(back.image.values, probabilities[1:])
+
+
 @pytest.mark.parametrize("encoding", ["binary", "labelmap"])
 def test_the_same_labels_give_the_same_file_when_asked(
     make_source: MakeSource, labels: np.ndarray, tmp_path: Path, encoding: str

@@ -1,12 +1,13 @@
 """Segmentations as DICOM: SEG, RTSTRUCT and measurements, written and read back."""
 
 from volseg.io.dicom.segmentations.identity import Algorithm
+from volseg.io.dicom.segmentations.probability_writing import write_dicom_probabilities
 from volseg.io.dicom.segmentations.reading import read_segmentation
 from volseg.io.dicom.segmentations.report_writing import write_measurement_report
 from volseg.io.dicom.segmentations.rtstruct_reading import read_rtstruct
 from volseg.io.dicom.segmentations.rtstruct_writing import write_rtstruct
 from volseg.io.dicom.segmentations.seg_reading import read_dicom_seg
-from volseg.io.dicom.segmentations.seg_writing import write_dicom_probabilities, write_dicom_seg
+from volseg.io.dicom.segmentations.seg_writing import write_dicom_seg
 from volseg.io.dicom.segmentations.segments import Code, Segment, coded_segment, read_segments
 from volseg.io.dicom.segmentations.source import SourceSlices, source_slices
 from volseg.io.dicom.segmentations.stored_segmentation import (

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 MANUFACTURER = "volseg"
+NOT_STATED = "not stated"  # of what a type 1 attribute must hold and nobody knows
+ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")  # DICOM PS3.3 C.8.20.2
 _EARLIEST = datetime(1970, 1, 1)
 
 
@@ -20,11 +22,13 @@ class Algorithm:
 
     Attributes:
         name: such as the title of a bundle.
-        version: of it.
+        version: of it; empty if it is not known.
+        type: one of `ALGORITHM_TYPES`.
     """
 
     name: str
-    version: str
+    version: str = ""
+    type: str = "AUTOMATIC"
 
 
 def made_by(algorithm: Algorithm | None) -> tuple[str, list[str], str]:
@@ -66,23 +70,31 @@ class Identity:
                 item.ContributionDateTime = date + time
 
 
-def new_identity() -> Identity:
-    """Return new identifiers, and the present time."""
+def identity_of(content: Iterable[bytes], headers: Iterable[Any], *, stable: bool) -> Identity:
+    """Return new identifiers and the present time or, if asked for, what follows from the content.
+
+    Args:
+        content: all that distinguishes the object: labels, names, codes, algorithm.
+        headers: of the source.
+        stable: whether the same content and the same source give the same identifiers. The object
+            is then the same byte by byte, so its times are the latest ones of the source.
+    """
+    return _stable_identity(content, headers) if stable else _new_identity()
+
+
+def derived_uid(*words: str) -> str:
+    """Return the UID that follows from words: the same ones give the same."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(words)).int}"
+
+
+def _new_identity() -> Identity:
     return Identity(
         uid=lambda role: f"2.25.{uuid.uuid4().int}",  # noqa: ARG005 - each role gets its own
         created=datetime.now(),
     )
 
 
-def stable_identity(content: Iterable[bytes], headers: Iterable[Any]) -> Identity:
-    """Return identifiers that are the same for the same content and the same source.
-
-    The object is then the same byte by byte, so its times are the latest ones of the source.
-
-    Args:
-        content: all that distinguishes the object: labels, names, codes, algorithm.
-        headers: of the source.
-    """
+def _stable_identity(content: Iterable[bytes], headers: Iterable[Any]) -> Identity:
     digest = hashlib.sha256()
     created = _EARLIEST
     for part in content:
@@ -97,11 +109,6 @@ def stable_identity(content: Iterable[bytes], headers: Iterable[Any]) -> Identit
         uid=lambda role: f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{name} {role}').int}",
         created=created,
     )
-
-
-def derived_uid(*words: str) -> str:
-    """Return the UID that follows from words: the same ones give the same."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(words)).int}"
 
 
 def _time_of(header: Any) -> datetime:

@@ -11,14 +11,14 @@ import numpy as np
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError, ShapeError
 from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.io.dicom.segmentations.concepts import concept, standard_concept
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
     Algorithm,
     Identity,
     derived_uid,
+    identity_of,
     made_by,
-    new_identity,
-    stable_identity,
 )
 from volseg.io.dicom.segmentations.measurements import SegmentMeasurements, measure_segments
 from volseg.io.dicom.segmentations.segments import Segment, require_described
@@ -98,11 +98,9 @@ def write_measurement_report(
     measured = measure_segments(
         values, intensities[0], source.grid, [segment.number for segment in segments]
     )
-    identity = new_identity()
-    if stable:
-        about = repr((list(segments), algorithm, measured)).encode()
-        content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
-        identity = stable_identity(content, source.headers)
+    about = repr((list(segments), algorithm, measured)).encode()
+    content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
+    identity = identity_of(content, source.headers, stable=stable)
     try:
         with without_pydicom_warnings():
             dataset = _report(
@@ -131,14 +129,14 @@ def _report(
     from highdicom import sr  # noqa: PLC0415
 
     groups = [
-        _group(segment, one, segmentation, source, algorithm)
+        _group(segment, one, segmentation, source, segment.algorithm or algorithm)
         for segment, one in zip(segments, measured, strict=True)
     ]
     report = sr.MeasurementReport(
         observation_context=_observation_context(algorithm),
         procedure_reported=_procedure(source),
         imaging_measurements=groups,
-        title=_code("DCM", "ImagingMeasurementReport"),
+        title=standard_concept("DCM", "ImagingMeasurementReport"),
     )
     return sr.Comprehensive3DSR(
         evidence=[segmentation, *source.headers],
@@ -176,14 +174,21 @@ def _group(
             segment_number=segment.number,
             source_series=sr.SourceSeriesForSegmentation(source.headers[0].SeriesInstanceUID),
         ),
-        finding_category=_concept(segment.category),
-        finding_type=_concept(segment.type),
-        finding_sites=[sr.FindingSite(_concept(region)) for region in segment.regions] or None,
-        algorithm_id=None
-        if algorithm is None
-        else sr.AlgorithmIdentification(algorithm.name, algorithm.version),
+        finding_category=concept(segment.category),
+        finding_type=concept(segment.type),
+        finding_sites=[sr.FindingSite(concept(region)) for region in segment.regions] or None,
+        algorithm_id=_identification(algorithm),
         measurements=_measurements(measured, source.headers[0]),
     )
+
+
+def _identification(algorithm: Algorithm | None) -> Any:
+    """Return name and version, both of which TID 4019 requires."""
+    from highdicom import sr  # noqa: PLC0415
+
+    if algorithm is None or not (algorithm.name and algorithm.version):
+        return None
+    return sr.AlgorithmIdentification(algorithm.name, algorithm.version)
 
 
 def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
@@ -191,9 +196,9 @@ def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
 
     found = [
         sr.Measurement(
-            name=_code("SCT", "Volume"),
+            name=standard_concept("SCT", "Volume"),
             value=_decimal(measured.volume),
-            unit=_code("UCUM", "CubicMillimeter"),
+            unit=standard_concept("UCUM", "CubicMillimeter"),
         )
     ]
     quantity, unit = _quantity(header)
@@ -201,7 +206,7 @@ def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
         value = getattr(measured, attribute)
         if value is None:
             continue
-        name = _code("SCT", statistic)
+        name = standard_concept("SCT", statistic)
         found.append(
             sr.Measurement(
                 name=quantity or name,
@@ -215,13 +220,14 @@ def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
 
 def _quantity(header: Any) -> tuple[Any | None, Any]:
     """Return what the values of a series measure, if there is a code for it, and their unit."""
-    nothing = _code("UCUM", "NoUnits")
+    nothing = standard_concept("UCUM", "NoUnits")
     if header.Modality == "CT" and str(header.get("RescaleType") or "HU") == "HU":
-        return _code("DCM", "AttenuationCoefficient"), _code("UCUM", "HounsfieldUnit")
+        attenuation = standard_concept("DCM", "AttenuationCoefficient")
+        return attenuation, standard_concept("UCUM", "HounsfieldUnit")
     if header.Modality == "MR":
-        return _code("DCM", "MRSignalIntensity"), nothing
+        return standard_concept("DCM", "MRSignalIntensity"), nothing
     if header.Modality == "PT" and header.get("Units") == "BQML":
-        return None, _code("UCUM", "BecquerelsPerMilliliter")
+        return None, standard_concept("UCUM", "BecquerelsPerMilliliter")
     return None, nothing
 
 
@@ -236,27 +242,15 @@ def _observation_context(algorithm: Algorithm | None) -> Any:
         model_name=model,
     )
     return sr.ObservationContext(
-        observer_device_context=sr.ObserverContext(_code("DCM", "Device"), device)
+        observer_device_context=sr.ObserverContext(standard_concept("DCM", "Device"), device)
     )
 
 
 def _procedure(source: SourceSlices) -> Any:
     name = _PROCEDURES.get(str(source.headers[0].Modality))
-    return _code("LN", name) if name else _code("SCT", "ImagingProcedure")
+    return standard_concept("LN", name) if name else standard_concept("SCT", "ImagingProcedure")
 
 
 def _decimal(value: float) -> float:
     """Round to the digits a decimal string of 16 characters holds."""
     return float(f"{value:.9g}")
-
-
-def _code(scheme: str, keyword: str) -> Any:
-    from pydicom.sr.codedict import codes  # noqa: PLC0415
-
-    return getattr(getattr(codes, scheme), keyword)
-
-
-def _concept(code: Any) -> Any:
-    import highdicom  # noqa: PLC0415
-
-    return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning)

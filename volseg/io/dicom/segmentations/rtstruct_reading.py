@@ -11,7 +11,7 @@ import numpy as np
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid
 from volseg.io.dicom.segmentations.contours import Points, contours_mask
-from volseg.io.dicom.segmentations.segments import TISSUE, Segment
+from volseg.io.dicom.segmentations.segments import TISSUE, Segment, color_unless_usual
 from volseg.io.dicom.segmentations.stored_segmentation import (
     CONTOUR_DATA,
     RTSTRUCT_CLASS,
@@ -19,10 +19,12 @@ from volseg.io.dicom.segmentations.stored_segmentation import (
     StoredSegmentation,
     open_dicom,
     require_known_overlap,
+    stored_algorithm,
     stored_code,
     stored_modifiers,
 )
 from volseg.io.stored_image import StoredImage
+from volseg.label_colors import Color
 
 # Contours drawn between slices, or in planes across them, are not of this grid.
 _TOLERANCE_IN_SLICES = 0.25
@@ -104,7 +106,7 @@ def _segments(dataset: Any, labels: dict[int, int]) -> list[Segment]:
         for item in dataset.get("RTROIObservationsSequence") or ()
     }
     colors = {
-        int(item.ReferencedROINumber): item.get("ROIDisplayColor")
+        int(item.ReferencedROINumber): _color(item)
         for item in dataset.get("ROIContourSequence") or ()
     }
     found = []
@@ -117,10 +119,20 @@ def _segments(dataset: Any, labels: dict[int, int]) -> list[Segment]:
                 name=str(item.get("ROIName") or f"structure {number}"),
                 type=stored_code(code) if code else TISSUE,
                 modifiers=stored_modifiers(code) if code else (),
-                color=(int(color[0]), int(color[1]), int(color[2])) if color else None,
+                color=color_unless_usual(color, labels[number]) if color else None,
+                algorithm=stored_algorithm(
+                    str(item.get("ROIGenerationAlgorithm") or ""),
+                    str(item.get("ROIGenerationDescription") or ""),
+                    item.get("ROIDerivationAlgorithmIdentificationSequence") or (),
+                ),
             )
         )
     return sorted(found, key=lambda segment: segment.number)
+
+
+def _color(item: Any) -> Color | None:
+    stored = item.get("ROIDisplayColor")
+    return (int(stored[0]), int(stored[1]), int(stored[2])) if stored else None
 
 
 def _slices(

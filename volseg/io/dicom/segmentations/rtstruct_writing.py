@@ -11,22 +11,17 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from volseg.atomic import replacing
-from volseg.errors import InputError, MissingPackageError
+from volseg.errors import MissingPackageError
+from volseg.io.dicom.segmentations.concepts import code_item
 from volseg.io.dicom.segmentations.contours import Points, mask_contours
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
     Algorithm,
     Identity,
+    identity_of,
     made_by,
-    new_identity,
-    stable_identity,
 )
-from volseg.io.dicom.segmentations.segments import (
-    Code,
-    Segment,
-    require_described,
-    unnamed_segments,
-)
+from volseg.io.dicom.segmentations.segments import Code, Segment, described_segments
 from volseg.io.dicom.segmentations.source import SourceSlices
 from volseg.io.dicom.segmentations.stored_segmentation import CONTOUR_DATA, RTSTRUCT_CLASS
 from volseg.io.label_map import label_values
@@ -34,6 +29,7 @@ from volseg.io.label_map import label_values
 SERIES_NUMBER = 9002
 # Contour Data of long contours do not fit the 16-bit length that explicit VRs give them.
 _TRANSFER_SYNTAX = "1.2.840.10008.1.2"
+_FAMILY = Code("123109", "DCM", "Artificial Intelligence")
 _DETACHED_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 _REPEATED = (
     "PatientName",
@@ -97,21 +93,12 @@ def write_rtstruct(
     boxes = {
         number: box for number, box in enumerate(ndimage.find_objects(values), 1) if box is not None
     }
-    described = unnamed_segments(boxes) if segments is None else segments
-    require_described(list(boxes), described)
-    if not described:
-        raise InputError(
-            "an RTSTRUCT needs at least one structure, but the label map is empty and no segment "
-            "is described: describe those that were looked for."
-        )
-    described = sorted(described, key=lambda one: one.number)
-    identity = new_identity()
-    if stable:
-        content = (b"rtstruct", values.tobytes(), repr((described, algorithm)).encode())
-        identity = stable_identity(content, source.headers)
+    described = described_segments(list(boxes), segments)
+    about = repr((described, algorithm)).encode()
+    identity = identity_of((b"rtstruct", values.tobytes(), about), source.headers, stable=stable)
     dataset = _structure_set(source, algorithm, identity)
     dataset.StructureSetROISequence = [
-        _structure(segment, source, algorithm) for segment in described
+        _structure(segment, source, segment.algorithm or algorithm) for segment in described
     ]
     dataset.ROIContourSequence = [
         _roi_contours(segment, _contours(values, segment.number, boxes.get(segment.number)), source)
@@ -202,9 +189,22 @@ def _structure(segment: Segment, source: SourceSlices, algorithm: Algorithm | No
     item.ROINumber = segment.number
     item.ReferencedFrameOfReferenceUID = source.headers[0].FrameOfReferenceUID
     item.ROIName = segment.label
-    item.ROIGenerationAlgorithm = "" if algorithm is None else "AUTOMATIC"
-    if algorithm is not None:
-        item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version}"[:64]
+    item.ROIGenerationAlgorithm = "" if algorithm is None else algorithm.type
+    if algorithm is not None and algorithm.name:
+        item.ROIGenerationDescription = f"{algorithm.name} {algorithm.version}".strip()[:64]
+        if algorithm.version:
+            item.ROIDerivationAlgorithmIdentificationSequence = [_identification(algorithm)]
+    return item
+
+
+def _identification(algorithm: Algorithm) -> Any:
+    """Return name and version apart, which other programs ignore (DICOM PS3.3 C.8.8.5)."""
+    from pydicom.dataset import Dataset  # noqa: PLC0415
+
+    item = Dataset()
+    item.AlgorithmFamilyCodeSequence = [code_item(_FAMILY)]
+    item.AlgorithmName = algorithm.name[:64]
+    item.AlgorithmVersion = algorithm.version[:64]
     return item
 
 
@@ -255,20 +255,10 @@ def _observation(segment: Segment) -> Any:
     item.ROIObservationLabel = segment.label[:16]
     item.RTROIInterpretedType = ""
     item.ROIInterpreter = ""
-    identification = _code_item(segment.type)
+    identification = code_item(segment.type)
     if segment.modifiers:
         identification.SegmentedPropertyTypeModifierCodeSequence = [
-            _code_item(modifier) for modifier in segment.modifiers
+            code_item(modifier) for modifier in segment.modifiers
         ]
     item.RTROIIdentificationCodeSequence = [identification]
-    return item
-
-
-def _code_item(code: Code) -> Any:
-    from pydicom.dataset import Dataset  # noqa: PLC0415
-
-    item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme
-    item.CodeMeaning = code.meaning
     return item

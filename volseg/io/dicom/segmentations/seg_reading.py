@@ -16,21 +16,29 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine, Grid
-from volseg.io.dicom.segmentations.segments import Segment, require_described
+from volseg.io.dicom.segmentations.segments import (
+    Segment,
+    color_unless_usual,
+    require_described,
+)
+from volseg.io.dicom.segmentations.source import functional_group
 from volseg.io.dicom.segmentations.stored_segmentation import (
     SEG_CLASSES,
     LabelMapMaker,
     StoredSegmentation,
     open_dicom,
     require_known_overlap,
+    stored_algorithm,
     stored_code,
     stored_modifiers,
 )
 from volseg.io.stored_image import StoredImage
+from volseg.label_colors import Color
 
 _TOLERANCE_IN_VOXELS = 0.05  # of frames from where the source's slices are
 _GAP_TOLERANCE = 0.01  # as of the gaps of an image series
 _COSINE_TOLERANCE = 1e-3
+_OF_A_FRAME = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "SegmentIdentification")
 
 Numbers = npt.NDArray[np.float64]
 
@@ -131,22 +139,42 @@ def _segments(dataset: Any) -> list[Segment]:
                 type=stored_code(kind),
                 modifiers=stored_modifiers(kind),
                 regions=tuple(stored_code([region]) for region in regions),
+                color=_color(item, number),
+                algorithm=stored_algorithm(
+                    str(item.get("SegmentAlgorithmType") or ""),
+                    str(item.get("SegmentAlgorithmName") or ""),
+                    item.get("SegmentationAlgorithmIdentificationSequence") or (),
+                ),
             )
         )
     return sorted(found, key=lambda segment: segment.number)
 
 
+def _color(item: Any, number: int) -> Color | None:
+    """Return the colour of a segment, None if it is what volseg gives that number."""
+    stored = item.get("RecommendedDisplayCIELabValue")
+    if stored is None:
+        return None
+    try:
+        from highdicom.color import CIELabColor  # noqa: PLC0415 - optional, and not worth an error
+    except ImportError:
+        return None
+    red, green, blue = CIELabColor.from_dicom_value(stored).to_rgb(clip=True)
+    return color_unless_usual((red, green, blue), number)
+
+
 def _frames(dataset: Any, where: str) -> list[_Frame]:
-    shared = dataset.SharedFunctionalGroupsSequence[0]
     frames = []
-    for groups in dataset.PerFrameFunctionalGroupsSequence:
-
-        def group(name: str, groups: Any = groups) -> Any:
-            found = groups.get(name) or shared.get(name)
-            return found[0] if found else None
-
-        place, turn = group("PlanePositionSequence"), group("PlaneOrientationSequence")
-        measures, segment = group("PixelMeasuresSequence"), group("SegmentIdentificationSequence")
+    for frame in range(1, len(dataset.PerFrameFunctionalGroupsSequence) + 1):
+        place, turn, measures, segment = (
+            functional_group(dataset, frame, f"{name}Sequence")
+            for name in (
+                "PlanePosition",
+                "PlaneOrientation",
+                "PixelMeasures",
+                "SegmentIdentification",
+            )
+        )
         if place is None or turn is None or measures is None:
             raise InputError(
                 f"cannot read {where}: its frames do not state where in the patient they lie (a "

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import InputError
+from volseg.io.dicom.segmentations.identity import Algorithm
 from volseg.label_colors import Color, label_color
 
 _CODE_KEYS = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
@@ -52,6 +53,7 @@ class Segment:
         regions: where in the body it lies.
         color: red, green and blue from 0 to 255 to show it in; that of the label everywhere in
             volseg without it.
+        algorithm: what made it, where that is known of it alone.
     """
 
     number: int
@@ -61,11 +63,13 @@ class Segment:
     modifiers: tuple[Code, ...] = ()
     regions: tuple[Code, ...] = ()
     color: Color | None = None
+    algorithm: Algorithm | None = None
 
     @property
     def label(self) -> str:
-        """The name as DICOM takes it: up to 64 characters, without its separator of values."""
-        return self.name.replace("\\", "/")[:64]
+        """The name as DICOM takes it: up to 64 printable characters, no separator of values."""
+        printable = "".join(letter if letter.isprintable() else " " for letter in self.name)
+        return printable.replace("\\", "/").strip()[:64]
 
     @property
     def shown_color(self) -> Color:
@@ -76,6 +80,11 @@ class Segment:
 def unnamed_segments(numbers: Iterable[int]) -> list[Segment]:
     """Return segments of labels of which only the values are known."""
     return [Segment(int(number), f"label {int(number)}") for number in sorted(numbers)]
+
+
+def color_unless_usual(color: Color, number: int) -> Color | None:
+    """Return the colour that a file gives a segment, None if any segment of that number has it."""
+    return None if color == label_color(number) else color
 
 
 def coded_segment(number: int, name: str, entry: Mapping[str, Any], where: str) -> Segment:
@@ -144,6 +153,26 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
             f"cannot use {path}: its labels are {numbers}; expected each once, from 1 on."
         )
     return sorted(segments, key=lambda segment: segment.number)
+
+
+def described_segments(found: Sequence[int], segments: Sequence[Segment] | None) -> list[Segment]:
+    """Return the segments of an object by rising number; `unnamed_segments` if none are given.
+
+    Args:
+        found: the labels of the map.
+        segments: what they stand for, and what others that were looked for do.
+
+    Raises:
+        InputError: if there is none, a number appears twice, or a label is not described.
+    """
+    described = unnamed_segments(found) if segments is None else list(segments)
+    if not described:
+        raise InputError(
+            "a DICOM object of segments needs at least one segment, but the label map is empty and "
+            "none is described: describe those that were looked for."
+        )
+    require_described(found, described)
+    return sorted(described, key=lambda segment: segment.number)
 
 
 def require_described(found: Sequence[int], segments: Sequence[Segment]) -> None:

@@ -47,6 +47,19 @@ class SourceSlices:
         return [(self.headers[0], frame) for frame in self.frames]
 
 
+def functional_group(dataset: Any, frame: int, name: str) -> Any:
+    """Return what a multi-frame dataset says of a frame, None if nothing (PS3.3 C.7.6.16).
+
+    Args:
+        dataset: of pydicom.
+        frame: number of the frame, from 1.
+        name: such as "PlanePositionSequence"; it stands with the frame, or once for all of them.
+    """
+    own = dataset.PerFrameFunctionalGroupsSequence[frame - 1].get(name)
+    found = own or dataset.SharedFunctionalGroupsSequence[0].get(name)
+    return found[0] if found else None
+
+
 def source_slices(opened: OpenSeries) -> SourceSlices:
     """Return the slices of an opened series, so that objects can be written for them.
 
@@ -115,10 +128,7 @@ def _require_on_grid(source: SourceSlices) -> None:
 
 
 def _position(header: Any, frame: int | None) -> list[float]:
-    if frame is None:
-        place = header
-    else:
-        groups = header.PerFrameFunctionalGroupsSequence[frame - 1]
-        shared = header.SharedFunctionalGroupsSequence[0]
-        place = (groups.get("PlanePositionSequence") or shared.PlanePositionSequence)[0]
+    place = header
+    if frame is not None:
+        place = functional_group(header, frame, "PlanePositionSequence")
     return [float(value) for value in place.ImagePositionPatient]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError, MissingPackageError
+from volseg.io.dicom.segmentations.identity import ALGORITHM_TYPES, NOT_STATED, Algorithm
 from volseg.io.dicom.segmentations.segments import Code, Segment
 from volseg.io.stored_image import StoredImage
 
@@ -99,6 +100,24 @@ def stored_modifiers(items: Sequence[Any]) -> tuple[Code, ...]:
     """Return the codes that modify the first code of a code sequence."""
     modifiers = items[0].get("SegmentedPropertyTypeModifierCodeSequence") or ()
     return tuple(stored_code([modifier]) for modifier in modifiers)
+
+
+def stored_algorithm(kind: str, name: str, identification: Sequence[Any]) -> Algorithm | None:
+    """Return what made a segment, None if the file does not say.
+
+    Args:
+        kind: "AUTOMATIC", "SEMIAUTOMATIC", "MANUAL" or something else.
+        name: as it is given without a version.
+        identification: the sequence that gives name and version apart, which may be empty.
+    """
+    version = ""
+    if identification:
+        name = str(identification[0].get("AlgorithmName") or name)
+        version = str(identification[0].get("AlgorithmVersion") or "")
+    name = "" if name == NOT_STATED else name
+    if kind not in ALGORITHM_TYPES:
+        return Algorithm(name, version, "SEMIAUTOMATIC") if name else None
+    return Algorithm(name, version, kind) if name or kind == "MANUAL" else None
 
 
 def require_known_overlap(overlap: str) -> None:
