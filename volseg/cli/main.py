@@ -24,6 +24,7 @@ from volseg.cli import (
     pacs,
     postprocess,
     segment,
+    serve,
     standardize,
     train,
 )
@@ -48,6 +49,7 @@ app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
 app.command("anonymize")(anonymize.anonymize)
+app.command("serve")(serve.serve)
 app.add_typer(pacs.app, name="pacs")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(postprocess.app, name="postprocess")

@@ -1,0 +1,118 @@
+"""Uploaded files are what their content says, and may not point at files of the server."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PIL import Image
+
+from volseg.errors import InputError
+from volseg.server.content import suffix_of_content
+
+_MOST = 10**9
+
+
+def suffix(path, most_bytes=_MOST):
+    renamed = path.rename(path.with_name("upload"))
+    return suffix_of_content(renamed, most_bytes=most_bytes)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_nifti_of_both_versions(tmp_path, name, kind):
+    path = tmp_path / name
+    nib.save(kind(np.zeros((3, 4, 5), np.int16), np.eye(4)), path)
+    assert suffix(path) == name[1:]
+
+
+def test_big_endian_nifti(tmp_path):
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    header = image.header.as_byteswapped(">")
+    nib.save(nib.Nifti1Image(image.get_fdata(), np.eye(4), header), tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == b"\x00\x00\x01\x5c"
+    assert suffix(tmp_path / "a.nii") == ".nii"
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_what_itk_writes(tmp_path, name, compressed):
+    image = sitk.GetImageFromArray(np.zeros((5, 4, 3), np.int16))
+    sitk.WriteImage(image, tmp_path / name, useCompression=compressed)
+    assert suffix(tmp_path / name) == name[1:]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_pictures(tmp_path, name):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    assert suffix(tmp_path / name) == name[1:]
+
+
+@pytest.mark.parametrize("name", ["a.nhdr", "a.mhd"])
+def test_headers_that_name_another_file_are_refused(tmp_path, name):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((5, 4, 3), np.int16)), tmp_path / name)
+    with pytest.raises(InputError, match="refers to another file"):
+        suffix(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 3 4 5\nencoding: raw\n"
+        b"data file: /etc/passwd\n\n",
+        b"NRRD0004\r\ntype: short\r\nDATAFILE: LIST\r\n\r\n",
+        b"NRRD0004\n" + b"#" * 70_000 + b"\ndata file: /etc/passwd\n\n",
+        b"ObjectType = Image\nNDims = 3\nDimSize = 3 4 5\nElementDataFile = /etc/passwd\n",
+        b"ObjectType = Image\n\tElementDataFile=LIST\n/etc/passwd\n",
+    ],
+)
+def test_hand_made_headers_that_name_another_file_are_refused(tmp_path, content):
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(InputError, match="refers to another file"):
+        suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_headers_that_promise_too_much_are_refused(tmp_path, name):
+    image = sitk.GetImageFromArray(np.zeros((50, 40, 30), np.uint8))
+    sitk.WriteImage(image, tmp_path / name, useCompression=True)
+    with pytest.raises(InputError, match="60,000 voxels"):
+        suffix(tmp_path / name, most_bytes=59_999)
+
+
+def test_half_of_a_pair_is_refused(tmp_path):
+    nib.save(nib.Nifti1Pair(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.hdr")
+    with pytest.raises(InputError, match="half"):
+        suffix(tmp_path / "a.hdr")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "empty"),
+        (b"\x80\x04K\x01.", "no known format"),
+        (b"#!/bin/sh\nrm -rf /\n", "no known format"),
+        (gzip.compress(b"#!/bin/sh\n"), "no known format"),
+        (gzip.compress(bytes(10_000))[:20], "damaged"),
+    ],
+)
+def test_all_else_is_refused(tmp_path, content, sentence):
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(InputError, match=sentence):
+        suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+
+
+def test_dicom_and_its_index(tmp_path):
+    pydicom_files = pytest.importorskip("pydicom.data").get_testdata_file
+    for name, expected in (("CT_small.dcm", ".dcm"), ("DICOMDIR", None)):
+        path = tmp_path / "upload"
+        path.write_bytes(Path(pydicom_files(name)).read_bytes())
+        if expected:
+            assert suffix_of_content(path, most_bytes=_MOST) == expected
+        else:
+            with pytest.raises(InputError, match="DICOMDIR"):
+                suffix_of_content(path, most_bytes=_MOST)

@@ -1,0 +1,7 @@
+"""A server of segmentation: ``/v1``, with jobs."""
+
+from volseg.server.app import create_app
+from volseg.server.serving import serve
+from volseg.server.settings import Limits, ServerSettings
+
+__all__ = ["Limits", "ServerSettings", "create_app", "serve"]

@@ -1,0 +1,84 @@
+"""The application: its routes, its errors, and what lives as long as it does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+
+from volseg import __version__
+from volseg.errors import InputError, ServerError, UnknownNameError, VolsegError
+from volseg.server import v1
+from volseg.server.access import Guard
+from volseg.server.catalogue import Catalogue
+from volseg.server.service import FullError, Service
+from volseg.server.settings import ServerSettings
+
+_ABOUT = """Segments medical images with MONAI bundles. Research software, not a medical device.
+
+Submit an image with `POST /v1/jobs`, follow it with `GET /v1/jobs/{id}/events`, and fetch the label
+map with `GET /v1/jobs/{id}/result`. Every refusal is one sentence, `{"detail": "..."}`.
+"""
+
+
+def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
+    """Return the application.
+
+    Args:
+        settings: of the server.
+        devices: names of the devices that compute.
+
+    Raises:
+        InputError: a bundle cannot be used.
+    """
+    catalogue = Catalogue(settings.bundles, settings.folder / "trained")
+
+    @contextlib.asynccontextmanager
+    async def alive(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = service = Service(settings, catalogue, devices)
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="volseg",
+        version=__version__,
+        description=_ABOUT,
+        license_info={"name": "Apache-2.0"},
+        lifespan=alive,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(Guard, settings=settings)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization"],
+        )
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(VolsegError, _refused)
+    app.include_router(v1.router)
+    return app
+
+
+async def _not_valid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return JSONResponse({"detail": f"{where}: {first['msg']}."}, 422)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    if isinstance(error, FullError):
+        return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "10"})
+    if isinstance(error, UnknownNameError):
+        return JSONResponse({"detail": str(error)}, 404)
+    if isinstance(error, InputError):
+        return JSONResponse({"detail": str(error)}, 422)
+    return JSONResponse({"detail": str(error)}, 502 if isinstance(error, ServerError) else 500)

@@ -1,0 +1,106 @@
+"""What an uploaded file is, by its content alone: the name a client gives it is never used.
+
+Formats that can refer to other files (NIfTI pairs, detached NRRD and MetaImage headers, DICOMDIR)
+are refused where they do: they could name files of the server.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+
+from volseg.errors import InputError
+
+ZIP = ".zip"
+_HEADER_BYTES = 65_536
+_PICTURES = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"II*\x00": ".tif",
+    b"MM\x00*": ".tif",
+    b"II+\x00": ".tif",
+    b"MM\x00+": ".tif",
+}
+_IS_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"  # Media Storage SOP Class UID
+_KNOWN = "NIfTI, NRRD, MetaImage, DICOM, PNG, TIFF or JPEG, or a zip of DICOM files"
+
+
+def suffix_of_content(path: Path, *, most_bytes: int) -> str:
+    """Return the suffix that a file should have: of an image format, or ``.zip``.
+
+    Args:
+        path: a file; its name does not matter.
+        most_bytes: how large the image may be that the header of a compressed file promises.
+
+    Raises:
+        InputError: it is none of the known formats, refers to other files, or promises too much.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(_HEADER_BYTES)
+    if not start:
+        raise InputError("the uploaded file is empty: export it again.")
+    if start.startswith(b"PK\x03\x04"):
+        return ZIP
+    if start[128:132] == b"DICM":
+        if _IS_DIRECTORY in start[:1024]:
+            raise InputError("the uploaded file is a DICOMDIR, an index only: send the images.")
+        return ".dcm"
+    if start.startswith(b"\x1f\x8b"):
+        return _nifti(_unzipped(path), ".nii.gz")
+    for magic, suffix in _PICTURES.items():
+        if start.startswith(magic):
+            return suffix
+    if start.startswith(b"NRRD000"):
+        return _nrrd(start, most_bytes)
+    if re.search(rb"^\s*ElementDataFile\s*=", start, re.MULTILINE):
+        return _metaimage(start, most_bytes)
+    return _nifti(start, ".nii")
+
+
+def _unzipped(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as stream:
+            return stream.read(1024)
+    except (OSError, EOFError, zlib.error):
+        raise InputError("the uploaded gzip file is damaged: export it again.") from None
+
+
+def _nifti(start: bytes, suffix: str) -> str:
+    """Tell a NIfTI file that holds its voxels from all else."""
+    size = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    if size & {348, 540}:
+        magic = start[344:348] if 348 in size else start[4:8]
+        if magic[:3] in (b"n+1", b"n+2"):
+            return suffix
+        raise InputError(
+            "the uploaded file is one half of a NIfTI or Analyze pair: send one .nii or .nii.gz."
+        )
+    raise InputError(f"the uploaded file is of no known format: send {_KNOWN}.")
+
+
+def _nrrd(start: bytes, most_bytes: int) -> str:
+    header, end, _ = start.replace(b"\r\n", b"\n").lower().partition(b"\n\n")
+    if not end or re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
+        raise InputError("the uploaded NRRD refers to another file: send it with its voxels.")
+    _require_moderate(re.search(rb"^sizes\s*:([\d ]+)", header, re.MULTILINE), most_bytes)
+    return ".nrrd"
+
+
+def _metaimage(start: bytes, most_bytes: int) -> str:
+    places = re.findall(rb"^\s*ElementDataFile\s*=[ \t]*([^\r\n]*)", start, re.MULTILINE)
+    if any(place.strip() != b"LOCAL" for place in places):
+        raise InputError("the uploaded MetaImage refers to another file: send one .mha.")
+    _require_moderate(re.search(rb"^\s*DimSize\s*=([\d ]+)", start, re.MULTILINE), most_bytes)
+    return ".mha"
+
+
+def _require_moderate(sizes: re.Match[bytes] | None, most_bytes: int) -> None:
+    voxels = math.prod(int(word) for word in sizes[1].split()) if sizes else 0
+    if voxels > most_bytes:
+        raise InputError(
+            f"the header of the uploaded file promises {voxels:,} voxels, more than this server "
+            "takes."
+        )

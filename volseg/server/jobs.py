@@ -1,0 +1,154 @@
+"""Jobs on the disk: each is a folder that appears whole, and outlives the server's process.
+
+``jobs/<id>/job.json`` says what is to be done and how far it is, ``input/`` holds the image or the
+DICOM files under names of ours, ``results/`` what was made, once the job is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from volseg.atomic import replacing
+from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, State
+
+_log = logging.getLogger(__name__)
+_RECORD = "job.json"
+
+
+class Job(BaseModel):
+    """One image to be segmented; everything that a restarted server needs to know of it.
+
+    Attributes:
+        id: cannot be guessed.
+        bundle: name of the bundle.
+        options: how it is read and which results are made.
+        inputs: path in the folder of the job, by channel; of a bundle's only image under `image`.
+        reference: address of a series that is fetched first, instead of `inputs`.
+        contiguous: whether the label map is wanted with labels 1 to N, as MONAI Label has them.
+        attempts: how often it was begun; a job that brings the server down is not begun for ever.
+        held_bytes: on the disk.
+    """
+
+    id: str
+    bundle: str
+    options: JobOptions
+    inputs: dict[str, str] = {}
+    reference: str | None = None
+    contiguous: bool = False
+    state: State = "queued"
+    progress: Progress = Progress()
+    error: str | None = None
+    attempts: int = 0
+    held_bytes: int = 0
+    created: float
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.state in ENDED
+
+    def status(self, keep_seconds: float) -> JobStatus:
+        """Return what a client sees of it."""
+        return JobStatus(
+            id=self.id,
+            bundle=self.bundle,
+            state=self.state,
+            progress=self.progress,
+            error=self.error,
+            formats=self.options.formats,
+            created=self.created,
+            started=self.started,
+            ended=self.ended,
+            expires=None if self.ended is None else self.ended + keep_seconds,
+        )
+
+
+class JobFolder:
+    """The folder of all jobs; used by one process at a time.
+
+    Args:
+        folder: made if missing; what an interrupted upload left there is removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._incoming = folder / "incoming"
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        self._incoming.mkdir(parents=True)
+
+    def path(self, job: Job) -> Path:
+        """Return the folder of a job."""
+        return self._folder / job.id
+
+    @contextlib.contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Give a folder to receive into; it is removed at the end, unless a job has taken it."""
+        folder = self._incoming / secrets.token_hex(16)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def take(self, received: Path, job: Job) -> None:
+        """Make a folder that was received into that of a job, whole or not at all."""
+        job.held_bytes = held_bytes(received)
+        (received / _RECORD).write_text(job.model_dump_json(), encoding="utf-8")
+        received.rename(self.path(job))
+
+    def save(self, job: Job) -> None:
+        """Write down how far a job is."""
+        with replacing(self.path(job) / _RECORD) as temporary:
+            temporary.write_text(job.model_dump_json(), encoding="utf-8")
+
+    def load(self) -> list[Job]:
+        """Return all jobs, in the order they came in; a damaged one is removed."""
+        jobs = []
+        for folder in self._folder.iterdir():
+            if folder == self._incoming:
+                continue
+            try:
+                jobs.append(Job.model_validate_json((folder / _RECORD).read_bytes()))
+            except (OSError, ValidationError):
+                _log.warning("the job %s is damaged and was removed", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+        return sorted(jobs, key=lambda job: job.created)
+
+    def remove(self, job: Job) -> None:
+        """Remove a job and all that belongs to it."""
+        shutil.rmtree(self.path(job), ignore_errors=True)
+
+
+def new_job(
+    bundle: str,
+    options: JobOptions,
+    *,
+    inputs: dict[str, str] | None = None,
+    reference: str | None = None,
+    contiguous: bool = False,
+) -> Job:
+    """Return a job that waits, with an identifier of its own."""
+    return Job(
+        id=secrets.token_hex(16),
+        bundle=bundle,
+        options=options,
+        inputs=inputs or {},
+        reference=reference,
+        contiguous=contiguous,
+        created=time.time(),
+    )
+
+
+def held_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,192 @@
+"""Receiving of multipart forms: files go to the disk as they come, and no further than allowed.
+
+Starlette's own parser takes files of any size, into memory or the system's temporary folder,
+before it looks at anything; this one counts, and writes where the job will lie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from fastapi import HTTPException, Request
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+
+from volseg.server.settings import Limits
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+_MOST_FIELD_BYTES = 1 << 20
+_MOST_FIELDS = 64
+
+
+@dataclass
+class Form:
+    """What a client has sent.
+
+    Attributes:
+        fields: text by name.
+        files: name of the part and where its content lies, in order; names may repeat.
+        received_bytes: of all files.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    received_bytes: int = 0
+
+
+async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
+    """Receive a form; its files lie in `folder`, by number.
+
+    Args:
+        request: of which nothing of the body was read yet.
+        folder: exists; what is in it after a failure is the caller's to remove.
+        limits: how much is taken.
+
+    Raises:
+        HTTPException: 400 the form is damaged, 408 the client fell silent, 413 it is too large,
+            415 it is no form.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    if kind != b"multipart/form-data" or not options.get(b"boundary"):
+        raise HTTPException(415, "expected a form, multipart/form-data with a boundary.")
+    require_moderate(request, limits)
+    receiver = _Receiver(folder, limits)
+    try:
+        parser = MultipartParser(options[b"boundary"], receiver.callbacks())
+        async for chunk in body_of(request, limits):
+            await asyncio.to_thread(parser.write, chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise HTTPException(400, f"the form is damaged: {error}.") from error
+    finally:
+        receiver.close()
+    if not receiver.complete:
+        raise HTTPException(400, "the form ends before its last boundary: send it again.")
+    return receiver.form
+
+
+def require_moderate(request: Request, limits: Limits) -> None:
+    """Refuse a request whose announced length is too large, before any of it is read.
+
+    Raises:
+        HTTPException: 413.
+    """
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limits.upload_bytes:
+        raise _too_large(limits)
+
+
+async def body_of(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it comes, from a client that neither stops nor goes too far.
+
+    Raises:
+        HTTPException: 408 or 413.
+    """
+    received = 0
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks), limits.silent_seconds)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise HTTPException(
+                408, f"nothing came for {limits.silent_seconds:g} s: send it again."
+            ) from None
+        received += len(chunk)
+        if received > limits.upload_bytes:  # whatever its header announced
+            raise _too_large(limits)
+        yield chunk
+
+
+def _too_large(limits: Limits) -> HTTPException:
+    return HTTPException(
+        413, f"the request is larger than {limits.upload_bytes:,} bytes, the most taken here."
+    )
+
+
+class _Receiver:
+    """The parts of a form as they come."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.form = Form()
+        self.complete = False
+        self._folder = folder
+        self._limits = limits
+        self._header = (b"", b"")
+        self._disposition = b""
+        self._name = ""
+        self._text = bytearray()
+        self._file: IO[bytes] | None = None
+
+    def callbacks(self) -> MultipartCallbacks:
+        """Return what the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._all,
+        }
+
+    def close(self) -> None:
+        """Close the file at hand."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._text.clear()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0] + data[start:end], b"")
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0], self._header[1] + data[start:end])
+
+    def _header_end(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1]
+        self._header = (b"", b"")
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not self._name:
+            raise HTTPException(400, "the form is damaged: a part has no name.")
+        if b"filename" in options:  # the name itself is not looked at
+            if len(self.form.files) >= self._limits.files:
+                raise HTTPException(413, f"more than {self._limits.files:,} files.")
+            path = self._folder / f"part{len(self.form.files)}"
+            self._file = path.open("wb")
+            self.form.files.append((self._name, path))
+        elif len(self.form.fields) >= _MOST_FIELDS or self._name in self.form.fields:
+            raise HTTPException(400, f"the field {self._name[:64]!r} is one too many.")
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None:
+            self._file.write(memoryview(data)[start:end])
+            self.form.received_bytes += end - start
+            return
+        self._text += data[start:end]
+        if len(self._text) > _MOST_FIELD_BYTES:
+            raise HTTPException(413, f"the field {self._name[:64]!r} is too long.")
+
+    def _end(self) -> None:
+        if self._file is None:
+            self.form.fields[self._name] = self._text.decode("utf-8", "replace")
+        self.close()
+
+    def _all(self) -> None:
+        self.complete = True

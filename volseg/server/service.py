@@ -1,0 +1,236 @@
+"""The queue: jobs come in, wait on the disk, are computed one a device, and are removed in time.
+
+All of it happens in the event loop of the server; only the processes that compute run beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from volseg.errors import VolsegError
+from volseg.server.catalogue import Catalogue
+from volseg.server.jobs import Job, JobFolder, held_bytes
+from volseg.server.models import Health, JobStatus, Progress, State
+from volseg.server.settings import ServerSettings
+from volseg.server.worker_process import WorkerProcess
+
+_log = logging.getLogger(__name__)
+_MOST_ATTEMPTS = 3
+_SECONDS_BETWEEN_TIDYING = 30.0
+
+
+class FullError(VolsegError):
+    """The server takes no more at the moment; the same request may be taken later."""
+
+
+class Service:
+    """Everything a server does, without HTTP.
+
+    Args:
+        settings: of the server.
+        catalogue: of its bundles.
+        devices: names of devices, each of which gets a process.
+    """
+
+    def __init__(self, settings: ServerSettings, catalogue: Catalogue, devices: list[str]) -> None:
+        self.settings = settings
+        self.catalogue = catalogue
+        self.folder = JobFolder(settings.jobs_folder)
+        self._workers = {device: WorkerProcess(device, settings) for device in devices}
+        self._at_work: dict[str, WorkerProcess] = {}
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[str] = deque()
+        self._changed: dict[str, asyncio.Event] = {}
+        self._work_came = asyncio.Condition()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._uploads = 0
+        self._expected_bytes = 0
+
+    async def start(self) -> None:
+        """Take up the jobs an earlier process left, and begin to work."""
+        for job in self.folder.load():
+            self._jobs[job.id] = job
+            if job.state == "running":
+                if job.attempts >= _MOST_ATTEMPTS:
+                    self._end(job, "failed", f"the server ended {job.attempts} times during it.")
+                    continue
+                job.state, job.progress = "queued", Progress()
+            if job.state == "queued":
+                self._waiting.append(job.id)
+        if self._waiting:
+            _log.info("%d jobs of an earlier run are in the queue", len(self._waiting))
+        self._tasks = [
+            asyncio.create_task(self._compute(worker)) for worker in self._workers.values()
+        ]
+        self._tasks.append(asyncio.create_task(self._tidy()))
+
+    async def stop(self) -> None:
+        """Stop working; what waits or is being computed is taken up by the next process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        for event in self._changed.values():
+            event.set()
+
+    def health(self) -> Health:
+        """Return how busy the server is."""
+        from volseg import __version__  # noqa: PLC0415
+
+        return Health(
+            version=__version__,
+            devices=list(self._workers),
+            queued=len(self._waiting),
+            running=len(self._at_work),
+        )
+
+    @contextmanager
+    def receiving(self, announced_bytes: int) -> Iterator[Path]:
+        """Give a folder to receive an upload into, if there is room for it.
+
+        Args:
+            announced_bytes: how large it will be at most.
+
+        Raises:
+            FullError: the queue or the disk is full, or others are uploading already.
+        """
+        limits = self.settings.limits
+        if len(self._waiting) >= limits.waiting_jobs:
+            raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
+        if self._uploads >= limits.uploads:
+            raise FullError(f"{self._uploads} clients are uploading, the most this server takes.")
+        self._make_room(announced_bytes)
+        self._uploads += 1
+        self._expected_bytes += announced_bytes
+        try:
+            with self.folder.incoming() as folder:
+                yield folder
+        finally:
+            self._uploads -= 1
+            self._expected_bytes -= announced_bytes
+
+    async def submit(self, job: Job, received: Path) -> None:
+        """Put a job whose input was received into the queue; it is on the disk then.
+
+        Raises:
+            FullError: the queue is full.
+        """
+        if len(self._waiting) >= self.settings.limits.waiting_jobs:
+            raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
+        self.folder.take(received, job)
+        self._jobs[job.id] = job
+        self._waiting.append(job.id)
+        async with self._work_came:
+            self._work_came.notify()
+
+    def find(self, identifier: str) -> Job | None:
+        """Return a job, or None if there is none of this name."""
+        return self._jobs.get(identifier)
+
+    def jobs(self) -> list[JobStatus]:
+        """Return all jobs, the oldest first."""
+        return [self.status(job) for job in self._jobs.values()]
+
+    def status(self, job: Job) -> JobStatus:
+        """Return what a client sees of a job."""
+        return job.status(self.settings.limits.keep_seconds)
+
+    def cancel(self, job: Job) -> None:
+        """Give up a job that waits or is being computed; others are left as they are."""
+        if job.id in self._at_work:
+            self._at_work[job.id].cancel()
+        elif job.id in self._waiting:
+            self._waiting.remove(job.id)
+            self._end(job, "cancelled")
+
+    def forget(self, job: Job) -> None:
+        """Remove a job that has ended."""
+        self._jobs.pop(job.id, None)
+        self.folder.remove(job)
+
+    async def changes(self, job: Job) -> AsyncIterator[None]:
+        """Yield now, after every change of a job, and at least every ten seconds, until it ends."""
+        while True:
+            event = self._changed.setdefault(job.id, asyncio.Event())
+            yield
+            if job.has_ended:
+                return
+            try:
+                await asyncio.wait_for(event.wait(), 10)
+            except TimeoutError:
+                continue
+
+    async def _compute(self, worker: WorkerProcess) -> None:
+        """Take one job after the other."""
+        while True:
+            async with self._work_came:
+                await self._work_came.wait_for(lambda: self._waiting)
+            job = self._jobs[self._waiting.popleft()]
+            try:
+                await self._run(worker, job)
+            except OSError as error:  # the disk is full, say; the queue goes on
+                self._at_work.pop(job.id, None)
+                self._end(job, "failed", f"the server could not keep it: {error.strerror}.")
+
+    async def _run(self, worker: WorkerProcess, job: Job) -> None:
+        job.state, job.started, job.attempts = "running", time.time(), job.attempts + 1
+        self.folder.save(job)
+        self._tell(job)
+
+        def report(progress: Progress) -> None:
+            job.progress = progress
+            self._tell(job)
+
+        self._at_work[job.id] = worker
+        ended: State
+        error: str | None
+        try:
+            bundle = self.catalogue.find(job.bundle).folder
+            ended, error = await worker.run(job, self.folder.path(job), bundle, report)
+        except VolsegError as refusal:  # the bundle is not served any more
+            ended, error = "failed", str(refusal)
+        finally:
+            self._at_work.pop(job.id, None)
+        self._end(job, ended, error)
+
+    def _end(self, job: Job, state: State, error: str | None = None) -> None:
+        job.state, job.error, job.ended = state, error, time.time()
+        job.held_bytes = held_bytes(self.folder.path(job))
+        self.folder.save(job)
+        _log.info("job %s: %s", job.id, state)
+        self._tell(job)
+
+    def _tell(self, job: Job) -> None:
+        event = self._changed.pop(job.id, None)
+        if event is not None:
+            event.set()
+
+    def _make_room(self, wanted: int) -> None:
+        """Remove the oldest jobs that have ended until there is room.
+
+        Raises:
+            FullError: there is none.
+        """
+        held = self._expected_bytes + sum(job.held_bytes for job in self._jobs.values())
+        for job in [job for job in self._jobs.values() if job.has_ended]:
+            if held + wanted <= self.settings.limits.disk_bytes:
+                return
+            held -= job.held_bytes
+            self.forget(job)
+        if held + wanted > self.settings.limits.disk_bytes:
+            raise FullError("the disk that this server may use is full of jobs that wait.")
+
+    async def _tidy(self) -> None:
+        """Remove what has expired, now and then."""
+        while True:
+            oldest = time.time() - self.settings.limits.keep_seconds
+            for job in list(self._jobs.values()):
+                if job.ended is not None and job.ended < oldest:
+                    self.forget(job)
+            await asyncio.sleep(_SECONDS_BETWEEN_TIDYING)

@@ -1,0 +1,99 @@
+"""Running the application with uvicorn, one server to a folder."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from filelock import FileLock, Timeout
+
+from volseg.errors import InputError
+from volseg.server.app import create_app
+from volseg.server.settings import ServerSettings
+
+_log = logging.getLogger(__name__)
+_SECONDS_TO_END = 5
+_MOST_CONNECTIONS = 512
+
+
+def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
+    """Serve until the process is told to end.
+
+    Args:
+        settings: of the server.
+        ready: called with the address once requests are answered.
+
+    Raises:
+        InputError: the folder is another server's, the address cannot be listened at, or a bundle
+            or a device is not there.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(settings.folder / "server.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another server uses {settings.folder}: give this one a --folder of its own."
+        ) from None
+    with lock, _listening(settings) as listener:
+        app = create_app(settings, _devices(settings.devices))
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # the application logs without what a client has sent
+            server_header=False,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+            timeout_graceful_shutdown=_SECONDS_TO_END,
+            limit_concurrency=_MOST_CONNECTIONS,
+        )
+        scheme = "http" if settings.certificate is None else "https"
+        host, port = listener.getsockname()[:2]
+        host = f"[{host}]" if ":" in host else host
+        server = _Server(config, lambda: ready(f"{scheme}://{host}:{port}"))
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _listening(settings: ServerSettings) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen at {settings.host}, port {settings.port} ({error.strerror}): choose "
+            "another with --port."
+        ) from error
+    return listener
+
+
+def _devices(names: tuple[str, ...]) -> list[str]:
+    """Return the devices by name; ``auto`` is every GPU, or the processor."""
+    import torch  # noqa: PLC0415 - seconds, after the address was found to be free
+
+    from volseg.segmenter import choose_device  # noqa: PLC0415
+
+    found: list[str] = []
+    for name in names:
+        if name == "auto" and torch.cuda.is_available():
+            found.extend(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        else:
+            found.append(str(choose_device(name)))
+    return list(dict.fromkeys(found))
