@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from volseg.bundle.folder import Bundle
-from volseg.io.dicom.segmentations import Code
 
 
 def describe_bundle(bundle: Bundle) -> dict[str, Any]:
@@ -13,8 +13,9 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
 
     Returns:
         ``name``, ``version``, ``task``, ``description``, ``spatial_dims``, ``channels`` (names, in
-        order), ``labels`` (values by name), ``segments`` (codes by name, with the keys of dcmqi),
-        ``colors`` (red, green and blue from 0 to 255, by name) and ``trained``.
+        order), ``labels`` (values by name), ``segments`` (by name: ``category`` and ``type``, each
+        with value, scheme and meaning, lists of ``modifiers`` and ``regions``), ``colors`` (red,
+        green and blue from 0 to 255, by name) and ``trained``.
 
     Raises:
         BundleError: The metadata is incomplete or damaged.
@@ -29,23 +30,14 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "labels": bundle.labels,
         "segments": {
             segment.name: {
-                "SegmentedPropertyCategoryCodeSequence": _code(segment.category),
-                "SegmentedPropertyTypeCodeSequence": _code(segment.type),
-                "SegmentedPropertyTypeModifierCodeSequence": [
-                    _code(code) for code in segment.modifiers
-                ],
-                "AnatomicRegionSequence": [_code(code) for code in segment.regions],
+                "value": segment.number,
+                "category": asdict(segment.category),
+                "type": asdict(segment.type),
+                "modifiers": [asdict(code) for code in segment.modifiers],
+                "regions": [asdict(code) for code in segment.regions],
             }
             for segment in bundle.segments
         },
         "colors": {segment.name: list(segment.shown_color) for segment in bundle.segments},
         "trained": bundle.weights.is_file(),
-    }
-
-
-def _code(code: Code) -> dict[str, str]:
-    return {
-        "CodeValue": code.value,
-        "CodingSchemeDesignator": code.scheme,
-        "CodeMeaning": code.meaning,
     }

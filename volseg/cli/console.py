@@ -19,8 +19,12 @@ output = Console()
 errors = Console(stderr=True)
 
 
-def progress_bar() -> Progress:
-    """Return a progress display on standard error; silent where that is not a terminal."""
+def progress_bar(*, shown: bool = True) -> Progress:
+    """Return a progress display on standard error; silent where that is not a terminal.
+
+    Args:
+        shown: whether there is one at all.
+    """
     return Progress(
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
@@ -29,7 +33,7 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=errors,
         transient=True,
-        disable=not errors.is_terminal,
+        disable=not (shown and errors.is_terminal),
     )
 
 

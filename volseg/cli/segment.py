@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from volseg.cli import pacs_options
-from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.case_progress import ProgressKind, case_progress
+from volseg.cli.console import output, print_json
 from volseg.cli.inference_options import Inference, inference
 from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
@@ -42,30 +43,36 @@ def segment(
     transfer: Transfer,
     connection: Connection,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    progress: Annotated[
+        ProgressKind,
+        typer.Option(help="auto: bars on a terminal; lines: JSON on standard error; none."),
+    ] = ProgressKind.AUTO,
 ) -> None:
     """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
 
     Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
 
+    With --progress lines standard error has a JSON object a line, with a case and a stage: loading,
+    fetching, segmenting (done and total), and in the end done, skipped or failed (output or error).
+    Lines that are no JSON are for people. The run ends when nobody reads them any more.
+
     Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
     """
-    cases = find_cases(inputs, connection)
-    segmenter = inference.segmenter()
-    results.require_possible(segmenter)
-    if transfer.push is not None:
-        require_pushable(transfer.push, cases.values(), results.formats)
     rows: list[dict[str, Any]] = []
-    with progress_bar() as bar:
-        overall = bar.add_task("cases", total=len(cases))
-        runner = CaseRunner(segmenter, reading, results, transfer, connection, bar)
+    with case_progress(progress) as shown:
+        cases = find_cases(inputs, connection)
+        segmenter = inference.segmenter()
+        results.require_possible(segmenter)
+        if transfer.push is not None:
+            require_pushable(transfer.push, cases.values(), results.formats)
+        shown.expect(len(cases))
+        runner = CaseRunner(segmenter, reading, results, transfer, connection, shown)
         for case, source in cases.items():
             row = runner.run(case, source)
             rows.append(row)
-            if row["status"] == "failed":
-                errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
-            elif row["status"] == "done" and not as_json:
+            shown.ended(row)
+            if row["status"] == "done" and not as_json:
                 output.print(f"{case}: {row['output']}", soft_wrap=True, markup=False)
-            bar.advance(overall)
     if as_json:
         print_json(rows)
     failed = [row for row in rows if row["status"] == "failed"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,7 @@ from volseg.cli.segment_remote import RemoteSeries, Transfer, on_disk, push_writ
 from volseg.errors import InputError, VolsegError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
+    from volseg.cli.case_progress import CaseProgress
     from volseg.cli.result_options import Results
     from volseg.io import ReadingOptions
     from volseg.pacs import Connection
@@ -35,7 +33,7 @@ class CaseRunner:
     results: Results
     transfer: Transfer
     connection: Connection
-    bar: Progress
+    progress: CaseProgress
 
     def run(self, case: str, source: Path | RemoteSeries) -> dict[str, Any]:
         """Return what there is to say of a case; what goes wrong with it is said there, too."""
@@ -65,11 +63,10 @@ class CaseRunner:
     def _segment_source(
         self, case: str, source: Path | RemoteSeries, files: dict[str, Path]
     ) -> dict[str, Any]:
-        remote = isinstance(source, RemoteSeries)
-        with (
-            self._task(f"fetching {case}", visible=remote) as fetching,
-            on_disk(source, self.transfer.keep, fetching) as path,
-        ):
+        def fetching() -> AbstractContextManager[Advance]:
+            return self.progress.stage(case, "fetching")
+
+        with on_disk(source, self.transfer.keep, fetching) as path:
             started = time.perf_counter()
             written = files | self._segment(case, path, files)
             seconds = round(time.perf_counter() - started, 3)
@@ -85,7 +82,7 @@ class CaseRunner:
         from volseg.segmenter import segment_to_files
 
         maps = self.results.maps(case, self.segmenter.passes)
-        with self._task(case) as tiles:
+        with self.progress.stage(case, "segmenting") as tiles:
             segment_to_files(
                 self.segmenter,
                 path,
@@ -107,15 +104,6 @@ class CaseRunner:
         names = {value: name for name, value in self.segmenter.labels.items()}
         image = read_image(path, **self.reading)
         write_preview(image, read_image(labels), target, names=names)
-
-    @contextmanager
-    def _task(self, description: str, *, visible: bool = True) -> Iterator[Advance]:
-        """Show a bar while the block runs, and give what moves it."""
-        task = self.bar.add_task(description, total=None, visible=visible)
-        try:
-            yield lambda done, total: self.bar.update(task, completed=done, total=total)
-        finally:
-            self.bar.remove_task(task)
 
 
 def _show_plan(plan: MemoryPlan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,14 +86,17 @@ def find_remote(text: str, connection: Connection) -> RemoteSeries:
 
 @contextlib.contextmanager
 def on_disk(
-    source: Path | RemoteSeries, keep: Path | None, progress: Callable[[int, int], None]
+    source: Path | RemoteSeries,
+    keep: Path | None,
+    fetching: Callable[[], AbstractContextManager[Callable[[int, int], None]]],
 ) -> Iterator[Path]:
     """Give the path of a source while the block runs; a series is fetched first.
 
     Args:
         source: a path, which is given as it is, or a series.
         keep: folder that a series stays in; a temporary one by default.
-        progress: called with how many instances are there and how many there are to be.
+        fetching: entered while a series is fetched; gives what is called with how many instances
+            are there and how many there are to be.
 
     Raises:
         ServerError: if the series cannot be fetched.
@@ -107,7 +111,8 @@ def on_disk(
         if keep is None:
             keep = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="volseg-")))
         folder = keep / source.found.series
-        fetch_series(source.server, source.found, folder, progress=progress)
+        with fetching() as progress:
+            fetch_series(source.server, source.found, folder, progress=progress)
         yield folder
 
 
