@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 from filelock import FileLock
 
 Loop = Callable[..., Any]
+_SIGN_BIT = np.uint32(0x80000000)
 
 
 def compiled(function: Loop) -> Loop:
@@ -32,6 +34,13 @@ def inlined(function: Loop) -> Loop:
     """Return a part of compiled functions that becomes part of their code."""
     part: Loop = numba.njit(inline="always", error_model="numpy")(function)
     return part
+
+
+@inlined
+def ordered_bits(bits):  # type: ignore[no-untyped-def]
+    """Return the bits of a float32 as an unsigned integer in the order of the floats; -0 is 0."""
+    flipped = numba.uint32(numba.int32(bits) >> numba.int32(31)) | _SIGN_BIT
+    return numba.uint32(numba.uint32(bits ^ flipped) + numba.uint32(bits == _SIGN_BIT))
 
 
 class _Locked:

@@ -14,8 +14,9 @@ from volseg.errors import InputError
 from volseg.evaluation import ClassScore, evaluate_case
 from volseg.geometry import Affine
 from volseg.io import as_image, write_image, write_segmentation
+from volseg.metrics import label_statistics
 from volseg.phantom import make_phantom
-from volseg.report import label_statistics, write_preview, write_volumes_csv
+from volseg.report import write_preview, write_statistics
 from volseg.segmenter import Segmenter
 
 BUNDLE = "phantom_unet"
@@ -39,7 +40,7 @@ def run_demonstration(
     """Make a phantom, segment it, compare with its truth, write what a user would want to see.
 
     Args:
-        folder: Where ``phantom.nii.gz``, its label map, the preview and the volumes go.
+        folder: Where ``phantom.nii.gz``, its label map, the preview and the statistics go.
         seed: Another seed is another anatomy; seeds from 1000 up were used in training.
         device: As for `Segmenter`.
         progress: Called as ``progress(done, total)`` with tiles.
@@ -60,7 +61,7 @@ def run_demonstration(
         "truth": folder / "phantom_truth.nii.gz",
         "label map": folder / "phantom_seg.nii.gz",
         "preview": folder / "phantom_preview.png",
-        "volumes": folder / "phantom_volumes.csv",
+        "statistics": folder / "phantom_statistics.csv",
     }
     truth = MetaTensor(torch.from_numpy(phantom.labels)[None], affine=image.affine)
     write_image(image, files["image"])
@@ -69,9 +70,10 @@ def run_demonstration(
     names = {value: name for name, value in segmenter.labels.items()}
     write_preview(image, labels, files["preview"], names=names)
     array = labels.numpy()[0]
-    write_volumes_csv(
-        label_statistics(array, Affine(np.asarray(image.affine)), names=names), files["volumes"]
+    statistics = label_statistics(
+        array, Affine(np.asarray(image.affine)), image=phantom.image[np.newaxis], names=names
     )
+    write_statistics({"phantom": statistics}, files["statistics"])
     scores = evaluate_case(
         array,
         phantom.labels,

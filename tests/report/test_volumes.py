@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine
-from volseg.report import label_statistics, write_volumes_csv
+from volseg.metrics import label_statistics
+from volseg.report import write_volumes_csv
 
 # Oblique, with uneven spacing.
 TURN = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, -1.0]])

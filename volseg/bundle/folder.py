@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.io.dicom.segmentations import Algorithm, Segment, coded_segment
 
@@ -98,6 +99,19 @@ class Bundle:
         """The bundle as what made a segmentation: its title and version."""
         name, version = self.metadata.get("name", self.name), self.metadata.get("version", "0")
         return Algorithm(str(name), str(version))
+
+    @cached_property
+    def sha256(self) -> str:
+        """One digest of the weights and of all configurations, by file name and content.
+
+        Raises:
+            BundleError: They cannot be read.
+        """
+        configs = self.folder / "configs"
+        try:
+            return hash_files([self.weights, *(f for f in configs.iterdir() if f.is_file())])
+        except OSError as error:
+            raise BundleError(f"the bundle {self.folder} cannot be read ({error}).") from error
 
     @property
     def channels(self) -> list[str]:

@@ -8,6 +8,7 @@ from volseg.io.float_target import map_target, probabilities_target
 from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
+from volseg.io.labelled_blocks import label_blocks, labelled_blocks
 from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
 from volseg.io.monai_reader import VolsegReader
 from volseg.io.read import read_image
@@ -33,6 +34,8 @@ __all__ = [
     "describe_image",
     "grid_of",
     "image_name",
+    "label_blocks",
+    "labelled_blocks",
     "map_target",
     "meta_tensor",
     "on_source_grid",

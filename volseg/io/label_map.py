@@ -77,6 +77,16 @@ def array_values(values: Any) -> npt.NDArray[Any]:
     return found
 
 
+def checked_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    """Return part of a label map as uint16.
+
+    Raises:
+        InputError: if the values are not labels.
+    """
+    _highest_label(values)
+    return values.astype(np.uint16, copy=False)
+
+
 class LabelsOnDisk:
     """A label map on disk, such as Zarr, as an array (1, x, y, z) of uint8 (past 255: uint16).
 

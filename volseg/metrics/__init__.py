@@ -1,4 +1,4 @@
-"""Metrics of a segmentation against a reference: plain functions on masks and label maps.
+"""Metrics of a segmentation against a reference, and statistics of its labels: plain functions.
 
 What holds when a class is empty in one of the maps, or in both:
 
@@ -17,6 +17,14 @@ class by its rarity; such cases are left out of means and counted beside them.
 
 from __future__ import annotations
 
+from volseg.metrics.label_intensities import PERCENTS, IntensityStatistics
+from volseg.metrics.label_statistics import (
+    LabelStatistics,
+    VolumeStatistics,
+    label_statistics,
+    volume_statistics,
+)
+from volseg.metrics.labelled_part import LabelledPart
 from volseg.metrics.masks import class_boxes
 from volseg.metrics.overlap import (
     Overlap,
@@ -35,16 +43,23 @@ from volseg.metrics.surface import (
 )
 
 __all__ = [
+    "PERCENTS",
+    "IntensityStatistics",
+    "LabelStatistics",
+    "LabelledPart",
     "Overlap",
     "SurfaceDistances",
     "VolumeError",
+    "VolumeStatistics",
     "average_surface_distance",
     "class_boxes",
     "count_overlaps",
     "dice",
     "hausdorff95",
     "iou",
+    "label_statistics",
     "surface_dice",
     "surface_distances",
     "volume_error",
+    "volume_statistics",
 ]

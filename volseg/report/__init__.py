@@ -1,15 +1,14 @@
-"""What people look at: previews of a segmentation and tables of its volumes."""
+"""What people look at: previews of a segmentation and tables of its statistics."""
 
 from __future__ import annotations
 
 from volseg.label_colors import label_color
 from volseg.report.preview import write_preview
-from volseg.report.volumes import LabelStatistics, label_statistics, write_volumes_csv
+from volseg.report.statistics_table import statistics_row, write_statistics
 
 __all__ = [
-    "LabelStatistics",
     "label_color",
-    "label_statistics",
+    "statistics_row",
     "write_preview",
-    "write_volumes_csv",
+    "write_statistics",
 ]

@@ -14,8 +14,8 @@ from volseg.atomic import replacing
 from volseg.errors import OutputError
 from volseg.io import grid_of, on_source_grid
 from volseg.label_colors import label_color
+from volseg.metrics import LabelStatistics, label_statistics
 from volseg.report.planes import Plane, paint, telling_planes, window
-from volseg.report.volumes import LabelStatistics, label_statistics
 
 _WIDTH, _HEIGHT = 1200, 500
 _MARGIN = 20

@@ -1,17 +1,22 @@
 """Load a bundle once, segment many volumes, in the memory that is allowed."""
 
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.record import RECORD_SUFFIX, CaseRecord, UsedBundle, read_record
 from volseg.segmenter.results import RESULT_FORMATS, result_files, segment_to_files
 from volseg.segmenter.segmenter import Segmenter, choose_device
 from volseg.segmenter.streamed import Maps
 
 __all__ = [
+    "RECORD_SUFFIX",
     "RESULT_FORMATS",
+    "CaseRecord",
     "Maps",
     "MemoryPlan",
     "Segmenter",
+    "UsedBundle",
     "bytes_of",
     "choose_device",
+    "read_record",
     "result_files",
     "segment_to_files",
 ]

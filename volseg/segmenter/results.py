@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import InputError
-from volseg.io import read_image, segmentation_suffix
+from volseg.io import (
+    StoredVolume,
+    image_name,
+    meta_tensor,
+    open_volume,
+    read_image,
+    segmentation_suffix,
+)
 from volseg.io.dicom import open_series
 from volseg.io.dicom.segmentations import (
+    SegmentMeasurements,
     SourceSlices,
     source_slices,
     write_dicom_seg,
@@ -19,7 +29,12 @@ from volseg.io.dicom.segmentations import (
     write_rtstruct,
 )
 from volseg.io.formats import ImageFormat, format_of_input
-from volseg.segmenter.segmenter import Segmenter
+from volseg.metrics import VolumeStatistics
+from volseg.quality import BLOCK_VOXELS, check_case, measure_volume
+from volseg.segmenter.memory_plan import MemoryPlan
+from volseg.segmenter.process_memory import measured_peak
+from volseg.segmenter.record import CaseRecord, UsedBundle
+from volseg.segmenter.segmenter import Planned, Segmenter
 
 RESULT_FORMATS: dict[str, str] = {
     "nifti": "",  # as `segmentation_suffix` says
@@ -29,6 +44,7 @@ RESULT_FORMATS: dict[str, str] = {
     "sr": "_sr.dcm",
 }
 """What each format of a result adds to the name of its case."""
+_MAPS = ("probabilities", "entropy", "disagreement")
 _RESAMPLING = ("orthogonal", "irregular")
 
 
@@ -68,21 +84,28 @@ def segment_to_files(
     path: str | Path,
     files: Mapping[str, Path],
     *,
+    case: str | None = None,
     stable: bool = False,
     reading: Mapping[str, Any] | None = None,
+    planned: Planned | None = None,
     **options: Any,
-) -> None:
-    """Segment an image file, and write the result in each format that was asked for.
+) -> CaseRecord:
+    """Segment an image file, write the result in each format that was asked for, and measure it.
 
-    For the DICOM formats the label map is held in memory, and for measurements the image is, too.
+    For the DICOM formats the label map is held in memory; nothing is held for what is measured.
 
     Args:
         segmenter: what segments.
         path: image file or DICOM folder; the DICOM formats need one.
         files: of the results, by format, as `result_files` gives them.
+        case: its name; by default that of the image file.
         stable: whether the same image and bundle give the same DICOM files, with the same UIDs.
         reading: how the image is read, as `read_image` takes it.
+        planned: called with the plan before the run begins.
         options: further ones of `Segmenter.segment_file`.
+
+    Returns:
+        Statistics, quality and how the results were made; not written yet.
 
     Raises:
         InputError: if the image cannot be read, or a DICOM format be had of it; this is known
@@ -91,17 +114,57 @@ def segment_to_files(
         VolsegError: what `Segmenter.segment_file` raises.
     """
     reading = dict(reading or {})
-    source = None
-    if set(files) != {"nifti"}:
-        source = _source(path, reading)
-    with ExitStack() as cleanup:
+    plans: list[MemoryPlan] = []
+
+    def note_plan(plan: MemoryPlan) -> None:
+        plans.append(plan)
+        if planned is not None:
+            planned(plan)
+
+    started = time.perf_counter()
+    with measured_peak() as peak, ExitStack() as cleanup:
+        source = None if set(files) == {"nifti"} else _source(path, reading)
         labels = files.get("nifti")
         if labels is None:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))
             labels = Path(folder) / "labels.nii"
-        segmenter.segment_file(path, labels, **reading, **options)
+        segmenter.segment_file(path, labels, planned=note_plan, **reading, **options)
+        image = cleanup.enter_context(open_volume(path, **reading))
+        # No more than was taken at a time before: the budget is kept.
+        block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
+        statistics = _measured(segmenter, image, labels, block_voxels)
         if source is not None:
-            _write_dicom(segmenter, path, labels, files, source, stable=stable, reading=reading)
+            _write_dicom(segmenter, labels, files, source, statistics, stable=stable)
+    return CaseRecord(
+        case=case or image_name(Path(path).resolve()),
+        image=str(path),
+        grid=image.grid,
+        modality=_text(image.meta.get("modality")),
+        files={**files, **{name: Path(options[name]) for name in _MAPS if options.get(name)}},
+        statistics=statistics,
+        quality=check_case(statistics, image.grid),
+        bundles=tuple(map(UsedBundle.of, segmenter.bundles)),
+        settings=segmenter.choices,
+        labels=segmenter.labels,
+        seconds=time.perf_counter() - started,
+        peak_memory_bytes=peak.resident,
+        volseg=version("volseg"),
+    )
+
+
+def _measured(
+    segmenter: Segmenter, image: StoredVolume, labels_file: Path, block_voxels: int
+) -> VolumeStatistics:
+    names = {value: name for name, value in segmenter.labels.items()}
+    stored: Any = labels_file
+    if len(image.grid.shape) == 2:  # a picture does not say where its pixels lie
+        stored = meta_tensor(read_image(labels_file).as_tensor(), image.grid.affine)
+    with open_volume(stored) as labels:
+        return measure_volume(image, labels, names=names, block_voxels=block_voxels)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _source(path: str | Path, reading: Mapping[str, Any]) -> SourceSlices:
@@ -121,13 +184,12 @@ def _source(path: str | Path, reading: Mapping[str, Any]) -> SourceSlices:
 
 def _write_dicom(
     segmenter: Segmenter,
-    path: str | Path,
     labels_file: Path,
     files: Mapping[str, Path],
     source: SourceSlices,
+    statistics: VolumeStatistics,
     *,
     stable: bool,
-    reading: Mapping[str, Any],
 ) -> None:
     labels = read_image(labels_file)
     bundle = segmenter.bundle
@@ -147,7 +209,24 @@ def _write_dicom(
     if "rtstruct" in files:
         write_rtstruct(labels, files["rtstruct"], **about)
     if "sr" in files:
-        image = read_image(path, **reading).as_tensor().numpy()
         write_measurement_report(
-            labels, files["sr"], image=image, segmentation=segmentation, **about
+            measurements(statistics), files["sr"], segmentation=segmentation, **about
         )
+
+
+def measurements(statistics: VolumeStatistics) -> list[SegmentMeasurements]:
+    """Return what a structured report says; of several channels no intensities."""
+    found = []
+    for row in statistics.labels:
+        one = row.intensities[0] if len(row.intensities) == 1 else None
+        intensities: dict[str, float] = {}
+        if one is not None:
+            intensities = {
+                "mean": one.mean,
+                "standard_deviation": one.standard_deviation,
+                "minimum": one.minimum,
+                "maximum": one.maximum,
+                "median": one.percentiles[50],
+            }
+        found.append(SegmentMeasurements(row.label, row.volume_mm3 or 0.0, **intensities))
+    return found

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from volseg.bundle import BundleParts, build_inferer, build_parts, open_bundle
+from volseg.bundle import Bundle, BundleParts, build_inferer, build_parts, open_bundle
 from volseg.errors import InputError, ShapeError
 from volseg.inference import SlidingWindowInferer, SpooledArray
 from volseg.io import (
@@ -164,6 +164,17 @@ class Segmenter:
     def labels(self) -> dict[str, int]:
         """Label values by class name, background left out."""
         return self.bundle.labels
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The bundles, several of an ensemble; `bundle` is the first one."""
+        return tuple(self._bundles)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What was chosen beside the bundles and may change the label map."""
+        chosen = {"clean": self._clean, "body_above": self._body_above, **self._settings}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     @property
     def passes(self) -> int:

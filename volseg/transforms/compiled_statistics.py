@@ -7,7 +7,7 @@ Values up to `above` and those equal to `without` do not count; NaN stands for n
 import numpy as np
 from numba import int32, int64, uint32, uint64
 
-from volseg.compiled import compiled, inlined
+from volseg.compiled import compiled, inlined, ordered_bits
 
 _BLOCK = np.uint64(4096)  # sums of a block fit in 64 bits, and its values stay in the cache
 _SIZE_BITS = np.uint32(0x7FFFFFFF)
@@ -76,19 +76,12 @@ def add_moments(totals, values, above, without):  # type: ignore[no-untyped-def]
     totals[255, 0] += counted
 
 
-@inlined
-def _key(bits):  # type: ignore[no-untyped-def]
-    """Return unsigned integers in the order of the floats; -0 and 0 have the same."""
-    flipped = uint32(int32(bits) >> int32(31)) | _SIGN_BIT
-    return uint32(uint32(bits ^ flipped) + uint32(bits == _SIGN_BIT))
-
-
 @compiled
 def count_upper(totals, values, above, without):  # type: ignore[no-untyped-def]
     """Count float32 values by the upper half of their key: totals (2^16)."""
     bits = values.view(np.uint32)
     for i in range(uint64(values.size)):
-        upper = uint64(_key(bits[i]) >> uint32(16))
+        upper = uint64(ordered_bits(bits[i]) >> uint32(16))
         totals[upper] += int64(_counts(values[i], above, without))
 
 
@@ -100,7 +93,7 @@ def count_lower(totals, values, above, without, rows):  # type: ignore[no-untype
     """
     bits = values.view(np.uint32)
     for i in range(uint64(values.size)):
-        key = _key(bits[i])
+        key = ordered_bits(bits[i])
         row = rows[uint64(key >> uint32(16))]
         if row >= 0:
             lower = uint64(key & uint32(0xFFFF))

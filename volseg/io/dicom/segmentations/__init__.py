@@ -1,6 +1,7 @@
 """Segmentations as DICOM: SEG, RTSTRUCT and measurements, written and read back."""
 
 from volseg.io.dicom.segmentations.identity import Algorithm
+from volseg.io.dicom.segmentations.measurements import SegmentMeasurements
 from volseg.io.dicom.segmentations.probability_writing import write_dicom_probabilities
 from volseg.io.dicom.segmentations.reading import read_segmentation
 from volseg.io.dicom.segmentations.report_writing import write_measurement_report
@@ -19,6 +20,7 @@ __all__ = [
     "Algorithm",
     "Code",
     "Segment",
+    "SegmentMeasurements",
     "SourceSlices",
     "StoredSegmentation",
     "coded_segment",

@@ -6,10 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from volseg.atomic import replacing
-from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.errors import InputError, MissingPackageError
 from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.concepts import concept, standard_concept
 from volseg.io.dicom.segmentations.identity import (
@@ -20,10 +18,9 @@ from volseg.io.dicom.segmentations.identity import (
     identity_of,
     made_by,
 )
-from volseg.io.dicom.segmentations.measurements import SegmentMeasurements, measure_segments
-from volseg.io.dicom.segmentations.segments import Segment, require_described
+from volseg.io.dicom.segmentations.measurements import SegmentMeasurements
+from volseg.io.dicom.segmentations.segments import Segment
 from volseg.io.dicom.segmentations.source import SourceSlices
-from volseg.io.label_map import array_values, label_values
 
 SERIES_NUMBER = 9003
 _STATISTICS = {
@@ -41,10 +38,9 @@ _PROCEDURES = {
 
 
 def write_measurement_report(
-    labels: Any,
+    measurements: Sequence[SegmentMeasurements],
     path: str | os.PathLike[str],
     *,
-    image: Any,
     segmentation: Any,
     source: SourceSlices,
     segments: Sequence[Segment],
@@ -57,21 +53,18 @@ def write_measurement_report(
     unit.
 
     Args:
-        labels: array, tensor or MetaTensor `(1, x, y, z)` or `(x, y, z)` of whole numbers, on
-            exactly the grid of the source.
+        measurements: one for each segment, of true values of the source.
         path: of the file, `.dcm`.
-        image: true values of the source, `(1, x, y, z)`.
-        segmentation: pydicom dataset of the DICOM SEG of these labels, to which the report refers.
+        segmentation: pydicom dataset of the DICOM SEG of these segments, to which the report
+            refers.
         source: the series.
-        segments: what the labels stand for; each gets a group of measurements, also without voxels.
+        segments: what is measured; each gets a group of measurements, also without voxels.
         algorithm: what made the labels; without it they are of unknown origin.
-        stable: whether the same labels of the same source by the same algorithm give the same file,
-            with the same UIDs; its times are those of the source.
+        stable: whether the same measurements of the same source by the same algorithm give the
+            same file, with the same UIDs; its times are those of the source.
 
     Raises:
-        ShapeError: if labels or image have another shape than the source.
-        GeometryError: if the labels carry another affine.
-        InputError: if they are not labels, or a label is not described in the SEG.
+        InputError: if a segment is not measured, or not described in the SEG.
         OutputError: if writing fails; nothing half-written is left.
         MissingPackageError: if highdicom is not installed.
     """
@@ -80,24 +73,17 @@ def write_measurement_report(
     except ImportError as error:
         raise MissingPackageError("writing DICOM SR", "highdicom", "dicom") from error
 
-    values = label_values(labels, source.grid)
-    intensities = array_values(image)
-    if intensities.shape != (1, *source.grid.shape):
-        raise ShapeError(
-            f"the image must have the shape {(1, *source.grid.shape)} of its series, got "
-            f"{intensities.shape}; give the image the labels were made of."
-        )
-    require_described([int(value) for value in np.unique(values) if value > 0], segments)
     held = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
-    missing = [segment.number for segment in segments if segment.number not in held]
-    if missing:
-        raise InputError(
-            f"the DICOM SEG describes no segment {', '.join(map(str, missing))}; give the one that "
-            "was written of these labels and segments."
-        )
-    measured = measure_segments(
-        values, intensities[0], source.grid, [segment.number for segment in segments]
-    )
+    by_number = {one.number: one for one in measurements}
+    for segment in segments:
+        if segment.number not in held:
+            raise InputError(
+                f"the DICOM SEG describes no segment {segment.number} ({segment.name}); give the "
+                "one that was written of these segments."
+            )
+        if segment.number not in by_number:
+            raise InputError(f"the segment {segment.number} ({segment.name}) is not measured.")
+    measured = [by_number[segment.number] for segment in segments]
     about = repr((list(segments), algorithm, measured)).encode()
     content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
     identity = identity_of(content, source.headers, stable=stable)
