@@ -22,7 +22,7 @@ def test_the_demonstration_finds_the_organs_and_writes_what_it_says(tmp_path):
     liver = [np.asarray(volume.dataobj) == 1 for volume in (truth, labels)]
     overlap = 2 * (liver[0] & liver[1]).sum() / (liver[0].sum() + liver[1].sum())
     assert overlap == pytest.approx(dice["liver"])
-    rows = result.files["volumes"].read_text().splitlines()
+    rows = result.files["statistics"].read_text().splitlines()
     assert len(rows) == 1 + 4
 
 

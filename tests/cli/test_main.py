@@ -58,7 +58,11 @@ def test_segment_writes_label_map_and_preview_and_says_so(capfd, tmp_path, tiny_
     code, text, _ = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle, "--preview")
     assert code == 0
     assert str(out / "ball0_seg.nii.gz") in text
-    assert sorted(path.name for path in out.iterdir()) == ["ball0_preview.png", "ball0_seg.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ball0_preview.png",
+        "ball0_record.json",
+        "ball0_seg.nii.gz",
+    ]
     assert nib.load(out / "ball0_seg.nii.gz").get_data_dtype() == np.uint8
 
 
@@ -69,8 +73,14 @@ def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_b
     rows = json.loads(text)
     assert [row["case"] for row in rows] == [f"ball{index}" for index in range(6)]
     assert {row["status"] for row in rows} == {"done"}
-    code, text, _ = run(capfd, *words, "--skip-existing")
-    assert {row["status"] for row in json.loads(text)} == {"skipped"}
+    assert {flag["code"] for row in rows for flag in row["flags"]} <= {"border", "present"}
+    (tmp_path / "out" / "ball3_seg.nii.gz").unlink()
+    code, text, _ = run(capfd, *words, "--skip-existing", "--statistics")
+    assert sorted(row["status"] for row in json.loads(text)) == ["done"] + ["skipped"] * 5
+    rows = json.loads((tmp_path / "out" / "statistics.json").read_text())
+    assert [row["case"] for row in rows] == [f"ball{n // 2}" for n in range(12)]
+    assert [row["name"] for row in rows[:2]] == ["anterior", "posterior"]
+    assert (tmp_path / "out" / "statistics.csv").read_text().count("\n") == 13
 
 
 def test_a_subfolder_beside_images_is_not_passed_over_silently(capfd, tmp_path, tiny_bundle, image):
@@ -88,7 +98,7 @@ def test_one_bad_case_does_not_stop_the_others(capfd, tmp_path, tiny_bundle, ima
     assert code == 1
     assert_one_sentence(errors)
     assert "broken" in errors
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.glob("*_seg.nii.gz"))) == len(list(out.glob("*_record.json"))) == 6
 
 
 def test_unusable_input_is_one_sentence_and_exit_code_2(capfd, tmp_path, tiny_bundle, image):

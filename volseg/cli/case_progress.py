@@ -39,7 +39,7 @@ class CaseProgress(Protocol):
         """Say what is done with a case while the block runs, and give what says how far."""
 
     def ended(self, row: Mapping[str, Any]) -> None:
-        """Say how a case ended: ``status``, and ``error`` if it failed."""
+        """Say how a case ended: ``status``, ``error`` if it failed, ``flags`` if some stand out."""
 
 
 @contextmanager
@@ -75,8 +75,13 @@ class _Bars:
             self._bar.remove_task(task)
 
     def ended(self, row: Mapping[str, Any]) -> None:
+        case = row["case"]
         if row["status"] == "failed":
-            errors.print(f"{row['case']}: {row['error']}", soft_wrap=True, markup=False)
+            errors.print(f"{case}: {row['error']}", soft_wrap=True, markup=False)
+        for flag in row.get("flags", ()):
+            if flag["severity"] != "note":
+                text = f"{case}: {flag['severity']}: {flag['sentence']}"
+                errors.print(text, soft_wrap=True, markup=False)
         self._bar.advance(self._cases)
 
 

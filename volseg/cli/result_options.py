@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,7 @@ class Results:
         preview: whether a picture is written, too.
         probabilities: suffix of the file of class probabilities, if there is to be one.
         uncertainty: likewise of the maps of uncertainty.
+        statistics: whether the statistics of all cases are written as tables, too.
         skip_existing: whether cases whose label maps are there are left as they are.
     """
 
@@ -35,6 +37,7 @@ class Results:
     preview: bool
     probabilities: str | None
     uncertainty: str | None
+    statistics: bool
     skip_existing: bool
 
     def require_possible(self, segmenter: Segmenter) -> None:
@@ -57,6 +60,31 @@ class Results:
         from volseg.segmenter import result_files
 
         return result_files(self.folder, case, self.formats, spatial_dims=spatial_dims)
+
+    def record(self, case: str) -> Path:
+        """Return the file of the record of a case."""
+        from volseg.segmenter import RECORD_SUFFIX
+
+        return self.folder / f"{case}{RECORD_SUFFIX}"
+
+    def write_statistics(self, cases: Iterable[str]) -> None:
+        """Write the tables of all cases that have a record, in this run or an earlier one.
+
+        Raises:
+            InputError: if a record is damaged.
+            OutputError: if a table cannot be written.
+        """
+        from volseg.report import write_statistics
+        from volseg.segmenter import read_record
+
+        paths = {case: self.record(case) for case in cases}
+        found = {
+            case: read_record(path).statistics.labels
+            for case, path in paths.items()
+            if path.is_file()
+        }
+        for suffix in (".csv", ".json"):
+            write_statistics(found, self.folder / f"statistics{suffix}")
 
     def maps(self, case: str, passes: int) -> dict[str, Path]:
         """Return the files of probabilities, entropy and (of several passes) disagreement."""
@@ -96,6 +124,14 @@ def results(
         str | None,
         _option(help="Also write OUT/<case>_entropy (and _disagreement): nii.gz, nii, zarr."),
     ] = None,
+    statistics: Annotated[
+        bool,
+        _option(
+            "--statistics",
+            "-s",
+            help="Also write OUT/statistics.csv and .json: volumes, intensities, of all cases.",
+        ),
+    ] = False,
     skip_existing: Annotated[
         bool, _option("--skip-existing", help="Leave cases whose results are there.")
     ] = False,
@@ -108,6 +144,7 @@ def results(
         preview=preview,
         probabilities=_suffix(probabilities),
         uncertainty=_suffix(uncertainty),
+        statistics=statistics,
         skip_existing=skip_existing,
     )
 

@@ -50,6 +50,7 @@ def segment(
 ) -> None:
     """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
 
+    Beside it OUT/<case>_record.json: statistics, what stands out, how it was made.
     Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
 
     With --progress lines standard error has a JSON object a line, with a case and a stage: loading,
@@ -75,6 +76,8 @@ def segment(
                 output.print(f"{case}: {row['output']}", soft_wrap=True, markup=False)
     if as_json:
         print_json(rows)
+    if results.statistics:
+        results.write_statistics(row["case"] for row in rows if row["status"] != "failed")
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         unusable = len(failed) == len(rows) and all(row["unusable_input"] for row in failed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from volseg.cli.result_options import Results
     from volseg.io import ReadingOptions
     from volseg.pacs import Connection
-    from volseg.segmenter import MemoryPlan, Segmenter
+    from volseg.segmenter import CaseRecord, MemoryPlan, Segmenter
     from volseg.segmenter.streamed import Progress as Advance
 
 _log = logging.getLogger(__name__)
@@ -68,34 +68,37 @@ class CaseRunner:
 
         with on_disk(source, self.transfer.keep, fetching) as path:
             started = time.perf_counter()
-            written = files | self._segment(case, path, files)
+            record = replace(self._segment(case, path, files), image=str(source))
+            record.write(self.results.record(case))
             seconds = round(time.perf_counter() - started, 3)
-        first, *others = written.items()
+        first, *others = record.files.items()
         return {
             "output": str(first[1]),
             **{name: str(path) for name, path in others},
+            "record": str(self.results.record(case)),
+            "flags": record.as_json()["quality"]["flags"],
             "seconds": seconds,
         }
 
-    def _segment(self, case: str, path: Path, files: dict[str, Path]) -> dict[str, Path]:
-        """Write all results of what lies here, and return the files of the further maps."""
+    def _segment(self, case: str, path: Path, files: dict[str, Path]) -> CaseRecord:
+        """Write all results of what lies here."""
         from volseg.segmenter import segment_to_files
 
-        maps = self.results.maps(case, self.segmenter.passes)
         with self.progress.stage(case, "segmenting") as tiles:
-            segment_to_files(
+            record = segment_to_files(
                 self.segmenter,
                 path,
                 files,
+                case=case,
                 stable=self.results.stable_uids,
                 reading=self.reading,
                 planned=_show_plan if self.segmenter.memory_budget is not None else None,
                 progress=tiles,
-                **maps,
+                **self.results.maps(case, self.segmenter.passes),
             )
         if self.results.preview:
             self._write_preview(path, files["nifti"], self.results.folder / f"{case}_preview.png")
-        return maps
+        return record
 
     def _write_preview(self, path: Path, labels: Path, target: Path) -> None:
         from volseg.io import read_image

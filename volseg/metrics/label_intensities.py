@@ -89,7 +89,7 @@ def _in_passes(
         for part in walk():
             for channel, values in enumerate(part.image, part.first_channel):
                 if channel in counting:
-                    counting[channel](*_in_one_order(part.labels, values))
+                    counting[channel](*_in_one_order(part, values))
         for channel in list(counting):
             try:
                 counting[channel] = next(searches[channel])
@@ -193,9 +193,12 @@ def _statistics(
 
 
 def _in_one_order(
-    labels: npt.NDArray[Any], values: npt.NDArray[np.float32]
+    part: LabelledPart, values: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    """Return both in one axis, in the order in which the values lie in memory."""
-    axes = sorted(range(values.ndim), key=lambda axis: -values.strides[axis])
-    line = np.ascontiguousarray(values.transpose(axes)).reshape(-1)
-    return np.ascontiguousarray(labels.transpose(axes)).reshape(-1), line
+    """Return labels and values in one axis: plane after plane, each as it lies in memory."""
+    others = [axis for axis in range(values.ndim) if axis != part.axis]
+    axes = [part.axis, *sorted(others, key=lambda axis: -values.strides[axis])]
+    labels, line = (
+        np.ascontiguousarray(one.transpose(axes)).reshape(-1) for one in (part.labels, values)
+    )
+    return labels, line

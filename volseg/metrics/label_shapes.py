@@ -4,8 +4,9 @@ Surfaces are estimated by Crofton's formula: straight lines cross a surface in p
 area. The lines are those through neighbouring voxels, in 13 directions in 3D and 4 in 2D, each
 weighted by the part of all directions that is nearest to it, whatever the spacing (Legland, Kiêu
 and Devaux 2007, Image Analysis and Stereology 26:83, doi:10.5566/ias.v26.p83-92). Unlike a count
-of faces, or a mesh through the voxels, this does not overestimate smooth shapes; of boxes along
-the axes it finds about a tenth too little. Where a label reaches the edge of the image, the cut is
+of faces, or a mesh through the voxels, this does not overestimate smooth shapes: of spheres it
+finds the area within 1 percent, of ellipsoids with spacings of up to 1 to 4 within 5; of boxes
+along the axes about a tenth too little. Where a label reaches the edge of the image, the cut is
 part of its surface.
 """
 

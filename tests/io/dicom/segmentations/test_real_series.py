@@ -14,6 +14,7 @@ from volseg.errors import GeometryError, InputError
 from volseg.io.dicom import open_series
 from volseg.io.dicom.segmentations import (
     Segment,
+    SegmentMeasurements,
     read_dicom_seg,
     read_rtstruct,
     source_slices,
@@ -61,8 +62,8 @@ def test_results_of_a_real_series(
     segmentation = write_dicom_seg(labels, paths["seg"], **about)
     write_dicom_seg(labels, paths["labelmap"], encoding="labelmap", compression="rle", **about)
     write_rtstruct(labels, paths["rtstruct"], **about)
-    image = random.normal(size=(1, *labels.shape))
-    write_measurement_report(labels, paths["sr"], image=image, segmentation=segmentation, **about)
+    measured = [SegmentMeasurements(one.number, 12.5, mean=-3.25) for one in SEGMENTS]
+    write_measurement_report(measured, paths["sr"], segmentation=segmentation, **about)
     for name in ("seg", "rtstruct", "sr"):
         assert "Error" not in tool("dciodvfy", paths[name])
     for stored in (
