@@ -59,7 +59,8 @@ def test_bundles_say_what_a_client_needs(server):
     real = found["hippocampus_unet"]
     assert real["spatial_dims"] == 3
     assert set(real["colors"]) == set(real["segments"]) == set(real["labels"])
-    assert real["segments"]["anterior"]["type"]["meaning"] == "Hippocampus"
+    kind = real["segments"]["anterior"]["SegmentedPropertyTypeCodeSequence"]
+    assert kind["CodeMeaning"] == "Hippocampus"
 
 
 def test_one_bad_job_leaves_the_others(server, image, tmp_path):

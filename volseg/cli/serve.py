@@ -31,6 +31,10 @@ def serve(
         Path | None,
         typer.Option(help="Keeps jobs and uploads; in your own data folder by default."),
     ] = None,
+    datastore: Annotated[
+        Path | None,
+        typer.Option(help="Images and labels for MONAI Label; FOLDER/datastore by default."),
+    ] = None,
     device: Annotated[
         list[str] | None,
         typer.Option(help="auto (every GPU, or the processor), cpu, cuda:N; repeatable."),
@@ -62,7 +66,7 @@ def serve(
         float, typer.Option(help="How long a job is kept after its end.", min=0)
     ] = 24.0,
 ) -> None:
-    """Serve bundles over HTTP: jobs under /v1, as its /openapi.json describes them."""
+    """Serve bundles over HTTP: jobs under /v1, and the protocol of MONAI Label."""
     import logging
 
     import platformdirs
@@ -86,6 +90,7 @@ def serve(
         token=None if token is None else read_secret(token, "--token"),
         certificate=certificate,
         key=key,
+        datastore=datastore,
         devices=tuple(device or ["auto"]),
         memory=memory,
         pacs=tuple(allow_pacs or []),

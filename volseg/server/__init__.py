@@ -1,4 +1,4 @@
-"""A server of segmentation: ``/v1``, with jobs."""
+"""A server of segmentation: ``/v1`` with jobs, and the protocol of MONAI Label."""
 
 from volseg.server.app import create_app
 from volseg.server.serving import serve

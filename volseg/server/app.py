@@ -12,9 +12,10 @@ from fastapi.responses import JSONResponse
 
 from volseg import __version__
 from volseg.errors import InputError, ServerError, UnknownNameError, VolsegError
-from volseg.server import v1
-from volseg.server.access import Guard
+from volseg.server import monai_label, monai_label_data, v1
 from volseg.server.catalogue import Catalogue
+from volseg.server.datastore import NotThereError
+from volseg.server.guard import Guard
 from volseg.server.service import FullError, Service
 from volseg.server.settings import ServerSettings
 
@@ -63,7 +64,8 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
         )
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(VolsegError, _refused)
-    app.include_router(v1.router)
+    for router in (v1.router, monai_label.auth, monai_label.router, monai_label_data.router):
+        app.include_router(router)
     return app
 
 
@@ -77,7 +79,7 @@ async def _not_valid(_: Request, error: Exception) -> Response:
 async def _refused(_: Request, error: Exception) -> Response:
     if isinstance(error, FullError):
         return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "10"})
-    if isinstance(error, UnknownNameError):
+    if isinstance(error, UnknownNameError | NotThereError):
         return JSONResponse({"detail": str(error)}, 404)
     if isinstance(error, InputError):
         return JSONResponse({"detail": str(error)}, 422)

@@ -27,34 +27,27 @@ class Health(BaseModel):
     running: int = Field(description="jobs that are being computed")
 
 
-class CodeDescription(BaseModel):
-    """A term of a coding scheme, such as SNOMED CT."""
+class CodedTerm(BaseModel):
+    """A term of a coding scheme, such as SNOMED CT, in the words of dcmqi."""
 
-    value: str
-    scheme: str
-    meaning: str
-
-
-class SegmentDescription(BaseModel):
-    """What a label stands for in DICOM (PS3.3 C.8.20.4)."""
-
-    value: int
-    category: CodeDescription
-    type: CodeDescription
-    modifiers: list[CodeDescription]
-    regions: list[CodeDescription]
+    value: str = Field(alias="CodeValue")
+    scheme: str = Field(alias="CodingSchemeDesignator")
+    meaning: str = Field(alias="CodeMeaning")
 
 
 class BundleDescription(BaseModel):
     """A bundle that this server can segment with."""
 
     name: str
-    description: str
     version: str
+    task: str
+    description: str
     spatial_dims: int = Field(description="2 for pictures, 3 for volumes")
     channels: list[str] = Field(description="names of the image channels, in order")
     labels: dict[str, int] = Field(description="value of each class in the label map")
-    segments: dict[str, SegmentDescription] = Field(description="codes of each class")
+    segments: dict[str, dict[str, CodedTerm | list[CodedTerm]]] = Field(
+        description="codes of each class, by the keys of dcmqi"
+    )
     colors: dict[str, tuple[int, int, int]] = Field(description="red, green, blue, 0 to 255")
 
 

@@ -7,16 +7,16 @@ before it looks at anything; this one counts, and writes where the job will lie.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from fastapi import HTTPException, Request
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
+from volseg.server.guard import MOST_BYTES
 from volseg.server.settings import Limits
 
 if TYPE_CHECKING:
@@ -41,6 +41,21 @@ class Form:
     received_bytes: int = 0
 
 
+def receiving_form(
+    properties: dict[str, Any], *, required: list[str] | None = None
+) -> dict[str, Any]:
+    """Return the OpenAPI of a request whose body is read by `receive_form`.
+
+    Args:
+        properties: schema of each part.
+        required: names of those that may not be left out.
+    """
+    schema = {"type": "object", "properties": properties, "required": required or []}
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
 async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
     """Receive a form; its files lie in `folder`, by number.
 
@@ -56,11 +71,11 @@ async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(415, "expected a form, multipart/form-data with a boundary.")
-    require_moderate(request, limits)
+    request.scope[MOST_BYTES] = limits.upload_bytes
     receiver = _Receiver(folder, limits)
     try:
         parser = MultipartParser(options[b"boundary"], receiver.callbacks())
-        async for chunk in body_of(request, limits):
+        async for chunk in request.stream():
             await asyncio.to_thread(parser.write, chunk)
         parser.finalize()
     except FormParserError as error:
@@ -72,44 +87,20 @@ async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
     return receiver.form
 
 
-def require_moderate(request: Request, limits: Limits) -> None:
-    """Refuse a request whose announced length is too large, before any of it is read.
+def announced_bytes(request: Request, limits: Limits) -> int:
+    """Return how large a request will be at most.
 
     Raises:
-        HTTPException: 413.
+        HTTPException: 413 more than is taken; nothing of it was read then.
     """
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limits.upload_bytes:
-        raise _too_large(limits)
-
-
-async def body_of(request: Request, limits: Limits) -> AsyncIterator[bytes]:
-    """Yield the body of a request as it comes, from a client that neither stops nor goes too far.
-
-    Raises:
-        HTTPException: 408 or 413.
-    """
-    received = 0
-    chunks = aiter(request.stream())
-    while True:
-        try:
-            chunk = await asyncio.wait_for(anext(chunks), limits.silent_seconds)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise HTTPException(
-                408, f"nothing came for {limits.silent_seconds:g} s: send it again."
-            ) from None
-        received += len(chunk)
-        if received > limits.upload_bytes:  # whatever its header announced
-            raise _too_large(limits)
-        yield chunk
-
-
-def _too_large(limits: Limits) -> HTTPException:
-    return HTTPException(
-        413, f"the request is larger than {limits.upload_bytes:,} bytes, the most taken here."
-    )
+    announced = request.headers.get("content-length", "")
+    if not announced.isdecimal():
+        return limits.upload_bytes
+    if int(announced) > limits.upload_bytes:
+        raise HTTPException(
+            413, f"the request is larger than {limits.upload_bytes:,} bytes, the most taken here."
+        )
+    return int(announced)
 
 
 class _Receiver:

@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fastapi import Request
+
+from volseg import __version__
 from volseg.errors import VolsegError
 from volseg.server.catalogue import Catalogue
+from volseg.server.datastore import Datastore
 from volseg.server.jobs import Job, JobFolder, held_bytes
 from volseg.server.models import Health, JobStatus, Progress, State
+from volseg.server.receiving import announced_bytes
+from volseg.server.sessions import Sessions
 from volseg.server.settings import ServerSettings
+from volseg.server.training import Trainer
 from volseg.server.worker_process import WorkerProcess
 
 _log = logging.getLogger(__name__)
 _MOST_ATTEMPTS = 3
 _SECONDS_BETWEEN_TIDYING = 30.0
+_ALWAYS_FREE = 1 << 30  # bytes, for what the jobs at hand need
 
 
 class FullError(VolsegError):
@@ -41,7 +50,13 @@ class Service:
     def __init__(self, settings: ServerSettings, catalogue: Catalogue, devices: list[str]) -> None:
         self.settings = settings
         self.catalogue = catalogue
+        limits = settings.limits
         self.folder = JobFolder(settings.jobs_folder)
+        self.sessions = Sessions(settings.folder / "sessions", limits)
+        self.datastore = Datastore(settings.datastore_folder, most_bytes=limits.unpacked_bytes)
+        self.trainer = Trainer(
+            settings.folder / "training", catalogue.trained, self.datastore, devices[-1]
+        )
         self._workers = {device: WorkerProcess(device, settings) for device in devices}
         self._at_work: dict[str, WorkerProcess] = {}
         self._jobs: dict[str, Job] = {}
@@ -76,13 +91,12 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
+        await self.trainer.stop()
         for event in self._changed.values():
             event.set()
 
     def health(self) -> Health:
         """Return how busy the server is."""
-        from volseg import __version__  # noqa: PLC0415
-
         return Health(
             version=__version__,
             devices=list(self._workers),
@@ -91,29 +105,28 @@ class Service:
         )
 
     @contextmanager
-    def receiving(self, announced_bytes: int) -> Iterator[Path]:
+    def receiving(self, request: Request) -> Iterator[Path]:
         """Give a folder to receive an upload into, if there is room for it.
-
-        Args:
-            announced_bytes: how large it will be at most.
 
         Raises:
             FullError: the queue or the disk is full, or others are uploading already.
+            HTTPException: 413 it is larger than is taken.
         """
         limits = self.settings.limits
+        expected = announced_bytes(request, limits)
         if len(self._waiting) >= limits.waiting_jobs:
             raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
         if self._uploads >= limits.uploads:
             raise FullError(f"{self._uploads} clients are uploading, the most this server takes.")
-        self._make_room(announced_bytes)
+        self._make_room(expected)
         self._uploads += 1
-        self._expected_bytes += announced_bytes
+        self._expected_bytes += expected
         try:
             with self.folder.incoming() as folder:
                 yield folder
         finally:
             self._uploads -= 1
-            self._expected_bytes -= announced_bytes
+            self._expected_bytes -= expected
 
     async def submit(self, job: Job, received: Path) -> None:
         """Put a job whose input was received into the queue; it is on the disk then.
@@ -217,7 +230,8 @@ class Service:
         Raises:
             FullError: there is none.
         """
-        held = self._expected_bytes + sum(job.held_bytes for job in self._jobs.values())
+        held = self._expected_bytes + self.sessions.held_bytes()
+        held += sum(job.held_bytes for job in self._jobs.values())
         for job in [job for job in self._jobs.values() if job.has_ended]:
             if held + wanted <= self.settings.limits.disk_bytes:
                 return
@@ -225,6 +239,8 @@ class Service:
             self.forget(job)
         if held + wanted > self.settings.limits.disk_bytes:
             raise FullError("the disk that this server may use is full of jobs that wait.")
+        if shutil.disk_usage(self.settings.folder).free < wanted + _ALWAYS_FREE:
+            raise FullError("the disk of this server is full.")
 
     async def _tidy(self) -> None:
         """Remove what has expired, now and then."""
@@ -233,4 +249,5 @@ class Service:
             for job in list(self._jobs.values()):
                 if job.ended is not None and job.ended < oldest:
                     self.forget(job)
+            self.sessions.tidy()
             await asyncio.sleep(_SECONDS_BETWEEN_TIDYING)

@@ -51,6 +51,7 @@ class ServerSettings:
         key: PEM file with its private key.
         devices: ``cpu``, ``cuda:0``, ...: a process for each.
         memory: most memory for each of these processes, such as ``"4GB"``.
+        datastore: folder of images and labels; `folder` / datastore without it.
         pacs: addresses of servers that jobs may fetch from.
         connection: how those are reached.
         origins: web pages of other origins that may call, such as ``https://viewer.example``.
@@ -69,6 +70,7 @@ class ServerSettings:
     key: Path | None = None
     devices: tuple[str, ...] = ("auto",)
     memory: str | None = None
+    datastore: Path | None = None
     pacs: tuple[str, ...] = ()
     connection: Connection = field(default_factory=Connection)
     origins: tuple[str, ...] = ()
@@ -101,6 +103,11 @@ class ServerSettings:
     def jobs_folder(self) -> Path:
         """Where jobs are kept."""
         return self.folder / "jobs"
+
+    @property
+    def datastore_folder(self) -> Path:
+        """Where the images and labels of the datastore lie."""
+        return self.datastore or self.folder / "datastore"
 
 
 def is_loopback(host: str) -> bool:

@@ -16,7 +16,7 @@ from volseg.errors import InputError
 from volseg.pacs import parse_address
 from volseg.segmenter import result_files
 from volseg.server.access import require_token
-from volseg.server.catalogue import channel_names, describe
+from volseg.server.catalogue import describe
 from volseg.server.inputs import place_inputs
 from volseg.server.jobs import Job, new_job
 from volseg.server.models import (
@@ -27,7 +27,7 @@ from volseg.server.models import (
     Problem,
     ResultFormat,
 )
-from volseg.server.receiving import Form, receive_form, require_moderate
+from volseg.server.receiving import Form, receive_form, receiving_form
 from volseg.server.service import Service
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -41,47 +41,36 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
 _NOT_DONE: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "the job is not done"}
 }
-_UPLOADING: dict[int | str, dict[str, Any]] = {
+UPLOADING: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "the form is damaged"},
     408: {"model": Problem, "description": "the client fell silent"},
     413: {"model": Problem, "description": "larger than the server takes"},
     415: {"model": Problem, "description": "not a form"},
     503: {"model": Problem, "description": "the server is full; try again later"},
 }
-_FORM: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["bundle"],
-                    "properties": {
-                        "bundle": {"type": "string", "description": "name of a bundle"},
-                        "options": {
-                            "type": "string",
-                            "contentMediaType": "application/json",
-                            "description": "JSON of the schema JobOptions",
-                        },
-                        "image": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG, a "
-                            "multi-frame DICOM file, or a zip of a DICOM series; of a bundle with "
-                            "several channels instead one part `channel:NAME` for each",
-                        },
-                        "reference": {
-                            "type": "string",
-                            "description": "instead of an image: address of a DICOM series, such "
-                            "as dicomwebs://host/dicom-web?series=UID, on a server that this one "
-                            "was allowed to ask",
-                        },
-                    },
-                }
-            }
+_FORM = receiving_form(
+    {
+        "bundle": {"type": "string", "description": "name of a bundle"},
+        "options": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "description": "JSON of the schema JobOptions",
         },
-    }
-}
+        "image": {
+            "type": "string",
+            "format": "binary",
+            "description": "NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG, a multi-frame DICOM file, or "
+            "a zip of a DICOM series; of a bundle with several channels instead one part "
+            "`channel:NAME` for each",
+        },
+        "reference": {
+            "type": "string",
+            "description": "instead of an image: address of a DICOM series, such as "
+            "dicomwebs://host/dicom-web?series=UID, on a server that this one may ask",
+        },
+    },
+    required=["bundle"],
+)
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(require_token)], responses=REFUSALS)
 
@@ -120,14 +109,11 @@ async def bundles(service: TheService) -> list[BundleDescription]:
     return [describe(bundle) for bundle in service.catalogue.bundles.values()]
 
 
-@router.post("/jobs", status_code=202, tags=["jobs"], responses=_UPLOADING, openapi_extra=_FORM)
+@router.post("/jobs", status_code=202, tags=["jobs"], responses=UPLOADING, openapi_extra=_FORM)
 async def submit(request: Request, service: TheService) -> JobStatus:
     """Submit an image, or the address of one, to be segmented."""
-    limits = service.settings.limits
-    require_moderate(request, limits)
-    announced = int(request.headers.get("content-length", limits.upload_bytes))
-    with service.receiving(announced) as folder:
-        form = await receive_form(request, folder, limits)
+    with service.receiving(request) as folder:
+        form = await receive_form(request, folder, service.settings.limits)
         job = await asyncio.to_thread(_job_of_form, form, folder, service)
         await service.submit(job, folder)
     return service.status(job)
@@ -227,7 +213,7 @@ def _job_of_form(form: Form, folder: Path, service: Service) -> Job:
     options = _options(form.fields.get("options", "{}"), bundle)
     reference = form.fields.get("reference")
     if reference is None:
-        inputs = place_inputs(form, folder, channel_names(bundle), service.settings.limits)
+        inputs = place_inputs(form, folder, bundle.channels, service.settings.limits)
         return new_job(bundle.name, options, inputs=inputs)
     if form.files:
         raise InputError("both a reference and a file were sent: send one of them.")

@@ -22,9 +22,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from volseg.errors import Cancelled, InputError, VolsegError
+from volseg.server.private_output import Tell, private_output
 
 if TYPE_CHECKING:
     from volseg.segmenter import Segmenter
@@ -32,12 +33,10 @@ if TYPE_CHECKING:
 _MOST_NETWORKS = 4
 _SECONDS_BETWEEN_REPORTS = 0.1
 
-Tell = Callable[[dict[str, Any]], None]
-
 
 def main() -> None:
     """Take jobs until the input ends."""
-    tell = _private_output()
+    tell = private_output()
     _prepare()
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     stopped = threading.Event()
@@ -57,18 +56,6 @@ def main() -> None:
     work = _Work(setup, tell, stopped.is_set)
     while True:
         tell(work.outcome(jobs.get()))
-
-
-def _private_output() -> Tell:
-    """Return what writes to the server; libraries that print write to standard error instead."""
-    stream: TextIO = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-
-    def tell(message: dict[str, Any]) -> None:
-        stream.write(json.dumps(message) + "\n")
-        stream.flush()
-
-    return tell
 
 
 def _prepare() -> None:

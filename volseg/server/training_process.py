@@ -1,0 +1,114 @@
+"""The process that trains: a bundle on the finished labels of the datastore, then measured.
+
+Its order comes as JSON on standard input, and what it reports are lines of JSON on standard output;
+when its input ends, the server is gone and it ends, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from volseg.bundle import Bundle, open_bundle
+from volseg.data import list_cases, write_datalist
+from volseg.errors import InputError, VolsegError
+from volseg.io import affine_of, image_name, meta_tensor, read_image, write_segmentation
+from volseg.server.contiguous import contiguous_labels
+from volseg.server.private_output import Tell, private_output
+
+if TYPE_CHECKING:
+    from volseg.training import TrainingState
+
+_MOST_FOLDS = 5
+
+
+def main() -> None:
+    """Train as the server says; exit code 1 if that was not possible."""
+    tell = private_output()
+    order = json.loads(sys.stdin.readline())
+
+    def end_with_the_server() -> None:
+        sys.stdin.read()
+        os._exit(1)
+
+    threading.Thread(target=end_with_the_server, daemon=True).start()
+    try:
+        train(order, tell)
+    except VolsegError as error:
+        tell({"error": str(error)})
+        raise SystemExit(1) from None
+
+
+def train(order: Mapping[str, Any], tell: Tell) -> None:
+    """Train a bundle and put the result where the server finds it.
+
+    Args:
+        order: ``bundle``, ``folder`` to work in, ``cases`` (image, label and, if known, what its
+            values are called, by name), ``epochs`` or None, ``device``, and ``result``.
+        tell: is told how far it is.
+
+    Raises:
+        InputError: the data cannot be trained on.
+        OutputError: something cannot be written.
+    """
+    from volseg.training import (  # noqa: PLC0415 - after the labels are found to be fit
+        measure_bundle,
+        record_measurement,
+        train_bundle,
+    )
+
+    folder, device = Path(order["folder"]), order["device"]
+    bundle = open_bundle(order["bundle"])
+    data = folder / "data"
+    for name, case in order["cases"].items():
+        _prepare(name, case, bundle, data)
+    folds = min(_MOST_FOLDS, len(order["cases"]))
+    cases, about = list_cases(data, folds=folds)
+    source = folder / "bundle"
+    shutil.copytree(bundle.folder, source, ignore=shutil.ignore_patterns("runs", "models"))
+    write_datalist(cases, source / "configs" / "datalist.json", about=about)
+
+    def report(state: TrainingState) -> None:
+        tell({"epoch": state.epoch, "epochs": state.epochs, "metric": state.key_metric})
+
+    trained = folder / "trained"
+    train_bundle(source, data, trained, epochs=order["epochs"], device=device, progress=report)
+    record_measurement(trained, data, measure_bundle(trained, data, device=device))
+    result = Path(order["result"])
+    result.parent.mkdir(parents=True, exist_ok=True)
+    trained.rename(result)
+
+
+def _prepare(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> None:
+    """Lay down an image, and its label with the values of the bundle, on the image's grid."""
+    source = Path(case["image"])
+    image = data / "images" / f"{name}{source.name[len(image_name(source)) :]}"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, image)
+    labels = read_image(case["label"])
+    values = np.rint(labels.as_tensor().numpy()[0]).astype(np.int64)
+    called = case["values"] or contiguous_labels(bundle.labels)
+    table = np.zeros(max(int(values.max(initial=0)), *called.values(), 0) + 1, np.int32)
+    for label, value in called.items():
+        if label in bundle.labels:
+            table[value] = bundle.labels[label]
+    if values.min(initial=0) < 0 or not table[values].any():
+        raise InputError(
+            f"the label of {name} has none of {', '.join(bundle.labels)}: name its segments so."
+        )
+    suffix = ".nii.gz" if bundle.spatial_dims == 3 else ".png"
+    target = data / "labels" / f"{name}{suffix}"
+    renumbered = meta_tensor(table[values][np.newaxis], affine_of(labels))
+    write_segmentation(renumbered, target, like=image)
+
+
+if __name__ == "__main__":
+    main()
