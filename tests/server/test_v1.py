@@ -39,6 +39,15 @@ def test_a_job_gives_what_the_command_gives(server, image, tiny, tmp_path, capfd
     assert_same(loaded(server.result(server.submit(image))), expected)
 
 
+def test_a_record_tells_how_the_result_was_made(server, image):
+    job = server.submit(image)
+    server.ended(job)
+    record = server.client.get(f"/v1/jobs/{job}/record").json()
+    assert {row["name"] for row in record["statistics"]} >= {"anterior", "posterior"}
+    assert record["bundles"][0]["name"] == "tiny_bundle"
+    assert "/" not in record["image"]["path"]
+
+
 def test_a_job_is_watched_until_its_end(server, image):
     job = server.submit(image)
     with server.client.stream("GET", f"/v1/jobs/{job}/events") as stream:
@@ -59,8 +68,7 @@ def test_bundles_say_what_a_client_needs(server):
     real = found["hippocampus_unet"]
     assert real["spatial_dims"] == 3
     assert set(real["colors"]) == set(real["segments"]) == set(real["labels"])
-    kind = real["segments"]["anterior"]["SegmentedPropertyTypeCodeSequence"]
-    assert kind["CodeMeaning"] == "Hippocampus"
+    assert real["segments"]["anterior"]["type"]["meaning"] == "Hippocampus"
 
 
 def test_one_bad_job_leaves_the_others(server, image, tmp_path):

@@ -66,7 +66,7 @@ def serve(
         float, typer.Option(help="How long a job is kept after its end.", min=0)
     ] = 24.0,
 ) -> None:
-    """Serve bundles over HTTP: jobs under /v1, and the protocol of MONAI Label."""
+    """Serve bundles over HTTP: a web page, jobs under /v1, and the protocol of MONAI Label."""
     import logging
 
     import platformdirs

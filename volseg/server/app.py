@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from volseg import __version__
 from volseg.errors import InputError, ServerError, UnknownNameError, VolsegError
-from volseg.server import monai_label, monai_label_data, v1
+from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import NotThereError
 from volseg.server.guard import Guard
@@ -64,8 +64,9 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
         )
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(VolsegError, _refused)
-    for router in (v1.router, monai_label.auth, monai_label.router, monai_label_data.router):
-        app.include_router(router)
+    for part in (v1, monai_label, monai_label_data, page):
+        app.include_router(part.router)
+    app.include_router(monai_label.auth)
     return app
 
 

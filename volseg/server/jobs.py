@@ -20,7 +20,9 @@ from volseg.atomic import replacing
 from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, State
 
 _log = logging.getLogger(__name__)
-_RECORD = "job.json"
+_STATE = "job.json"
+RECORD = "record.json"
+"""The record of the case, among the results."""
 
 
 class Job(BaseModel):
@@ -103,12 +105,12 @@ class JobFolder:
     def take(self, received: Path, job: Job) -> None:
         """Make a folder that was received into that of a job, whole or not at all."""
         job.held_bytes = held_bytes(received)
-        (received / _RECORD).write_text(job.model_dump_json(), encoding="utf-8")
+        (received / _STATE).write_text(job.model_dump_json(), encoding="utf-8")
         received.rename(self.path(job))
 
     def save(self, job: Job) -> None:
         """Write down how far a job is."""
-        with replacing(self.path(job) / _RECORD) as temporary:
+        with replacing(self.path(job) / _STATE) as temporary:
             temporary.write_text(job.model_dump_json(), encoding="utf-8")
 
     def load(self) -> list[Job]:
@@ -118,7 +120,7 @@ class JobFolder:
             if folder == self._incoming:
                 continue
             try:
-                jobs.append(Job.model_validate_json((folder / _RECORD).read_bytes()))
+                jobs.append(Job.model_validate_json((folder / _STATE).read_bytes()))
             except (OSError, ValidationError):
                 _log.warning("the job %s is damaged and was removed", folder.name)
                 shutil.rmtree(folder, ignore_errors=True)

@@ -28,11 +28,21 @@ class Health(BaseModel):
 
 
 class CodedTerm(BaseModel):
-    """A term of a coding scheme, such as SNOMED CT, in the words of dcmqi."""
+    """A term of a coding scheme, such as SNOMED CT."""
 
-    value: str = Field(alias="CodeValue")
-    scheme: str = Field(alias="CodingSchemeDesignator")
-    meaning: str = Field(alias="CodeMeaning")
+    value: str
+    scheme: str
+    meaning: str
+
+
+class SegmentDescription(BaseModel):
+    """What a label stands for in DICOM (PS3.3 C.8.20.4)."""
+
+    value: int
+    category: CodedTerm
+    type: CodedTerm
+    modifiers: list[CodedTerm]
+    regions: list[CodedTerm]
 
 
 class BundleDescription(BaseModel):
@@ -45,9 +55,7 @@ class BundleDescription(BaseModel):
     spatial_dims: int = Field(description="2 for pictures, 3 for volumes")
     channels: list[str] = Field(description="names of the image channels, in order")
     labels: dict[str, int] = Field(description="value of each class in the label map")
-    segments: dict[str, dict[str, CodedTerm | list[CodedTerm]]] = Field(
-        description="codes of each class, by the keys of dcmqi"
-    )
+    segments: dict[str, SegmentDescription] = Field(description="codes of each class")
     colors: dict[str, tuple[int, int, int]] = Field(description="red, green, blue, 0 to 255")
 
 
@@ -82,7 +90,7 @@ class Progress(BaseModel):
 class JobStatus(BaseModel):
     """A job as its client sees it."""
 
-    id: str = Field(description="cannot be guessed: who knows it can read the result")
+    id: str = Field(description="names the job in the other calls")
     bundle: str
     state: State
     progress: Progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from volseg.segmenter import result_files
 from volseg.server.access import require_token
 from volseg.server.catalogue import describe
 from volseg.server.inputs import place_inputs
-from volseg.server.jobs import Job, new_job
+from volseg.server.jobs import RECORD, Job, new_job
 from volseg.server.models import (
     BundleDescription,
     Health,
@@ -187,6 +188,14 @@ async def result(
     path = result_path(job, service, format)
     kinds = {".dcm": "application/dicom", ".gz": "application/gzip", ".png": "image/png"}
     return FileResponse(path, media_type=kinds[path.suffix], filename=path.name)
+
+
+@router.get("/jobs/{id}/record", tags=["jobs"], responses={**_UNKNOWN, **_NOT_DONE})
+async def record(job: TheJob, service: TheService) -> dict[str, Any]:
+    """Return the record of a job that is done: statistics, quality, how it was made."""
+    path = result_path(job, service).with_name(RECORD)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def result_path(job: Job, service: Service, format: ResultFormat | None = None) -> Path:

@@ -7,6 +7,7 @@ ends when its input does, so that it never outlives the server. Nothing is pickl
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import Cancelled, InputError, VolsegError
+from volseg.server.jobs import RECORD
 from volseg.server.private_output import Tell, private_output
 
 if TYPE_CHECKING:
@@ -122,15 +124,17 @@ class _Work:
             formats,
             spatial_dims=segmenter.bundle.spatial_dims,
         )
-        segment_to_files(
+        record = segment_to_files(
             segmenter,
             image,
             files,
+            case=folder.name,
             stable=stable,
             reading=options,
             progress=self._report,
             cancelled=self._stopped,
         )
+        dataclasses.replace(record, image="upload").write(folder / "results" / RECORD)
         if job["contiguous"]:
             from volseg.server.contiguous import make_contiguous  # noqa: PLC0415
 
