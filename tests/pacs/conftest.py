@@ -25,7 +25,8 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from volseg.pacs import Connection, Credentials, open_server, parse_address
+from volseg.errors import ServerError
+from volseg.pacs import Connection, Credentials, Tls, open_server, parse_address
 
 _PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 _START_SECONDS = 60
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     It leaves those of connections that failed to the garbage collector, which comes when it likes.
     """
-    ignored = "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+    ignored = "ignore:Exception ignored in. <(socket|ssl):pytest.PytestUnraisableExceptionWarning"
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings(ignored))
@@ -58,6 +59,7 @@ class Orthanc:
     dicom_port: int
     move_port: int
     folder: Path
+    encrypted: bool = False  # DIMSE only
 
     @property
     def dicomweb(self) -> str:
@@ -65,7 +67,7 @@ class Orthanc:
 
     @property
     def dimse(self) -> str:
-        return f"dimse://ORTHANC@127.0.0.1:{self.dicom_port}"
+        return f"dimse{'s' * self.encrypted}://ORTHANC@127.0.0.1:{self.dicom_port}"
 
     def rest(self, path: str, data: bytes | None = None):
         """Ask Orthanc's own interface, which none of the code under test uses."""
@@ -99,57 +101,113 @@ def orthanc(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Orthanc]:
     """Orthanc with its DICOMweb plugin; Debian: `apt-get install orthanc orthanc-dicomweb`."""
+    server = Orthanc(free_port(), free_port(), free_port(), tmp_path_factory.mktemp("orthanc"))
+    settings = {
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": {USER: PASSWORD},
+        "DicomModalities": {"volseg": ["VOLSEG", "127.0.0.1", server.move_port]},
+    }
+
+    def is_up() -> None:
+        server.rest("/system")
+        socket.create_connection(("127.0.0.1", server.dicom_port), timeout=5).close()
+
+    with running(server, settings, request.config, is_up):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def encrypted(
+    certificate: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Orthanc]:
+    """Orthanc that lets in who has the certificate, over DIMSE (Debian's HTTPS crashes on it)."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    server = Orthanc(free_port(), free_port(), free_port(), folder, encrypted=True)
+    cert, key = str(certificate / "cert.pem"), str(certificate / "key.pem")
+    this_side = {"AET": "VOLSEG", "Host": "127.0.0.1", "Port": server.move_port}
+    settings = {
+        "AuthenticationEnabled": False,
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": cert,
+        "DicomTlsPrivateKey": key,
+        "DicomTlsTrustedCertificates": cert,
+        "DicomTlsRemoteCertificateRequired": True,
+        "DicomModalities": {"volseg": this_side | {"UseDicomTls": True}},
+    }
+    tls = Tls(cert, cert, key)
+
+    def is_up() -> None:
+        open_server(parse_address(server.dimse), Connection(tls=tls)).echo()
+
+    with running(server, settings, request.config, is_up):
+        yield server
+
+
+@contextlib.contextmanager
+def running(
+    server: Orthanc,
+    settings: dict[str, object],
+    config: pytest.Config,
+    is_up: Callable[[], None],
+) -> Iterator[None]:
+    """Run Orthanc while the block does, which begins once `is_up` raises nothing."""
     program = shutil.which("Orthanc", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None or not _PLUGIN.is_file():
         reason = "Orthanc is not installed: apt-get install orthanc orthanc-dicomweb"
-        if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
+        if config.getoption("--require-data") or os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("orthanc")
-    server = Orthanc(free_port(), free_port(), free_port(), folder)
-    (folder / "orthanc.json").write_text(
-        json.dumps(
-            {
-                "Name": "ORTHANC",
-                "StorageDirectory": str(folder / "storage"),
-                "IndexDirectory": str(folder / "storage"),
-                "HttpPort": server.http_port,
-                "DicomPort": server.dicom_port,
-                "DicomAet": "ORTHANC",
-                "DicomCheckCalledAet": True,
-                "RemoteAccessAllowed": False,
-                "AuthenticationEnabled": True,
-                "RegisteredUsers": {USER: PASSWORD},
-                "DicomAlwaysAllowFind": True,
-                "DicomAlwaysAllowGet": True,
-                "DicomAlwaysAllowMove": True,
-                "DicomModalities": {"volseg": ["VOLSEG", "127.0.0.1", server.move_port]},
-                "OverwriteInstances": True,
-                "Plugins": [str(_PLUGIN)],
-                "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-            }
-        )
-    )
+    folder = server.folder
+    usual = {
+        "Name": "ORTHANC",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "HttpPort": server.http_port,
+        "DicomPort": server.dicom_port,
+        "DicomAet": "ORTHANC",
+        "DicomCheckCalledAet": True,
+        "RemoteAccessAllowed": False,
+        "DicomAlwaysAllowFind": True,
+        "DicomAlwaysAllowGet": True,
+        "DicomAlwaysAllowMove": True,
+        "OverwriteInstances": True,
+        "Plugins": [str(_PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(usual | settings))
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [program, str(folder / "orthanc.json")], stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            _wait_for(server, process, folder / "log.txt")
-            yield server
+            _wait_for(is_up, process, folder / "log.txt")
+            yield
         finally:
             process.terminate()
             process.wait(timeout=30)
 
 
-def _wait_for(server: Orthanc, process: subprocess.Popen, log: Path) -> None:
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for localhost, signed by itself: cert.pem and key.pem."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not installed: no certificate can be made")
+    folder = tmp_path_factory.mktemp("tls")
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=localhost", "-addext"]
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([program, *words, names, *files], check=True, capture_output=True)
+    return folder
+
+
+def _wait_for(is_up: Callable[[], None], process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            server.rest("/system")
-            with socket.create_connection(("127.0.0.1", server.dicom_port), timeout=5):
-                return
-        except OSError:
+            return is_up()
+        except (OSError, ServerError):
             time.sleep(0.1)
     pytest.fail(f"Orthanc did not start: {log.read_text(errors='replace')[-2000:]}")
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help=(
         "Find, fetch and push DICOM objects on a server: dicomweb://host[:port]/root (HTTP), "
-        "dicomwebs://host[:port]/root (HTTPS) or dimse://AE_TITLE@host[:port]. Conditions may "
+        "dicomwebs://host[:port]/root (HTTPS), dimse://AE_TITLE@host[:port] or dimses://... (the "
+        "same over TLS). Conditions may "
         'follow an address, as in "dicomwebs://host/root?patient=42&modality=CT".'
     ),
     no_args_is_help=True,

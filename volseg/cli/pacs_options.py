@@ -28,7 +28,15 @@ def connection(
     ] = None,
     ca_file: Annotated[
         str | None,
-        _option(metavar="PEM", help="Certificates to trust for dicomwebs:// instead of the usual."),
+        _option(metavar="PEM", help="Certificates to trust over TLS instead of the usual."),
+    ] = None,
+    client_cert: Annotated[
+        str | None,
+        _option(metavar="PEM", help="Certificate of this side, for servers that ask for one."),
+    ] = None,
+    client_key: Annotated[
+        str | None,
+        _option(metavar="PEM", help="Its private key, if that is in a file of its own."),
     ] = None,
     timeout: Annotated[float, _option(help="Seconds that a server may be silent.")] = 30.0,
     ae_title: Annotated[
@@ -43,7 +51,7 @@ def connection(
     ] = None,
 ) -> Connection:
     """Return how servers are reached; secrets are read from where the options say they are."""
-    from volseg.pacs import Connection, Credentials, read_secret
+    from volseg.pacs import Connection, Credentials, Tls, read_secret
 
     credentials = Credentials(
         token=None if token is None else read_secret(token, "--token"),
@@ -52,7 +60,7 @@ def connection(
     )
     return Connection(
         credentials=credentials,
-        ca_file=ca_file,
+        tls=Tls(ca_file, client_cert, client_key),
         timeout=timeout,
         ae_title=ae_title,
         listen=listen,

@@ -12,6 +12,7 @@ from volseg.pacs.pushing import Pushed, push_files
 from volseg.pacs.query import FoundSeries, SeriesQuery
 from volseg.pacs.retrying import Patience
 from volseg.pacs.server import Instance, Outgoing, Server
+from volseg.pacs.tls import Tls
 
 __all__ = [
     "Address",
@@ -26,6 +27,7 @@ __all__ = [
     "Pushed",
     "SeriesQuery",
     "Server",
+    "Tls",
     "anonymize_files",
     "fetch_series",
     "find_one_series",

@@ -3,6 +3,7 @@
     dicomweb://host[:port]/root          DICOMweb over HTTP
     dicomwebs://host[:port]/root         DICOMweb over HTTPS
     dimse://AE_TITLE@host[:port]         DIMSE, port 104 if not given
+    dimses://AE_TITLE@host[:port]        DIMSE over TLS, port 2762 if not given
 
 Conditions on series may follow, as in `dicomwebs://pacs.example/dicom-web?patient=42&modality=CT`;
 their names are the fields of `SeriesQuery`. Secrets have no place in an address.
@@ -17,10 +18,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from volseg.errors import InputError, UnknownNameError
 from volseg.pacs.query import SeriesQuery
 
-SCHEMES = ("dicomweb", "dicomwebs", "dimse")
+SCHEMES = ("dicomweb", "dicomwebs", "dimse", "dimses")
 _EXPECTED = (
-    "expected dicomweb://host/root, dicomwebs://host/root or dimse://AE_TITLE@host:port, "
-    "conditions such as ?series=UID after it"
+    "expected dicomweb://host/root, dimse://AE_TITLE@host:port, or dicomwebs:// or dimses:// for "
+    "an encrypted connection, conditions such as ?series=UID after it"
 )
 _LONGEST_AE_TITLE = 16
 
@@ -46,9 +47,19 @@ class Address:
     query: SeriesQuery = field(default_factory=SeriesQuery)
 
     @property
+    def is_dimse(self) -> bool:
+        """Whether it is a DIMSE server, known by its AE title."""
+        return self.scheme.startswith("dimse")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it is reached over TLS."""
+        return self.scheme.endswith("s")
+
+    @property
     def url(self) -> str:
         """The root of DICOMweb as HTTP clients want it."""
-        return f"http{'s' if self.scheme == 'dicomwebs' else ''}://{self._place}{self.root}"
+        return f"http{'s' if self.is_encrypted else ''}://{self._place}{self.root}"
 
     @property
     def _place(self) -> str:
@@ -81,7 +92,8 @@ def parse_address(text: str) -> Address:
             f"the address of a server cannot be read ({error}): {_EXPECTED}."
         ) from None
     scheme, host = parts.scheme.lower(), parts.hostname
-    if parts.password is not None or (parts.username is not None and scheme != "dimse"):
+    is_dimse = scheme in ("dimse", "dimses")
+    if parts.password is not None or (parts.username is not None and not is_dimse):
         raise InputError(
             "the address of a server holds a user name or password, where others see it: leave it "
             "out, and name where they are kept with --user and --password env:NAME or file:PATH."
@@ -89,7 +101,7 @@ def parse_address(text: str) -> Address:
     if scheme not in SCHEMES or not host or parts.fragment:
         raise InputError(f"the address {text!r} cannot be read: {_EXPECTED}.")
     title, root = unquote(parts.username or ""), parts.path.rstrip("/")
-    if scheme == "dimse":
+    if is_dimse:
         if not title or root:
             raise InputError(f"the address {text!r} cannot be read: {_EXPECTED}.")
         require_ae_title(title)

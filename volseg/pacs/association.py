@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import MissingPackageError, ServerError
 from volseg.pacs.address import Address
+from volseg.pacs.tls import Tls, not_encrypted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -17,18 +19,33 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
 
-DEFAULT_PORT = 104
+_PORT, _TLS_PORT = 104, 2762  # PS3.8, 9.1.1
 _PDU_SIZE = 2**17  # larger than the 16 KiB that are usual: fewer round trips
 _PROBE_SECONDS = 2.0
+_REFUSAL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A DIMSE server, and what this side is called there."""
+    """A DIMSE server, and what this side is called there.
+
+    Attributes:
+        address: of the server.
+        ae_title: of this side.
+        timeout: seconds that the server may be silent.
+        tls: certificates; None for a connection that is not encrypted.
+    """
 
     address: Address
     ae_title: str
     timeout: float
+    tls: Tls | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        usual = _PORT if self.tls is None else _TLS_PORT
+        return self.address.host, self.address.port or usual
 
     @property
     def name(self) -> str:
@@ -73,12 +90,12 @@ class Peer:
         from pynetdicom import evt  # noqa: PLC0415 - an optional package
 
         association = entity.associate(
-            self.address.host,
-            self.address.port or DEFAULT_PORT,
+            *self.place,
             contexts=list(contexts),
             ae_title=self.address.ae_title,
             max_pdu=_PDU_SIZE,
             ext_neg=list(roles),
+            tls_args=self.tls and (self.tls.client_context(), self.address.host),
             evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store is not None else [],
         )
         if not association.is_established:
@@ -128,17 +145,34 @@ class Peer:
         if association.rejected_contexts:
             return ServerError(f"{self.name} offers none of the services asked for.")
         if association.is_aborted:
-            return ServerError(f"{self.name} cannot be reached: {self._why()}.", passing=True)
+            return self._not_reached()
         return self.broken()
 
-    def _why(self) -> str:
+    def _not_reached(self) -> ServerError:
         """Return why no association came about, which pynetdicom does not say."""
-        place = (self.address.host, self.address.port or DEFAULT_PORT)
+        host, port = self.place
         try:
-            socket.create_connection(place, timeout=min(self.timeout, _PROBE_SECONDS)).close()
+            with socket.create_connection((host, port), min(self.timeout, _PROBE_SECONDS)) as plain:
+                if self.tls is not None:
+                    _shake_hands(plain, self.tls, host)
+        except ssl.SSLError as error:
+            return not_encrypted(self.name, error)
         except OSError as error:
-            return f"{error.strerror or error or type(error).__name__} (port {place[1]})"
-        return f"what listens on port {place[1]} does not answer as a DICOM server"
+            why = f"{error.strerror or error or type(error).__name__} (port {port})"
+            return ServerError(f"{self.name} cannot be reached: {why}.", passing=True)
+        return ServerError(
+            f"{self.name} cannot be reached: what listens on port {port} does not answer as a "
+            "DICOM server.",
+            passing=True,
+        )
+
+
+def _shake_hands(plain: socket.socket, tls: Tls, host: str) -> None:
+    encrypted = tls.client_context().wrap_socket(plain, server_hostname=host)
+    with encrypted, contextlib.suppress(TimeoutError):
+        # A server that asks for a certificate says so only now (TLS 1.3).
+        encrypted.settimeout(_REFUSAL_SECONDS)
+        encrypted.recv(1)
 
 
 def status_words(status: Dataset) -> str:

@@ -1,4 +1,4 @@
-"""DICOMweb: QIDO-RS, WADO-RS and STOW-RS (PS3.18), an instance a request.
+"""DICOMweb: QIDO-RS, WADO-RS and STOW-RS (PS3.18), an instance a request, some at once.
 
 The requests are those of `dicomweb_client`. What it leaves open is settled here: an answer that was
 cut off is not taken for a whole one, and nothing in it is believed before it is looked at.
@@ -10,18 +10,22 @@ import contextlib
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from volseg.errors import InputError, MissingPackageError, ServerError
+from volseg.errors import MissingPackageError, ServerError
 from volseg.pacs.address import Address
 from volseg.pacs.credentials import Credentials
+from volseg.pacs.in_flight import answers_in_order
 from volseg.pacs.server import Instance, Level, Outgoing
+from volseg.pacs.tls import Tls, not_encrypted
 
 if TYPE_CHECKING:
     import requests
     from pydicom import Dataset
 
 _PAGE = 100
+_AT_ONCE = 4  # requests for instances
 _IN_ONE_PIECE = 2**62
 # Codes of PS3.18, 8.5, and of proxies, that say nothing about the request itself.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -33,12 +37,11 @@ class DicomWeb:
     Args:
         address: where it is.
         credentials: sent with every request, and to no other host.
-        ca_file: certificates to trust instead of the usual ones; TLS is always verified.
+        tls: certificates; the server's is always verified.
         timeout: seconds that the server may be silent.
 
     Raises:
         MissingPackageError: if `dicomweb_client` is not installed.
-        InputError: if there is no such file of certificates.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class DicomWeb:
         address: Address,
         *,
         credentials: Credentials,
-        ca_file: str | None = None,
+        tls: Tls,
         timeout: float = 30.0,
     ) -> None:
         try:
@@ -57,7 +60,7 @@ class DicomWeb:
         self._timeout = timeout
         self._client = DICOMwebClient(
             address.url,
-            session=_session(address.url, credentials, ca_file),
+            session=_session(address.url, credentials, tls),
             callback=_require_all_of_it,
             # Chunked requests are refused by some servers.
             chunk_size=_IN_ONE_PIECE,
@@ -108,12 +111,20 @@ class DicomWeb:
 
     def fetch(self, instances: Sequence[Instance], receive: Callable[[Dataset], None]) -> None:
         """Retrieve instances as they are stored (WADO-RS), as in `Server.fetch`."""
-        for instance in instances:
-            with self._asking("retrieval", instance.uid):
-                dataset = self._client.retrieve_instance(
-                    instance.study, instance.series, instance.uid
-                )
-            receive(dataset)
+        retrieve = self._client.retrieve_instance
+        requests = (partial(retrieve, one.study, one.series, one.uid) for one in instances)
+        answers = answers_in_order(requests, at_once=_AT_ONCE)
+        failure: ServerError | None = None
+        for instance, answer in zip(instances, answers, strict=False):
+            try:
+                with self._asking("retrieval", instance.uid):
+                    dataset = answer.result()
+            except ServerError as error:  # raised once those on their way are there
+                failure = failure or error
+            else:
+                receive(dataset)
+        if failure is not None:
+            raise failure
 
     def push(
         self, files: Sequence[Outgoing], report: Callable[[Outgoing, str | None], None]
@@ -144,10 +155,7 @@ class DicomWeb:
         except requests.HTTPError as error:
             raise self._refused(error.response, subject) from None
         except requests.exceptions.SSLError as error:
-            raise ServerError(
-                f"{self.name}: its TLS certificate cannot be verified ({_cause(error)}); give the "
-                "certificates to trust with --ca-file."
-            ) from None
+            raise not_encrypted(self.name, _innermost(error)) from None
         except requests.Timeout:
             raise ServerError(
                 f"{self.name} did not answer the {what} within {self._timeout:g} s; try again, or "
@@ -193,7 +201,7 @@ class DicomWeb:
         )
 
 
-def _session(url: str, credentials: Credentials, ca_file: str | None) -> requests.Session:
+def _session(url: str, credentials: Credentials, tls: Tls) -> requests.Session:
     """Return a session that takes secrets and certificates from its arguments only."""
     import requests  # noqa: PLC0415 - comes with `dicomweb_client`
 
@@ -213,21 +221,16 @@ def _session(url: str, credentials: Credentials, ca_file: str | None) -> request
             prepared.url = path + mark + query.replace("%2A", "*").replace("%3F", "?")
             return prepared
 
-    if ca_file is not None:
-        try:
-            with open(ca_file, "rb"):  # noqa: PTH123 - only whether it can be read
-                pass
-        except OSError as error:
-            raise InputError(
-                f"--ca-file: cannot read the certificates {ca_file}: {error.strerror}."
-            ) from error
     session = _Session()
     # Compressing pixels takes servers several times longer than sending them.
     session.headers["Accept-Encoding"] = "identity"
     # .netrc and REQUESTS_CA_BUNDLE would go before what was given; proxies are wanted.
     session.trust_env = False
     session.proxies = requests.utils.get_environ_proxies(url)
-    session.verify = ca_file if ca_file is not None else True
+    session.verify = tls.ca_file or True
+    if tls.certificate is not None:
+        files = (tls.certificate, tls.private_key)
+        session.cert = files if tls.private_key is not None else tls.certificate
     if credentials.token is not None:
         session.auth = _Bearer()
     elif credentials.user is not None and credentials.password is not None:
@@ -303,12 +306,16 @@ def _conflict(error: Exception, uid: str) -> str | None:
 
 def _cause(error: BaseException) -> str:
     """Return the words of the innermost reason; requests wraps them in addresses of objects."""
+    error = _innermost(error)
+    reason = getattr(error, "strerror", None)
+    return str(reason or error or type(error).__name__).rstrip(".")
+
+
+def _innermost(error: BaseException) -> BaseException:
     while True:
         inner = error.__cause__ or error.__context__ or getattr(error, "reason", None)
         if inner is None and error.args and isinstance(error.args[0], BaseException):
             inner = error.args[0]
         if not isinstance(inner, BaseException):
-            break
+            return error
         error = inner
-    reason = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
-    return str(reason or error or type(error).__name__).rstrip(".")

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import InputError, ServerError
-from volseg.pacs.address import Address
 from volseg.pacs.association import Peer, status_words
 from volseg.pacs.server import Instance, Level, Outgoing
 
@@ -51,25 +50,16 @@ class Dimse:
     """A DIMSE server.
 
     Args:
-        address: where it is and what it is called.
-        ae_title: what this side is called.
+        peer: the server, and what this side is called there.
         listen: host (empty for all) and port where this side takes what it asks for by C-MOVE; None
             for C-GET.
-        timeout: seconds that the server may be silent.
 
     Raises:
         MissingPackageError: if pynetdicom is not installed.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        *,
-        ae_title: str,
-        listen: tuple[str, int] | None = None,
-        timeout: float = 30.0,
-    ) -> None:
-        self._peer = Peer(address, ae_title, timeout)
+    def __init__(self, peer: Peer, *, listen: tuple[str, int] | None = None) -> None:
+        self._peer = peer
         self._peer.application()  # says what is not installed
         self._listen = listen
         self.name = self._peer.name
@@ -190,7 +180,10 @@ class Dimse:
             entity.add_supported_context(context.abstract_syntax, [*_UNCOMPRESSED, *_COMPRESSED])
         try:
             server = entity.start_server(
-                (host, port), block=False, evt_handlers=[(evt.EVT_C_STORE, incoming)]
+                (host, port),
+                block=False,
+                ssl_context=self._peer.tls and self._peer.tls.server_context(),
+                evt_handlers=[(evt.EVT_C_STORE, incoming)],
             )
         except OSError as error:
             raise InputError(

@@ -37,7 +37,7 @@ def fetch_series(
     """Fetch a series into `folder`, one `<SOP Instance UID>.dcm` an instance, as it is stored.
 
     Each file appears whole or not at all. Instances that are there already, whole, are not fetched
-    again, so that the same call goes on after an interruption. One instance at a time is held in
+    again, so that the same call goes on after an interruption. A few instances at a time are in
     memory.
 
     Args:

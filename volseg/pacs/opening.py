@@ -9,6 +9,7 @@ from volseg.errors import InputError
 from volseg.pacs.address import Address, require_ae_title
 from volseg.pacs.credentials import Credentials
 from volseg.pacs.server import Server
+from volseg.pacs.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Connection:
 
     Attributes:
         credentials: for DICOMweb.
-        ca_file: certificates to trust for `dicomwebs`, instead of the usual ones.
+        tls: certificates for `dicomwebs` and `dimses`.
         timeout: seconds that a server may be silent.
         ae_title: what this side is called in DIMSE.
         listen: `[host:]port` where this side takes what it fetches by C-MOVE; C-GET if None, which
@@ -29,7 +30,7 @@ class Connection:
     """
 
     credentials: Credentials = field(default_factory=Credentials)
-    ca_file: str | None = None
+    tls: Tls = field(default_factory=Tls)
     timeout: float = 30.0
     ae_title: str = "VOLSEG"
     listen: str | None = None
@@ -65,31 +66,46 @@ def open_server(address: Address, connection: Connection | None = None) -> Serve
         InputError: if the connection does not go with the protocol.
     """
     connection = connection or Connection()
-    if address.scheme == "dimse":
-        from volseg.pacs.dimse import Dimse  # noqa: PLC0415 - pynetdicom, only where it is used
-
-        if connection.credentials or connection.ca_file:
-            raise InputError(
-                f"{address}: DIMSE knows AE titles only, no token, password or certificate; take "
-                "the server's DICOMweb address."
-            )
-        listen = None if connection.listen is None else connection.listening_at()
-        return Dimse(
-            address, ae_title=connection.ae_title, listen=listen, timeout=connection.timeout
+    if connection.tls and not address.is_encrypted:
+        raise InputError(
+            f"{address}: certificates are for dicomwebs:// and dimses://, which are encrypted."
         )
+    if address.is_dimse:
+        return _open_dimse(address, connection)
     from volseg.pacs.dicomweb import DicomWeb  # noqa: PLC0415 - the client, only where it is used
 
-    if address.scheme == "dicomweb":
-        if connection.ca_file:
-            raise InputError(f"{address}: certificates are for dicomwebs://, which is encrypted.")
-        if connection.credentials and address.host not in _LOOPBACK:
-            logger.warning(
-                "%s is not encrypted: the secret for it can be read on the way; dicomwebs:// is.",
-                address,
-            )
+    if connection.credentials and not address.is_encrypted and address.host not in _LOOPBACK:
+        logger.warning(
+            "%s is not encrypted: the secret for it can be read on the way; dicomwebs:// is.",
+            address,
+        )
     return DicomWeb(
         address,
         credentials=connection.credentials,
-        ca_file=connection.ca_file,
+        tls=connection.tls,
         timeout=connection.timeout,
     )
+
+
+def _open_dimse(address: Address, connection: Connection) -> Server:
+    from volseg.pacs.association import Peer  # noqa: PLC0415 - pynetdicom, only where it is used
+    from volseg.pacs.dimse import Dimse  # noqa: PLC0415
+
+    if connection.credentials:
+        raise InputError(
+            f"{address}: DIMSE knows AE titles and certificates, no token and no password; take "
+            "the server's DICOMweb address."
+        )
+    listen = None if connection.listen is None else connection.listening_at()
+    if listen is not None and address.is_encrypted and connection.tls.certificate is None:
+        raise InputError(
+            f"{address}: what listens with --listen is encrypted, too, and needs a certificate "
+            "that the server trusts: give --client-cert, or leave --listen out."
+        )
+    peer = Peer(
+        address,
+        connection.ae_title,
+        connection.timeout,
+        tls=connection.tls if address.is_encrypted else None,
+    )
+    return Dimse(peer, listen=listen)
