@@ -125,13 +125,16 @@ def image(tiny: Path) -> Path:
 def serve_here(tiny: Path, tmp_path: Path) -> Iterator[Callable[..., httpx.Client]]:
     """Serve from a thread with any settings, over real HTTP; no job need be computed there."""
     from volseg.server import ServerSettings, create_app
+    from volseg.server.serving import configuration
 
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
     def start(**settings: Any) -> httpx.Client:
         given = {"folder": tmp_path / "served", "bundles": (str(tiny),), **settings}
-        app = create_app(ServerSettings(**given), ["cpu"])
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+        served = ServerSettings(**given)
+        config = configuration(create_app(served, ["cpu"]), served)
+        config.port = 0
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

@@ -9,6 +9,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from volseg import __version__
 from volseg.errors import InputError, ServerError, UnknownNameError, VolsegError
@@ -62,12 +64,26 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization"],
         )
+    app.add_exception_handler(405, _not_allowed)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(VolsegError, _refused)
     for part in (v1, monai_label, monai_label_data, page):
         app.include_router(part.router)
     app.include_router(monai_label.auth)
     return app
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    """Name every method of a path; the router names those of the first route it finds there."""
+    assert isinstance(error, HTTPException)
+    methods = {
+        method.upper()
+        for path, operations in request.app.openapi()["paths"].items()
+        if compile_path(path)[0].match(request.url.path)
+        for method in operations
+    }
+    allow = ", ".join(sorted(methods)) or (error.headers or {}).get("Allow", "")
+    return JSONResponse({"detail": f"this path takes {allow}."}, 405, headers={"Allow": allow})
 
 
 async def _not_valid(_: Request, error: Exception) -> Response:

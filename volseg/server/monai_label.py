@@ -28,14 +28,11 @@ from volseg.server.models import JobOptions, Problem
 from volseg.server.multipart import form_response
 from volseg.server.receiving import receive_form, receiving_form
 from volseg.server.sessions import Session
-from volseg.server.v1 import REFUSALS, UPLOADING, TheService, result_path
+from volseg.server.v1 import BINARY, REFUSALS, UNKNOWN, UPLOADING, TheService, result_path
 
 STRATEGIES = {
     "first": "the first image, by name, without a finished label",
     "random": "any image without a finished label",
-}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is no such thing"}
 }
 _INFER_FORM: dict[str, Any] = receiving_form(
     {
@@ -54,7 +51,7 @@ _FILES_FORM: dict[str, Any] = receiving_form(
     }
 )
 
-auth = APIRouter(prefix="/auth", tags=["MONAI Label"])
+auth = APIRouter(prefix="/auth", tags=["MONAI Label"], responses=REFUSALS)
 router = APIRouter(tags=["MONAI Label"], dependencies=[Depends(require_token)], responses=REFUSALS)
 
 
@@ -84,7 +81,7 @@ async def auth_enabled(service: TheService) -> AuthEnabled:
     return AuthEnabled(enabled=service.settings.token is not None)
 
 
-@auth.post("/token", responses={401: {"model": Problem, "description": "not the token"}})
+@auth.post("/token")
 async def auth_token(
     service: TheService,
     username: Annotated[str, Form(description="any")],
@@ -100,7 +97,7 @@ async def auth_token(
     return Token(access_token=password, token_type="bearer")  # noqa: S106 - the kind of it
 
 
-@auth.get("/token/valid", dependencies=[Depends(require_token)], responses=REFUSALS)
+@auth.get("/token/valid", dependencies=[Depends(require_token)])
 async def auth_valid() -> dict[str, bool]:
     """Tell whether the token that was sent is the server's."""
     return {"valid": True}
@@ -131,7 +128,7 @@ async def info(service: TheService) -> dict[str, Any]:
     }
 
 
-@router.put("/session/", responses={**UPLOADING, **_UNKNOWN}, openapi_extra=_FILES_FORM)
+@router.put("/session/", responses={**UPLOADING, **UNKNOWN}, openapi_extra=_FILES_FORM)
 async def create_session(
     request: Request, service: TheService, expiry: Annotated[int, Query(ge=0)] = 0
 ) -> NewSession:
@@ -142,13 +139,13 @@ async def create_session(
     return NewSession(session_id=made[0], session_info=made[1])
 
 
-@router.get("/session/{session_id}", responses=_UNKNOWN)
+@router.get("/session/{session_id}", responses=UNKNOWN)
 async def session(session_id: str, service: TheService) -> Session:
     """Tell what a session is."""
     return service.sessions.find(session_id)
 
 
-@router.delete("/session/{session_id}", responses=_UNKNOWN)
+@router.delete("/session/{session_id}", responses=UNKNOWN)
 async def remove_session(session_id: str, service: TheService) -> Session:
     """Remove a session and its image."""
     return service.sessions.remove(session_id)
@@ -163,12 +160,12 @@ async def remove_session(session_id: str, service: TheService) -> Session:
             "content": {
                 "multipart/form-data": {},
                 "application/json": {},
-                "application/octet-stream": {},
+                BINARY: {},
             },
         },
         409: {"model": Problem, "description": "it could not be segmented"},
         **UPLOADING,
-        **_UNKNOWN,
+        **UNKNOWN,
     },
     openapi_extra=_INFER_FORM,
 )
@@ -216,7 +213,7 @@ def _answer(job: Job, service: TheService, bundle: Bundle, output: str) -> Respo
     if output == "json":
         return JSONResponse(params, background=after)
     if output != "all":
-        return FileResponse(path, filename=path.name, background=after)
+        return FileResponse(path, media_type=BINARY, filename=path.name, background=after)
     return form_response(params, path.name, path, after)
 
 

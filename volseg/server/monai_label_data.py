@@ -21,14 +21,11 @@ from volseg.server.models import Problem
 from volseg.server.monai_label import STRATEGIES, datastore_status
 from volseg.server.receiving import Form, receive_form, receiving_form
 from volseg.server.training import Busy, TrainingTask
-from volseg.server.v1 import REFUSALS, UPLOADING, TheService
+from volseg.server.v1 import BINARY, REFUSALS, UNKNOWN, UPLOADING, TheService
 
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is no such thing"}
-}
 _A_FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "the file", "content": {"application/octet-stream": {}}},
-    **_UNKNOWN,
+    200: {"description": "the file", "content": {BINARY: {}}},
+    **UNKNOWN,
 }
 _BINARY = {"type": "string", "format": "binary"}
 _PARAMS = {"type": "string", "description": "JSON; kept with the file"}
@@ -75,7 +72,7 @@ async def datastore(
     }
 
 
-@router.put("/datastore/", include_in_schema=False)  # what the plugin still calls it
+@router.put("/datastore/", responses=UPLOADING, openapi_extra=_IMAGE_FORM, deprecated=True)
 @router.put("/datastore/image", responses=UPLOADING, openapi_extra=_IMAGE_FORM)
 async def add_image(image: str, request: Request, service: TheService) -> Kept:
     """Upload an image under a name."""
@@ -91,23 +88,23 @@ async def add_image(image: str, request: Request, service: TheService) -> Kept:
 async def image(image: str, service: TheService) -> FileResponse:
     """Download an image."""
     path = service.datastore.image(image)
-    return FileResponse(path, filename=path.name)
+    return FileResponse(path, media_type=BINARY, filename=path.name)
 
 
-@router.delete("/datastore/image", responses=_UNKNOWN)
+@router.delete("/datastore/image", responses=UNKNOWN)
 async def remove_image(id: str, service: TheService) -> dict[str, str]:
     """Remove an image and its labels."""
     service.datastore.remove_image(id)
     return {}
 
 
-@router.get("/datastore/image/info", responses=_UNKNOWN)
+@router.get("/datastore/image/info", responses=UNKNOWN)
 async def image_info(image: str, service: TheService) -> dict[str, Any]:
     """Tell what was said about an image."""
     return read_info(service.datastore.image(image))
 
 
-@router.put("/datastore/label", responses={**UPLOADING, **_UNKNOWN}, openapi_extra=_LABEL_FORM)
+@router.put("/datastore/label", responses={**UPLOADING, **UNKNOWN}, openapi_extra=_LABEL_FORM)
 async def add_label(image: str, request: Request, service: TheService, tag: str = FINAL) -> Kept:
     """Upload a label of an image; one of the same tag is replaced."""
     with service.receiving(request) as folder:
@@ -123,23 +120,23 @@ async def add_label(image: str, request: Request, service: TheService, tag: str 
 async def label(label: str, service: TheService, tag: str = FINAL) -> FileResponse:
     """Download a label."""
     path = service.datastore.label(label, tag)
-    return FileResponse(path, filename=path.name)
+    return FileResponse(path, media_type=BINARY, filename=path.name)
 
 
-@router.delete("/datastore/label", responses=_UNKNOWN)
+@router.delete("/datastore/label", responses=UNKNOWN)
 async def remove_label(id: str, service: TheService, tag: str = FINAL) -> dict[str, str]:
     """Remove a label."""
     service.datastore.remove_label(id, tag)
     return {}
 
 
-@router.get("/datastore/label/info", responses=_UNKNOWN)
+@router.get("/datastore/label/info", responses=UNKNOWN)
 async def label_info(label: str, service: TheService, tag: str = FINAL) -> dict[str, Any]:
     """Tell what was said about a label, such as what its values are called."""
     return read_info(service.datastore.label(label, tag))
 
 
-@router.post("/activelearning/{strategy}", responses=_UNKNOWN)
+@router.post("/activelearning/{strategy}", responses=UNKNOWN)
 async def next_sample(
     strategy: str, service: TheService, params: Annotated[dict[str, Any] | None, Body()] = None
 ) -> dict[str, Any]:
@@ -166,7 +163,7 @@ async def next_sample(
 
 @router.post(
     "/train/{model}",
-    responses={429: {"model": Problem, "description": "another run is under way"}, **_UNKNOWN},
+    responses={429: {"model": Problem, "description": "another run is under way"}, **UNKNOWN},
 )
 async def start_training(
     model: str,
@@ -188,7 +185,7 @@ async def start_training(
         raise HTTPException(429, "another run of training is under way: stop it first.") from None
 
 
-@router.get("/train/", responses=_UNKNOWN)
+@router.get("/train/", responses=UNKNOWN)
 async def training(
     service: TheService, check_if_running: Annotated[bool, Query()] = False
 ) -> TrainingTask:
@@ -199,7 +196,7 @@ async def training(
     return task
 
 
-@router.delete("/train/", responses=_UNKNOWN)
+@router.delete("/train/", responses=UNKNOWN)
 async def stop_training(service: TheService) -> TrainingTask:
     """Stop the training."""
     if service.trainer.task is None:

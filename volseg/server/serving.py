@@ -7,10 +7,12 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 from filelock import FileLock, Timeout
 
 from volseg.errors import InputError
 from volseg.server.app import create_app
+from volseg.server.impatient import ImpatientProtocol
 from volseg.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
@@ -39,21 +41,28 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
         ) from None
     with lock, _listening(settings) as listener:
         app = create_app(settings, _devices(settings.devices))
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,  # the application logs without what a client has sent
-            server_header=False,
-            ssl_certfile=settings.certificate,
-            ssl_keyfile=settings.key,
-            timeout_graceful_shutdown=_SECONDS_TO_END,
-            limit_concurrency=_MOST_CONNECTIONS,
-        )
+        config = configuration(app, settings)
         scheme = "http" if settings.certificate is None else "https"
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         server = _Server(config, lambda: ready(f"{scheme}://{host}:{port}"))
         server.run(sockets=[listener])
+
+
+def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    """Return how uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        log_config=None,
+        access_log=False,  # the application logs without what a client has sent
+        server_header=False,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
+        timeout_keep_alive=max(1, round(settings.limits.silent_seconds)),
+        timeout_graceful_shutdown=_SECONDS_TO_END,
+        limit_concurrency=_MOST_CONNECTIONS,
+    )
 
 
 class _Server(uvicorn.Server):

@@ -31,21 +31,22 @@ from volseg.server.models import (
 from volseg.server.receiving import Form, receive_form, receiving_form
 from volseg.server.service import Service
 
+BINARY = "application/octet-stream"
 REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "the request cannot be read"},
     401: {"model": Problem, "description": "the token is missing or wrong"},
     403: {"model": Problem, "description": "not allowed from there"},
+    408: {"model": Problem, "description": "the client fell silent"},
+    413: {"model": Problem, "description": "larger than the server takes"},
     422: {"model": Problem, "description": "something that was sent cannot be used"},
 }
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "there is no such job"}
+UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "there is no such thing"}
 }
 _NOT_DONE: dict[int | str, dict[str, Any]] = {
     409: {"model": Problem, "description": "the job is not done"}
 }
 UPLOADING: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "the form is damaged"},
-    408: {"model": Problem, "description": "the client fell silent"},
-    413: {"model": Problem, "description": "larger than the server takes"},
     415: {"model": Problem, "description": "not a form"},
     503: {"model": Problem, "description": "the server is full; try again later"},
 }
@@ -110,7 +111,9 @@ async def bundles(service: TheService) -> list[BundleDescription]:
     return [describe(bundle) for bundle in service.catalogue.bundles.values()]
 
 
-@router.post("/jobs", status_code=202, tags=["jobs"], responses=UPLOADING, openapi_extra=_FORM)
+@router.post(
+    "/jobs", status_code=202, tags=["jobs"], responses={**UPLOADING, **UNKNOWN}, openapi_extra=_FORM
+)
 async def submit(request: Request, service: TheService) -> JobStatus:
     """Submit an image, or the address of one, to be segmented."""
     with service.receiving(request) as folder:
@@ -126,7 +129,7 @@ async def jobs(service: TheService) -> list[JobStatus]:
     return service.jobs()
 
 
-@router.get("/jobs/{id}", tags=["jobs"], responses=_UNKNOWN)
+@router.get("/jobs/{id}", tags=["jobs"], responses=UNKNOWN)
 async def job(job: TheJob, service: TheService) -> JobStatus:
     """Tell how far a job is."""
     return service.status(job)
@@ -138,7 +141,7 @@ async def job(job: TheJob, service: TheService) -> JobStatus:
     response_class=StreamingResponse,
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "JobStatus as JSON, each time"},
-        **_UNKNOWN,
+        **UNKNOWN,
     },
 )
 async def events(job: TheJob, service: TheService) -> StreamingResponse:
@@ -151,7 +154,7 @@ async def events(job: TheJob, service: TheService) -> StreamingResponse:
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
-@router.delete("/jobs/{id}", tags=["jobs"], responses=_UNKNOWN)
+@router.delete("/jobs/{id}", tags=["jobs"], responses=UNKNOWN)
 async def cancel(job: TheJob, service: TheService) -> JobStatus:
     """Cancel a job; one that has ended is removed with its result."""
     if job.has_ended:
@@ -168,14 +171,13 @@ async def cancel(job: TheJob, service: TheService) -> JobStatus:
     responses={
         200: {
             "content": {
-                "application/octet-stream": {},
                 "application/dicom": {},
                 "application/gzip": {},
                 "image/png": {},
             },
             "description": "the file",
         },
-        **_UNKNOWN,
+        **UNKNOWN,
         **_NOT_DONE,
     },
 )
@@ -190,7 +192,7 @@ async def result(
     return FileResponse(path, media_type=kinds[path.suffix], filename=path.name)
 
 
-@router.get("/jobs/{id}/record", tags=["jobs"], responses={**_UNKNOWN, **_NOT_DONE})
+@router.get("/jobs/{id}/record", tags=["jobs"], responses={**UNKNOWN, **_NOT_DONE})
 async def record(job: TheJob, service: TheService) -> dict[str, Any]:
     """Return the record of a job that is done: statistics, quality, how it was made."""
     path = result_path(job, service).with_name(RECORD)

@@ -1,0 +1,153 @@
+"""Clients that mean harm, or are slow: refused, and nothing of theirs stays."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from volseg.errors import InputError
+from volseg.server import Limits, ServerSettings
+
+
+def raw(client, text, seconds=10.0):
+    """Send bytes as they are, and return what comes until the server closes or falls silent."""
+    with socket.create_connection((client.base_url.host, client.base_url.port), 10) as connection:
+        connection.sendall(text)
+        connection.settimeout(seconds)
+        received = b""
+        try:
+            while chunk := connection.recv(65536):
+                received += chunk
+        except TimeoutError:
+            pytest.fail(f"the server waits on: {received!r}")
+    return received
+
+
+def post(*headers, body=b""):
+    lines = ["POST /v1/jobs HTTP/1.1", "Host: localhost", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+def test_pages_of_other_origins_may_not_ask(serve_here):
+    client = serve_here(origins=("https://viewer.example",))
+    for origin in ("https://evil.example", "null", "http://localhost:1"):
+        answer = client.get("/v1/health", headers={"Origin": origin})
+        assert answer.status_code == 403
+        assert "access-control-allow-origin" not in answer.headers
+    assert client.get("/v1/health", headers={"Origin": str(client.base_url)}).status_code == 200
+    allowed = client.get("/v1/health", headers={"Origin": "https://viewer.example"})
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://viewer.example"
+
+
+def test_a_local_server_answers_under_local_names_only(serve_here):
+    """A page whose name was made to mean 127.0.0.1 is not let in."""
+    client = serve_here()
+    for host, status in (
+        ("evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::1", 403),
+        ("localhost:8000", 200),
+        ("[::1]:8000", 200),
+    ):
+        assert client.get("/v1/health", headers={"Host": host}).status_code == status, host
+
+
+def test_nothing_but_forms_may_be_large(serve_here):
+    client = serve_here(token="secret")
+    large = b"username=" + bytes(2 << 20)
+    head = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/auth/token", content=large, headers=head).status_code == 413
+    large = b'{"a": "' + b"a" * (2 << 20) + b'"}'
+    head = {"Authorization": "Bearer secret"}
+    assert client.post("/activelearning/first", content=large, headers=head).status_code == 413
+    form = {"file": bytes(2 << 20)}
+    assert client.post("/auth/token", files=form).status_code == 413
+
+
+def test_who_is_not_let_in_uploads_nothing(serve_here):
+    client = serve_here(token="secret")
+    head = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000000"]
+    # It is refused before the body, which never comes.
+    assert b" 401 " in raw(client, post(*head, "Connection: close"))[:20]
+
+
+def test_silent_clients_are_not_waited_for(serve_here, tmp_path):
+    client = serve_here(limits=Limits(silent_seconds=1))
+    form = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000"]
+    began = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nabc'
+    assert b" 408 " in raw(client, post(*form, body=began))[:20]
+    assert not list((tmp_path / "served" / "jobs" / "incoming").iterdir())
+    # In the middle of a header, or before it.
+    assert raw(client, b"GET /v1/health HTTP/1.1\r\nHost: loc") == b""
+    assert raw(client, b"") == b""
+    assert client.get("/v1/health").status_code == 200
+
+
+def test_a_client_that_breaks_off_leaves_nothing(serve_here, tmp_path):
+    client = serve_here()
+    form = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000"]
+    with socket.create_connection((client.base_url.host, client.base_url.port), 10) as connection:
+        connection.sendall(post(*form, body=b"--x\r\nContent-Disposition: form-data; name="))
+        time.sleep(0.2)
+    incoming = tmp_path / "served" / "jobs" / "incoming"
+    deadline = time.monotonic() + 10
+    while list(incoming.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not list(incoming.iterdir())
+    assert client.get("/v1/jobs").json() == []
+
+
+def test_a_full_queue_and_a_full_disk_say_so(serve_here, image):
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    full = serve_here(limits=Limits(disk_bytes=1000)).post("/v1/jobs", **form)
+    assert full.status_code == 503
+    assert "disk" in full.json()["detail"]
+    assert int(full.headers["retry-after"]) > 0
+
+
+def test_answers_carry_headers_that_keep_browsers_safe(serve_here):
+    client = serve_here()
+    page = client.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in page.text.replace("httpequiv", "").replace("XMLHttpRequest", "").lower()
+    for answer in (page, client.get("/v1/health"), client.get("/nothing")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+    for path in ("/docs", "/redoc", "/jobs/", "/static/", "/%2e%2e/etc/passwd"):
+        assert client.get(path).status_code == 404, path
+
+
+def test_logs_name_no_image(serve_here, caplog):
+    client = serve_here()
+    with caplog.at_level("INFO"):
+        client.get("/datastore/image", params={"image": "Doe_Jane"})
+        client.get("/session/Doe_Jane")
+        client.get("/Doe_Jane")
+    assert "GET /datastore/image 404" in caplog.text
+    assert "GET /session/{session_id} 404" in caplog.text
+    assert "Doe" not in "".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("volseg")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"host": "0.0.0.0"}, "token"),
+        ({"host": "192.168.1.5"}, "token"),
+        ({"host": "myhost"}, "token"),
+        ({"bundles": ()}, "bundle"),
+        ({"pacs": ("https://pacs.example",)}, "dicomweb"),
+        ({"pacs": ("dicomweb://pacs.example?series=1",)}, "conditions"),
+    ],
+)
+def test_settings_that_are_not_safe_are_refused(tmp_path, changes, words):
+    given = {"folder": tmp_path, "bundles": ("tiny_bundle",), **changes}
+    with pytest.raises(InputError, match=words):
+        ServerSettings(**given)
+    assert "secret" not in repr(ServerSettings(tmp_path, ("a",), host="::", token="secret"))
