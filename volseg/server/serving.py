@@ -81,16 +81,13 @@ class _Server(uvicorn.Server):
 def _listening(settings: ServerSettings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        family, _, _, _, address = found[0]
+        return socket.create_server((str(address[0]), settings.port), family=family)
     except OSError as error:
         raise InputError(
             f"cannot listen at {settings.host}, port {settings.port} ({error.strerror}): choose "
             "another with --port."
         ) from error
-    return listener
 
 
 def _devices(names: tuple[str, ...]) -> list[str]:

@@ -25,6 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from volseg.errors import Cancelled, InputError, VolsegError
 from volseg.server.jobs import RECORD
 from volseg.server.private_output import Tell, private_output
@@ -158,9 +160,10 @@ class _Work:
         )
 
         address = parse_address(reference)
-        connection = dict(self._setup["connection"])
-        credentials = Credentials(**connection.pop("credentials"))
-        server = open_server(address, Connection(credentials=credentials, **connection))
+        connection = TypeAdapter(Connection).validate_python(self._setup["connection"])
+        if address.is_dimse:  # which knows no secrets; they are for the others
+            connection = dataclasses.replace(connection, credentials=Credentials())
+        server = open_server(address, connection)
         series = find_one_series(server, address.query)
 
         def fetched(_done: int, _total: int) -> None:

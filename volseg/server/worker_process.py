@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import logging
 import signal
@@ -13,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from volseg.pacs import Connection
 from volseg.server.jobs import Job
 from volseg.server.models import Progress, State
 from volseg.server.settings import ServerSettings
@@ -121,7 +123,9 @@ class WorkerProcess:
                 "device": self.device,
                 "memory": self._settings.memory,
                 "most_bytes": self._settings.limits.unpacked_bytes,
-                "connection": dataclasses.asdict(self._settings.connection),
+                "connection": TypeAdapter(Connection).dump_python(
+                    self._settings.connection, mode="json"
+                ),
             }
         )
         return self._process
