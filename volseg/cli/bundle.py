@@ -19,11 +19,12 @@ app = typer.Typer(help="List, verify, make and tune bundles.", no_args_is_help=T
 @app.command("list")
 def list_bundles(
     folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[BUNDLE]...", help="Only these: names, folders.")
+        list[str] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Bundles of your own, listed as well."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
-    """List the bundles that come with volseg, or those that are given.
+    """List the bundles that come with volseg.
 
     With --json also what they take and give: channels, labels, their codes and colours.
     """
@@ -31,7 +32,7 @@ def list_bundles(
 
     from volseg.bundle import describe_bundle, open_bundle, shipped_bundles
 
-    bundles = [open_bundle(bundle) for bundle in folders or shipped_bundles()]
+    bundles = [open_bundle(bundle) for bundle in [*shipped_bundles(), *(folders or ())]]
     rows = [describe_bundle(bundle) | {"folder": str(bundle.folder)} for bundle in bundles]
     if as_json:
         print_json(rows)

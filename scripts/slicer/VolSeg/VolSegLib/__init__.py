@@ -1,0 +1,1 @@
+"""What the VolSeg module does, without its widgets; imports slicer, vtk, numpy and Python only."""

@@ -1,0 +1,150 @@
+"""volseg as a program of its own: listed, run, read, ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from in_slicer import result_of
+from VolSegLib.bundles import Bundle, read_bundles
+from VolSegLib.child_process import child_environment
+from VolSegLib.errors import VolSegError
+from VolSegLib.local import LocalVolSeg
+from VolSegLib.steps import Progress
+
+from volseg import Segmenter, read_image
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs here are shell scripts")
+
+
+@pytest.fixture
+def volseg(volseg_program, tiny_bundle) -> LocalVolSeg:
+    return LocalVolSeg(volseg_program, child_environment(os.environ), [str(tiny_bundle)])
+
+
+def program_that(tmp_path: Path, script: str) -> LocalVolSeg:
+    """Some other program in the place of volseg."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    return LocalVolSeg(str(program), dict(os.environ))
+
+
+BUNDLE = Bundle("any", "any", "1", "", ("image",), ())
+
+
+def test_an_image_is_segmented_as_by_the_library(volseg, tiny_bundle, tmp_path):
+    bundles = result_of(volseg.bundles())
+    assert "hippocampus_unet" in [bundle.name for bundle in bundles]
+    assert "membrane_unet" not in [bundle.name for bundle in bundles]  # of pictures
+    own = bundles[-1]
+    assert own.name == tiny_bundle.name
+    assert [kind.name for kind in own.segments] == ["anterior", "posterior"]
+
+    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    heard: list[Progress] = []
+    path = result_of(volseg.segment(own, {"MR": image}, folder, {"device": "cpu"}), heard)
+    expected = Segmenter(tiny_bundle, device="cpu").segment(image)
+    np.testing.assert_array_equal(read_image(path).numpy(), expected.numpy())
+    assert heard[0].stage == "loading"
+    assert [p.fraction for p in heard if p.stage == "segmenting"][-1] == 1
+    # Nothing else is left, wherever it was put.
+    left = {entry.name for entry in folder.rglob("*") if entry.is_file()}
+    assert left == {"ball0_seg.nii.gz", "ball0_record.json"}
+
+
+def test_cancelling_ends_the_program_and_what_it_started(tmp_path):
+    volseg = program_that(
+        tmp_path,
+        'echo \'{"stage": "segmenting", "done": 1, "total": 9}\' >&2\n'
+        f"echo $$ > {tmp_path}/pid\nexec sleep 60",
+    )
+    steps = volseg.segment(BUNDLE, {"image": tmp_path / "image.nrrd"}, tmp_path, {})
+    while next(steps) is None:
+        pass
+    while not (tmp_path / "pid").exists():
+        time.sleep(0.01)
+    pid = int((tmp_path / "pid").read_text())
+    steps.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("echo 'error: out of luck.' >&2; exit 2", "out of luck."),
+        ("exit 3", "volseg ended with code 3 and said nothing."),
+        ("kill -9 $$", "for want of memory"),
+        ("exit 0", "volseg was ended before it was done."),
+        ("kill -15 $$", "volseg was ended before it was done."),
+    ],
+)
+def test_a_program_that_fails_is_a_sentence(tmp_path, script, sentence):
+    volseg = program_that(tmp_path, script)
+    with pytest.raises(VolSegError) as raised:
+        result_of(volseg.segment(BUNDLE, {"image": tmp_path / "image.nrrd"}, tmp_path, {}))
+    assert sentence in str(raised.value)
+
+
+def test_several_images_are_given_by_the_names_of_their_channels(tmp_path):
+    volseg = program_that(tmp_path, 'echo "$@" >&2; exit 1')
+    images = {"t1": Path("a.nrrd"), "flair": Path("b.nrrd")}
+    with pytest.raises(VolSegError) as raised:
+        result_of(volseg.segment(BUNDLE, images, tmp_path, {"memory": "4GB"}))
+    assert str(raised.value) == (
+        f"segment --channel t1=a.nrrd --channel flair=b.nrrd --output {tmp_path}/out "
+        "--bundle any --progress lines --memory 4GB"
+    )
+
+
+def test_programs_that_are_not_volseg_are_refused(tmp_path):
+    for script, sentence in (
+        ("echo hello", "is it volseg?"),
+        ("echo '[{}]'", "update volseg, or this extension"),
+        ("echo 'error: no bundles.' >&2; exit 2", "no bundles."),
+    ):
+        with pytest.raises(VolSegError) as raised:
+            result_of(program_that(tmp_path, script).bundles())
+        assert sentence in str(raised.value)
+    absent = LocalVolSeg(str(tmp_path / "absent"), {})
+    for steps in (absent.bundles(), absent.segment(BUNDLE, {}, tmp_path, {})):
+        with pytest.raises(VolSegError, match="cannot be started"):
+            result_of(steps)
+
+
+def test_bundles_of_pictures_and_without_weights_are_not_offered():
+    row = {"name": "a", "version": "1", "description": "", "spatial_dims": 3, "channels": ["MR"]}
+    row |= {"labels": {}, "segments": {}, "colors": {}}
+    rows = [row, row | {"name": "b", "spatial_dims": 2}, row | {"name": "c", "trained": False}]
+    assert [bundle.name for bundle in read_bundles(rows)] == ["a"]
+
+
+def test_another_python_does_not_meet_the_variables_of_slicer():
+    of_slicer = {
+        "SLICER_HOME": "/opt/Slicer",
+        "PYTHONHOME": "/opt/Slicer/lib/Python",
+        "PYTHONPATH": "/opt/Slicer/bin/Python",
+        "PYTHONNOUSERSITE": "1",
+        "LD_LIBRARY_PATH": "/opt/Slicer/lib",
+        "PATH": os.pathsep.join(["/opt/Slicer/bin", "/usr/bin", "/opt/SlicerOther/bin"]),
+        "HOME": "/home/me",
+    }
+    child = child_environment(of_slicer)
+    assert child == {
+        "SLICER_HOME": "/opt/Slicer",
+        "PATH": os.pathsep.join(["/usr/bin", "/opt/SlicerOther/bin"]),
+        "HOME": "/home/me",
+        "PYTHONUTF8": "1",
+    }
+    # A Python with the variables of another one does not even start.
+    command = [sys.executable, "-c", ""]
+    assert subprocess.run(command, check=False, env=of_slicer, capture_output=True).returncode != 0
+    subprocess.run(command, check=True, env=child)

@@ -1,0 +1,183 @@
+"""volseg on a server: a real one, spoken to as the module does."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from in_slicer import result_of
+from VolSegLib.errors import VolSegError
+from VolSegLib.remote import VolSegServer
+from VolSegLib.steps import Progress
+from VolSegLib.workflow import segment_volumes
+
+from volseg import Segmenter
+
+TOKEN = "of the tests"
+
+
+@pytest.fixture(scope="module")
+def address(_tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a token; it computes in a process of its own."""
+    command = [sys.executable, "-m", "volseg", "serve", "--port", "0", "--token", "env:THE_TOKEN"]
+    command += ["--bundle", str(_tiny_bundle), "--folder", str(tmp_path_factory.mktemp("server"))]
+    environment = {**os.environ, "THE_TOKEN": TOKEN, "COLUMNS": "500"}
+    with subprocess.Popen(
+        [*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for line in process.stderr:
+            if line.startswith("serving at "):
+                break
+        else:
+            pytest.fail("the server did not start")
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield line.removeprefix("serving at ").strip()
+        process.terminate()
+
+
+@pytest.fixture
+def server(address) -> VolSegServer:
+    return VolSegServer(address, TOKEN)
+
+
+def jobs_at(address: str) -> list[dict]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.get(f"{address}/v1/jobs", headers=headers).json()
+
+
+def wait_until_empty(address: str) -> None:
+    end = time.monotonic() + 30
+    while jobs := jobs_at(address):
+        assert time.monotonic() < end, jobs
+        time.sleep(0.05)
+
+
+def test_a_volume_goes_to_the_server_and_comes_back_as_segments(
+    server, address, add_volume, tiny_bundle
+):
+    slicer = pytest.importorskip("slicer")
+    matrix = np.diag([-1.0, 0.9, 1.2, 1.0])
+    voxels = np.random.default_rng(0).normal(100, 10, (16, 18, 20)).astype(np.float32)
+    volume = add_volume(voxels, matrix)
+    (bundle,) = result_of(server.bundles())
+    assert bundle.name == "tiny_bundle"
+    assert [kind.name for kind in bundle.segments] == ["anterior", "posterior"]
+    heard: list[Progress] = []
+    node = result_of(segment_volumes(server, bundle, {bundle.channels[0]: volume}), heard)
+    found = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, "anterior")
+    expected = Segmenter(tiny_bundle, device="cpu").segment(voxels.T, matrix)
+    np.testing.assert_array_equal(found, expected.numpy()[0].T)
+    stages = list(dict.fromkeys(progress.stage for progress in heard))
+    assert (stages[0], stages[-1]) == ("saving", "receiving")
+    wait_until_empty(address)  # neither the scan nor the result stays there
+
+
+def test_what_the_server_says_is_what_the_user_reads(server, address, tmp_path):
+    (bundle,) = result_of(server.bundles())
+    damaged = tmp_path / "damaged.nrrd"
+    damaged.write_bytes(b"NRRD0004\n# no more than this\n")
+    with pytest.raises(VolSegError, match="the uploaded NRRD"):
+        result_of(server.segment(bundle, {"MR": damaged}, tmp_path, {}))
+    wait_until_empty(address)
+
+
+def test_a_job_that_is_cancelled_does_not_stay(server, address, tmp_path, tiny_bundle):
+    (bundle,) = result_of(server.bundles())
+    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
+    steps = server.segment(bundle, {"MR": image}, tmp_path, {})
+    stage = ""
+    while stage not in ("waiting", "segmenting"):
+        progress = next(steps)
+        stage = progress.stage if progress else stage
+    assert len(jobs_at(address)) == 1
+    steps.close()
+    wait_until_empty(address)
+
+
+def test_an_upload_that_is_cancelled_leaves_no_job(server, address, tmp_path):
+    (bundle,) = result_of(server.bundles())
+    large = tmp_path / "large.nrrd"
+    with large.open("wb") as file:
+        file.truncate(64 << 20)
+    before = {thread.ident for thread in threading.enumerate()}
+    steps = server.segment(bundle, {"MR": large}, tmp_path, {})
+    while (progress := next(steps)) is None or progress.done == 0:
+        pass
+    assert progress.total > 64 << 20
+    steps.close()
+    for thread in threading.enumerate():
+        if thread.ident not in before:
+            thread.join(30)
+    wait_until_empty(address)
+
+
+def test_a_token_that_is_wrong_is_a_sentence(address):
+    for token in ("", "wrong"):
+        with pytest.raises(VolSegError, match="asks for a token"):
+            result_of(VolSegServer(address, token).bundles())
+
+
+@pytest.mark.parametrize("address", ["", "localhost:8000", "ftp://localhost", "http://"])
+def test_addresses_that_are_none_are_refused(address):
+    with pytest.raises(VolSegError, match="is not the address of a server"):
+        VolSegServer(address)
+
+
+def test_a_server_that_is_not_there_is_a_sentence():
+    with pytest.raises(VolSegError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*refused"):
+        result_of(VolSegServer("http://127.0.0.1:9/").bundles())
+
+
+@contextlib.contextmanager
+def another_server(status: int, headers: dict[str, str], body: bytes) -> Iterator[str]:
+    """A server that always answers the same."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (200, b"<html>", "answers something else: is it volseg?"),
+        (200, b'{"a": 1}', "the list of bundles cannot be understood"),
+        (503, b'{"detail": "the queue is full."}', "the queue is full."),
+        (500, b"oops", "refuses: 500"),
+    ],
+)
+def test_other_answers_are_sentences(status, body, sentence):
+    with another_server(status, {}, body) as address, pytest.raises(VolSegError) as raised:
+        result_of(VolSegServer(address).bundles())
+    assert sentence in str(raised.value)
+
+
+def test_a_token_is_not_carried_elsewhere(address):
+    """A redirection, even to a server that would take the token, is refused."""
+    away = {"Location": f"{address}/v1/bundles"}
+    with another_server(302, away, b"") as other, pytest.raises(VolSegError, match="refuses: 302"):
+        result_of(VolSegServer(other, TOKEN).bundles())
