@@ -6,7 +6,6 @@ runs both results: it reads ONNX too.
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from volseg.networks import build_network, list_networks, network_spec
+from volseg.predictors.openvino_backend import core, runtime
 
 SIDES = {2: (16, 24), 3: (8, 16, 12)}
 VALID_SIDES = {2: (44, 48), 3: (44, 48, 44)}  # what valid convolutions of the tiny presets take
@@ -63,20 +63,11 @@ def exported(name: str, dims: int) -> Exported:
     return Exported(image, logits, torch.export.export(network, (image,)))
 
 
-@pytest.fixture(scope="module")
-def openvino():
-    # Without its telemetry package OpenVINO sends nothing and starts no process to do so.
-    sys.modules.setdefault("openvino_telemetry", None)
-    import openvino
-
-    return openvino
-
-
-def difference(openvino, model, case: Exported) -> float:
+def difference(model, case: Exported) -> float:
     """The largest difference of the logits, in standard deviations of torch's."""
     # By default OpenVINO may compute in half precision where the processor can.
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(model, "CPU", exact)
+    compiled = core().compile_model(model, "CPU", exact)
     found = torch.from_numpy(compiled(case.image.numpy())[0])
     assert found.shape == case.logits.shape
     return float((found - case.logits).abs().max() / case.logits.std())
@@ -84,18 +75,18 @@ def difference(openvino, model, case: Exported) -> float:
 
 @exportable
 @every_dimension
-def test_openvino_gives_the_same_logits(name, dims, openvino):
+def test_openvino_gives_the_same_logits(name, dims):
     case = exported(name, dims)
-    assert difference(openvino, openvino.convert_model(case.program), case) < TOLERANCE
+    assert difference(runtime().convert_model(case.program), case) < TOLERANCE
 
 
 @exportable
 @every_dimension
-def test_onnx_gives_the_same_logits(name, dims, openvino, tmp_path):
+def test_onnx_gives_the_same_logits(name, dims, tmp_path):
     case = exported(name, dims)
     file = tmp_path / "network.onnx"
     torch.onnx.export(case.program, (case.image,), file, dynamo=True, verbose=False)
-    assert difference(openvino, openvino.Core().read_model(file), case) < TOLERANCE
+    assert difference(core().read_model(file), case) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", list_networks())

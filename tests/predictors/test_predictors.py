@@ -6,6 +6,7 @@ import collections
 import copy
 import gc
 import signal
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ from volseg.predictors import (
     verified,
 )
 from volseg.predictors.exact_normalisation import with_exact_normalisation
-from volseg.predictors.openvino_backend import OpenVINOPredictor, runtime
+from volseg.predictors.openvino_backend import OpenVINOPredictor, core
 
 # torch's exporter calls torch's own deprecated functions.
 pytestmark = pytest.mark.filterwarnings(
@@ -158,7 +159,7 @@ def test_compiling_without_a_compiler_says_so(monkeypatch):
 
 
 def test_bfloat16_only_where_the_processor_has_it(folder):
-    if "BF16" not in runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         for backend in ("auto", "openvino"):
             with pytest.raises(InputError, match="has no instructions for bf16: use f32"):
                 predictor("unet3d", backend, folder, precision="bf16")
@@ -322,6 +323,37 @@ def test_an_interrupted_predictor_works_again(folder):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert torch.equal(made(tiles), right)
+
+
+TWO_PREDICTORS = """
+import gc, signal, sys
+from pathlib import Path
+from torch import nn
+from volseg.predictors import make_predictor
+
+def made(side):
+    return make_predictor(
+        nn.Conv2d(1, 1, 1),
+        tile=(side, side),
+        in_channels=1,
+        backend="openvino",
+        cache=Path(sys.argv[1]),
+    )
+
+first, second = made(16), made(32)
+for one in (first, second):
+    one.close()
+del first, second, one
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("interrupted"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_predictors_end_in_any_order(folder):
+    words = [sys.executable, "-W", "ignore", "-c", TWO_PREDICTORS, str(folder)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

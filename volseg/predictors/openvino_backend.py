@@ -57,6 +57,18 @@ def runtime() -> Any:
     return openvino
 
 
+@cache
+def core() -> Any:
+    """Return OpenVINO's core, the only one of the process, which it keeps.
+
+    On processors with AMX each core gives the thread that made it another stack for handlers of
+    signals, and takes it away at its end. Of two that end in the order they were made in, the first
+    one's comes back once it is gone, and the next signal (Ctrl-C, a child that ends) kills the
+    process without a word.
+    """
+    return runtime().Core()
+
+
 def version() -> str:
     """Return the version of OpenVINO."""
     return str(runtime().__version__)
@@ -64,7 +76,7 @@ def version() -> str:
 
 def processor() -> str:
     """Return what the results of a check hold for."""
-    return str(runtime().Core().get_property("CPU", "FULL_DEVICE_NAME"))
+    return str(core().get_property("CPU", "FULL_DEVICE_NAME"))
 
 
 def require(precision: Precision) -> None:
@@ -74,7 +86,7 @@ def require(precision: Precision) -> None:
         MissingPackageError: OpenVINO is not installed.
         InputError: The processor lacks it.
     """
-    offered = runtime().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    offered = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if _CAPABILITIES[precision] not in offered:
         able = [name for name, capability in _CAPABILITIES.items() if capability in offered]
         raise InputError(
@@ -120,8 +132,7 @@ class OpenVINOPredictor:
         self.shapes = shapes
         graph, weights = files
         self._threads = torch.get_num_threads()
-        self._core: Any = runtime().Core()
-        self._model: Any = self._core.read_model(str(graph), str(weights))
+        self._model: Any = core().read_model(str(graph), str(weights))
         self._compiled: dict[int, Any] = {}
         self._for_tiles(1)
 
@@ -156,7 +167,7 @@ class OpenVINOPredictor:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._model = self._core = None
+        self._model = None
         self._compiled.clear()
 
     def _for_tiles(self, at_once: int) -> Any:
@@ -170,7 +181,7 @@ class OpenVINOPredictor:
                 # Pinned, two processes would wait for the same cores.
                 "ENABLE_CPU_PINNING": False,
             }
-            self._compiled[at_once] = self._core.compile_model(self._model, "CPU", options)
+            self._compiled[at_once] = core().compile_model(self._model, "CPU", options)
         return self._compiled[at_once]
 
 
