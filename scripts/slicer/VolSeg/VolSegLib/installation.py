@@ -16,7 +16,8 @@ from .errors import VolSegError
 from .steps import Progress, Steps, in_background
 
 _SCRIPTS, _SUFFIX = ("Scripts", ".exe") if os.name == "nt" else ("bin", "")
-_OLDEST_PYTHON = (3, 11)
+_PYTHON, _OLDEST_PYTHON = "3.12", (3, 11)
+_PYTHONS = ("python3.12", "python3.13", "python3.11", "python3", "python")
 
 
 def find_volseg(chosen: str, environment: Mapping[str, str]) -> Steps[str]:
@@ -123,7 +124,7 @@ def plan_creation(source: str, environment: Mapping[str, str]) -> Creation:
     """Return how an environment will be made.
 
     Args:
-        source: what pip is to install: a folder with the source code of volseg, a wheel, or a name.
+        source: what pip is to install: a folder with the source code of volseg, or a wheel.
         environment: what the commands are run in; uv is taken where there is one, which also brings
             a Python, and else a Python that is on the PATH.
 
@@ -132,17 +133,18 @@ def plan_creation(source: str, environment: Mapping[str, str]) -> Creation:
             already, or the source is not given.
     """
     folder = own_environment()
-    if not source:
+    if not source or not Path(source).exists():  # a mere name could be anybody's on PyPI
         raise VolSegError("say what to install: the folder of volseg's source code, or a wheel.")
     if folder.exists():
         raise VolSegError(f"{folder} is there already: remove it to have it made again.")
+    source = str(Path(source).resolve())
     constraints = Path(source) / "constraints.txt"
     pinned = ["--constraint", str(constraints)] if constraints.is_file() else []
     python = str(folder / _SCRIPTS / f"python{_SUFFIX}")
     path = os.pathsep.join([environment.get("PATH", ""), sysconfig.get_path("scripts")])
     uv = shutil.which("uv", path=path)
     if uv:
-        make = (uv, "venv", "--python", ">=3.11", str(folder))
+        make = (uv, "venv", "--python", _PYTHON, str(folder))
         install = (uv, "pip", "install", "--python", python, *pinned, source)
         return Creation(folder, (make, install))
     base = _recent_python(environment)
@@ -156,8 +158,7 @@ def plan_creation(source: str, environment: Mapping[str, str]) -> Creation:
 
 
 def _recent_python(environment: Mapping[str, str]) -> str | None:
-    minors = range(14, _OLDEST_PYTHON[1] - 1, -1)
-    for name in (*(f"python3.{minor}" for minor in minors), "python3", "python"):
+    for name in _PYTHONS:
         program = shutil.which(name, path=environment.get("PATH", ""))
         question = "import sys; print(*sys.version_info[:2])"
         answer = _output([program, "-c", question], environment) if program else ""

@@ -13,6 +13,7 @@ from typing import Any
 from .bundles import Bundle, read_bundles
 from .child_process import output_of, running
 from .errors import VolSegError
+from .results import Result, read_remarks
 from .steps import Progress, Steps, in_background
 
 
@@ -47,8 +48,8 @@ class LocalVolSeg:
 
     def segment(
         self, bundle: Bundle, images: Mapping[str, Path], folder: Path, options: Mapping[str, str]
-    ) -> Steps[Path]:
-        """Step until images are segmented, and return the file of the label map.
+    ) -> Steps[Result]:
+        """Step until images are segmented, and return the label map and remarks on it.
 
         As `segment_files`, by one of `bundles`.
         """
@@ -56,8 +57,8 @@ class LocalVolSeg:
 
     def segment_files(
         self, bundle: str, images: Mapping[str, Path], folder: Path, options: Mapping[str, str]
-    ) -> Steps[Path]:
-        """Step until images are segmented, and return the file of the label map.
+    ) -> Steps[Result]:
+        """Step until images are segmented, and return the label map and remarks on it.
 
         Args:
             bundle: its name, or its folder.
@@ -74,7 +75,7 @@ class LocalVolSeg:
         command = [self.program, "segment", *_inputs(images), "--output", str(out)]
         command += ["--bundle", bundle, "--progress", "lines", *named]
         environment = {**self.environment, **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))}
-        written: str | None = None
+        result: Result | None = None
         said: deque[str] = deque(maxlen=40)
         with running(command, environment) as child:
             while (line := (yield from child.next_line())) is not None:
@@ -84,13 +85,13 @@ class LocalVolSeg:
                 elif event["stage"] == "failed":
                     raise VolSegError(event["error"])
                 elif event["stage"] == "done":
-                    written = event["output"]
+                    result = Result(Path(event["output"]), read_remarks(event.get("flags", ())))
                 else:
                     yield Progress(event["stage"], event["done"], event["total"])
             code = child.wait()
-        if code != 0 or written is None:
+        if code != 0 or result is None:
             raise VolSegError(_told(said, code))
-        return Path(written)
+        return result
 
     def convert(self, labels: Path, target: Path) -> Steps[None]:
         """Step until a label map is written in the format that the target's suffix says.

@@ -17,6 +17,7 @@ from typing import Any
 
 from .bundles import Bundle, read_bundles
 from .errors import VolSegError
+from .results import Result, read_remarks
 from .steps import Progress, Steps, in_background
 
 _SECONDS_TO_ANSWER = 30
@@ -65,8 +66,8 @@ class VolSegServer:
 
     def segment(
         self, bundle: Bundle, images: Mapping[str, Path], folder: Path, options: Mapping[str, str]
-    ) -> Steps[Path]:
-        """Step until images are segmented there, and return the file of the label map.
+    ) -> Steps[Result]:
+        """Step until images are segmented there, and return the label map and remarks on it.
 
         The images and the result are removed from the server in the end, however it comes.
 
@@ -88,7 +89,8 @@ class VolSegServer:
             target = folder / "labels.nii.gz"
             yield Progress("receiving")
             yield from in_background(self._fetch, f"{path}/result?format=nifti", target)
-            return target
+            record = yield from in_background(self._ask, "GET", f"{path}/record")
+            return Result(target, read_remarks(record["quality"]["flags"]))
         finally:
             self._forget(path)
 

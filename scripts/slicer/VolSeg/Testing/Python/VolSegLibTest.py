@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 import vtk
 from VolSegLib.bundles import Bundle, Code, SegmentKind
+from VolSegLib.results import Result
 from VolSegLib.workflow import segment_volumes
 from vtk.util.numpy_support import numpy_to_vtk
 
@@ -57,7 +58,7 @@ class BrightVoxels:
         path = folder / "labels.nii.gz"
         with gzip.open(path, "wb") as file:
             file.write(header.tobytes() + (2 * bright).astype(np.uint8).tobytes())
-        return path
+        return Result(path)
 
 
 class VolSegLibTest(unittest.TestCase):
