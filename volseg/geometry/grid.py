@@ -87,6 +87,7 @@ def require_same_grid(
     *,
     what: str = "the two images",
     tolerance_mm: float | None = None,
+    advice: str = "resample one onto the other's grid",
 ) -> None:
     """Raise unless two grids have one shape and put every voxel at the same place.
 
@@ -96,6 +97,7 @@ def require_same_grid(
         what: names the two in the message, such as "the image a.nii and the label b.nii".
         tolerance_mm: largest displacement of any voxel that still counts as equal, in mm; one
             hundredth of the smallest spacing if not given.
+        advice: what the message tells the user to do.
 
     Raises:
         GeometryError: with both geometries and the largest displacement in mm.
@@ -106,12 +108,12 @@ def require_same_grid(
     if first.shape != second.shape:
         raise GeometryError(
             f"{what} must have the same spatial shape: found {first.describe()}, and "
-            f"{second.describe()}; resample one onto the other's grid."
+            f"{second.describe()}; {advice}."
         )
     apart = first.affine.displacement(second.affine, first.shape)
     if apart > allowed:
         raise GeometryError(
             f"{what} must lie on the same grid: found {first.describe()}, and "
             f"{second.describe()}; the same voxel is up to {apart:.4g} mm apart where at most "
-            f"{allowed:.2g} mm is expected; resample one onto the other's grid."
+            f"{allowed:.2g} mm is expected; {advice}."
         )

@@ -90,13 +90,20 @@ def _sampling(side: int, target_side: int, axis: int, step: float, middle: float
     return AxisSampling(axis, lower, upper, (places - lower).astype(np.float32))
 
 
-def reorientation_onto(grid: Grid, target: Grid, *, what: str = "the two images") -> Reorientation:
+def reorientation_onto(
+    grid: Grid,
+    target: Grid,
+    *,
+    what: str = "the two images",
+    advice: str = "resample one onto the other's grid",
+) -> Reorientation:
     """Return the permutation and flips of a grid's axes that make it another grid.
 
     Args:
         grid: Whose axes run in any order and direction.
         target: A grid of the same voxels.
         what: Names the two in the message.
+        advice: What it tells the user to do.
 
     Raises:
         GeometryError: The two are not grids of the same voxels.
@@ -109,11 +116,11 @@ def reorientation_onto(grid: Grid, target: Grid, *, what: str = "the two images"
     turns = np.rint(index_mapping(grid, target).matrix[:-1, :-1])
     order = [int(axis) for axis in np.argmax(np.abs(turns), axis=0)]
     if sorted(order) != list(axes):
-        require_same_grid(grid, target, what=what)
+        require_same_grid(grid, target, what=what, advice=advice)
         order = list(axes)
     turn = Reorientation(tuple(order), tuple(bool(turns[order[new], new] < 0) for new in axes))
     turned = Grid(turn.apply_to_shape(grid.shape), turn.apply_to_affine(grid.affine, grid.shape))
-    require_same_grid(turned, target, what=what)
+    require_same_grid(turned, target, what=what, advice=advice)
     return turn
 
 

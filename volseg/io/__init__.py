@@ -1,5 +1,6 @@
 """Reading and writing of images: the only room that touches image files or DICOM."""
 
+from volseg.io.channels import in_channel_order
 from volseg.io.conversion import Conversion, convert_file
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
@@ -12,8 +13,9 @@ from volseg.io.labelled_blocks import label_blocks, labelled_blocks
 from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
 from volseg.io.monai_reader import VolsegReader
 from volseg.io.read import read_image
-from volseg.io.reading_options import ReadingOptions
-from volseg.io.volume import StoredVolume, open_volume
+from volseg.io.reading_options import ImagePath, ImageSource, ReadingOptions, first_path
+from volseg.io.stored_volume import StoredVolume
+from volseg.io.volume import open_volume
 from volseg.io.volume_block import VolumeBlock
 from volseg.io.write import write_image, write_segmentation
 
@@ -22,6 +24,8 @@ __all__ = [
     "CheckLabelsd",
     "Conversion",
     "ImageDescription",
+    "ImagePath",
+    "ImageSource",
     "ReadImaged",
     "ReadingOptions",
     "StoredVolume",
@@ -32,10 +36,12 @@ __all__ = [
     "as_image",
     "convert_file",
     "describe_image",
+    "first_path",
     "grid_of",
     "image_name",
     "label_blocks",
     "labelled_blocks",
+    "in_channel_order",
     "map_target",
     "meta_tensor",
     "on_source_grid",

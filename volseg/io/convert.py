@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from monai.data import MetaTensor
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine
+from volseg.io.channels import joined_images
 from volseg.io.itk import from_itk
 from volseg.io.meta_tensor import affine_of, further_meta, meta_tensor
 from volseg.io.read import read_image
@@ -27,7 +29,8 @@ def as_image(value: Any, affine: npt.ArrayLike | Affine | None = None) -> MetaTe
 
     Args:
         value: a path, a channel-first MetaTensor, a SimpleITK image, or an array or tensor with
-            only the spatial axes of `affine` or with a channel axis before them.
+            only the spatial axes of `affine` or with a channel axis before them; or any but an
+            array for each channel, by name.
         affine: RAS+ affine in mm; required for arrays, not allowed for values that carry their own.
 
     Raises:
@@ -35,7 +38,7 @@ def as_image(value: Any, affine: npt.ArrayLike | Affine | None = None) -> MetaTe
         ShapeError: if the axes of an array cannot be told apart.
         GeometryError: if an array comes without an affine, or another value with a second one.
     """
-    if isinstance(value, (str, os.PathLike, MetaTensor, sitk.Image)):
+    if isinstance(value, (str, os.PathLike, MetaTensor, sitk.Image, Mapping)):
         if affine is not None:
             raise GeometryError(
                 f"a {type(value).__name__} carries its own geometry; leave the affine out, or give "
@@ -62,6 +65,8 @@ def _with_own_geometry(value: Any) -> MetaTensor:
     if isinstance(value, sitk.Image):
         values, affine = from_itk(value, "the SimpleITK image")
         return meta_tensor(values, affine)
+    if isinstance(value, Mapping):
+        return joined_images({name: as_image(one) for name, one in value.items()})
     return read_image(value)
 
 

@@ -6,7 +6,7 @@ All options are plain values, so that they can be written in a YAML file.
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
 from volseg.errors import InputError, OutputError
+from volseg.io.channels import in_channel_order
 from volseg.io.convert import as_image
 from volseg.io.formats import image_name, segmentation_suffix
 from volseg.io.label_map import original_grid_of
@@ -32,7 +33,10 @@ class ReadImaged(MapTransform):
     files and arrays.
 
     Args:
-        keys: entries with a path, or a channel-first MetaTensor or SimpleITK image.
+        keys: entries with a path, or a channel-first MetaTensor or SimpleITK image; or with one of
+            them for each channel, by name.
+        channels: names of the channels in their order, for entries that name them. Entries are read
+            in their own order without it.
         dtype: name of a torch type such as "float32" to convert to, one or one a key; stored
             values are kept exactly without it.
         allow_missing_keys: skip a key that the dictionary lacks.
@@ -46,6 +50,7 @@ class ReadImaged(MapTransform):
         self,
         keys: KeysCollection,
         *,
+        channels: Sequence[str] | None = None,
         dtype: str | None = None,
         allow_missing_keys: bool = False,
         **reading: Unpack[ReadingOptions],
@@ -53,6 +58,7 @@ class ReadImaged(MapTransform):
         super().__init__(keys, allow_missing_keys)
         names = ensure_tuple_rep(dtype, len(self.keys))
         self.types = tuple(None if name is None else _torch_type(name) for name in names)
+        self.channels = None if channels is None else tuple(channels)
         self.reading = reading
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -60,7 +66,9 @@ class ReadImaged(MapTransform):
         result = dict(data)
         for key, dtype in self.key_iterator(result, self.types):
             value = result[key]
-            if isinstance(value, (str, os.PathLike)):
+            if isinstance(value, Mapping) and self.channels is not None:
+                value = in_channel_order(value, self.channels, f"the entry {key!r}")
+            if _is_on_disk(value):
                 image = read_image(value, **self.reading)
             else:
                 image = as_image(value)
@@ -71,13 +79,15 @@ class ReadImaged(MapTransform):
 class WriteSegmentationd(MapTransform):
     """Write label maps on the grid of the files their images were read from.
 
-    The file is named after its image: `a/liver_01.nii.gz` gives `liver_01_seg.nii.gz`.
+    The file is named after its image, `a/liver_01.nii.gz` gives `liver_01_seg.nii.gz`, unless the
+    dictionary names the case.
 
     Args:
         keys: label maps (1, x, y, z), already back on the grid of the file.
         like: entry of the image; it may have been transformed since it was read.
         folder: where to write; made if missing.
-        postfix: added to the name of the image.
+        case: entry with the name of the case, used where there is one.
+        postfix: added to the name of the case.
         suffix: format; `.nii.gz` for volumes and `.png` for pictures without it.
         allow_missing_keys: skip a key that the dictionary lacks.
     """
@@ -88,6 +98,7 @@ class WriteSegmentationd(MapTransform):
         *,
         like: str,
         folder: str | os.PathLike[str],
+        case: str = "case",
         postfix: str = "_seg",
         suffix: str | None = None,
         allow_missing_keys: bool = False,
@@ -95,6 +106,7 @@ class WriteSegmentationd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.like = like
         self.folder = Path(folder)
+        self.case = case
         self.postfix = postfix
         self.suffix = suffix
         self._source_of_target: dict[Path, str] = {}
@@ -108,6 +120,7 @@ class WriteSegmentationd(MapTransform):
         result = dict(data)
         image = result[self.like]
         source = str(image.meta.get("filename_or_obj", "")) or "image"
+        case = str(result.get(self.case) or image_name(source))
         grid = original_grid_of(image)
         codes = {
             name: int(image.meta[name])
@@ -119,7 +132,7 @@ class WriteSegmentationd(MapTransform):
         for key in self.key_iterator(result):
             postfix = self.postfix if len(self.keys) == 1 else f"_{key}{self.postfix}"
             suffix = self.suffix or segmentation_suffix(len(grid.shape))
-            target = self.folder / f"{image_name(source)}{postfix}{suffix}"
+            target = self.folder / f"{case}{postfix}{suffix}"
             if self._source_of_target.setdefault(target, source) != source:
                 raise OutputError(
                     f"cannot write {target}: the images {self._source_of_target[target]} and "
@@ -127,6 +140,11 @@ class WriteSegmentationd(MapTransform):
                 )
             write_segmentation(result[key], target, like=like)
         return result
+
+
+def _is_on_disk(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else [value]
+    return all(isinstance(part, (str, os.PathLike)) for part in parts)
 
 
 def _torch_type(name: str) -> torch.dtype:

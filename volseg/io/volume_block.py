@@ -18,7 +18,8 @@ class VolumeBlock:
 
     Attributes:
         channel: the channels.
-        axis: spatial axis, from 0, along which the volume is cut; one for all blocks of a walk.
+        axis: spatial axis, from 0, along which the volume is cut; one for all blocks of a
+            channel.
         start: first plane.
         stop: one past the last plane.
         values: (channels of the block, x, y, z) or (channels, x, y), with `stop - start` planes
