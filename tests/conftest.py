@@ -74,29 +74,55 @@ def tiny_bundle(tmp_path: Path, _tiny_bundle: Path) -> Path:
 @pytest.fixture(scope="session")
 def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: None) -> Path:
     """Make what `tiny_bundle` copies; its network is converted once for all tests."""
-    tmp_path = tmp_path_factory.mktemp("tiny")
+    return make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny_bundle")
+
+
+@pytest.fixture
+def two_channel_bundle(tmp_path: Path, _two_channel_bundle: Path) -> Path:
+    """A bundle like `tiny_bundle` of the channels t1 and flair, each a file of its own.
+
+    ``data/images/`` beside it has a folder for each channel; the balls are dark in flair.
+    """
+    for folder in (_two_channel_bundle, _two_channel_bundle.parent / "data"):
+        shutil.copytree(folder, tmp_path / folder.name)
+    return tmp_path / _two_channel_bundle.name
+
+
+@pytest.fixture(scope="session")
+def _two_channel_bundle(
+    tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: None
+) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "two_channel_bundle"
+    return make_tiny_bundle(folder, channels=("t1", "flair"))
+
+
+def make_tiny_bundle(folder: Path, channels: tuple[str, ...] = ()) -> Path:
+    """Make a bundle of random weights, with data beside it, and convert its network."""
     import numpy as np
     import torch
 
     from volseg import Segmenter
     from volseg.bundle import Composition, new_bundle
-    from volseg.data import Case, write_datalist
+    from volseg.data import Case, fold_cases, write_datalist
     from volseg.io import as_image, write_image, write_segmentation
     from volseg.networks import build_network, save_weights
 
-    folder = tmp_path / "tiny_bundle"
     values = {"widths": [4, 8, 8], "patch": [16, 16, 16], "epochs": 2, "workers": 0}
     new_bundle(
         folder,
         Composition(
-            network="unet", recipe="mr_crop", labels=("anterior", "posterior"), values=values
+            network="unet",
+            recipe="mr_crop",
+            labels=("anterior", "posterior"),
+            channels=channels,
+            values=values,
         ),
     )
     torch.manual_seed(0)
     network = build_network(
         "unet",
         spatial_dims=3,
-        in_channels=1,
+        in_channels=max(1, len(channels)),
         out_channels=3,
         channels=[4, 8, 8],
         norm="instance",
@@ -106,7 +132,7 @@ def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: 
     save_weights(network, folder / "models" / "model.pt")
 
     random = np.random.default_rng(0)
-    data = tmp_path / "data"
+    data = folder.parent / "data"
     cases = []
     x, y, z = np.meshgrid(*(np.arange(side) for side in (20, 24, 16)), indexing="ij")
     for index in range(6):
@@ -116,11 +142,15 @@ def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: 
             shift = random.uniform(-1.5, 1.5, 3)
             distance = (x - 10 - shift[0]) ** 2 + (y - centre - shift[1]) ** 2
             labels[distance + (z - 8 - shift[2]) ** 2 < 16] = value
-        values = labels * 50 + random.normal(100, 10, x.shape)
-        image = as_image(values.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
-        write_image(image, data / "images" / f"{case}.nii.gz")
+        files = {channel: f"images/{channel}/{case}.nii.gz" for channel in channels}
+        alone = f"images/{case}.nii.gz"
+        for sign, name in zip((1, -1), files.values() or [alone], strict=False):
+            brightness = sign * 50.0 * labels + random.normal(100, 10, x.shape)
+            image = as_image(brightness.astype(np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
+            write_image(image, data / name)
         write_segmentation(labels, data / "labels" / f"{case}.nii.gz", like=image)
-        cases.append(Case(case, f"images/{case}.nii.gz", f"labels/{case}.nii.gz", case, index % 3))
-    write_datalist(cases, folder / "configs" / "datalist.json", about={"name": "balls"})
-    Segmenter(folder).segment(data / "images" / "ball0.nii.gz")
+        cases.append(Case(case, files or alone, f"labels/{case}.nii.gz", case, index % 3))
+    datalist = folder / "configs" / "datalist.json"
+    write_datalist(cases, datalist, about={"name": "balls"})
+    Segmenter(folder).segment(fold_cases(datalist, data, fold=0, held_out=True)[0]["image"])
     return folder

@@ -25,7 +25,15 @@ _ENTRY = re.compile(
     r"^(?P<name>[a-z_]+): (?P<value>[^#\s][^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE
 )
 # What a run sets itself, and what the labels decide.
-_NOT_VALUES = {"bundle_root", "classes", "fold", "handlers", "initialize", "label_preparation"}
+_NOT_VALUES = {
+    "bundle_root",
+    "channels",
+    "classes",
+    "fold",
+    "handlers",
+    "initialize",
+    "label_preparation",
+}
 _COMMENT_COLUMN = 41
 _SPATIAL_DIMS = {"volumes": 3, "pictures": 2}
 
@@ -38,6 +46,8 @@ class Composition:
         network: Registry name of the network.
         recipe: Name of the recipe.
         labels: Names of the classes in the order of their values, background left out.
+        channels: Names of the image channels, in order, which may be files of their own; without
+            them an image is one file.
         loss: Name of the loss of one head; the recipe's own by default.
         cleaning: Piece that cleans the label map; the recipe's own by default.
         values: One-line entries of the pieces to change, by name.
@@ -46,6 +56,7 @@ class Composition:
     network: str
     recipe: str
     labels: tuple[str, ...]
+    channels: tuple[str, ...] = ()
     loss: str | None = None
     cleaning: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +67,7 @@ class Composition:
             "network": self.network,
             "recipe": self.recipe,
             "labels": list(self.labels),
+            **({"channels": list(self.channels)} if self.channels else {}),
             **({"loss": self.loss} if self.loss else {}),
             **({"cleaning": self.cleaning} if self.cleaning else {}),
             "values": dict(self.values),
@@ -64,7 +76,8 @@ class Composition:
     @classmethod
     def from_metadata(cls, entry: Mapping[str, Any]) -> Composition:
         """Return what `as_metadata` gave."""
-        return cls(**{**entry, "labels": tuple(entry["labels"])})
+        names = {key: tuple(entry.get(key, ())) for key in ("labels", "channels")}
+        return cls(**{**entry, **names})
 
 
 @dataclass(frozen=True)
@@ -134,10 +147,14 @@ def compose(composition: Composition) -> dict[str, str]:
     recipe = find_recipe(composition.recipe)
     _require_trainable(composition.network)
     _require_names(composition.labels)
+    _require_channel_names(composition)
     texts = _joined_pieces(composition, recipe)
     _require_values(composition, texts)
     classes = "background, " + ", ".join(composition.labels)
     chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
+    if composition.channels:
+        chosen["channels"] = list(composition.channels)
+        chosen["in_channels"] = len(composition.channels)
     # Tiles as large as the patches of training, unless tuning has found better ones.
     own_patch = yaml.safe_load(_piece(f"images/{recipe.images}"))["patch"]
     chosen.setdefault("tile", chosen.get("patch") or own_patch)
@@ -216,6 +233,7 @@ def network_data_format(composition: Composition) -> dict[str, Any]:
         "is_patch_data": True,
     }
     names = ["background", *composition.labels]
+    channel_names = composition.channels or [recipe.values_are] * channels
     return {
         "inputs": {
             "image": {
@@ -223,7 +241,7 @@ def network_data_format(composition: Composition) -> dict[str, Any]:
                 "format": "magnitude" if recipe.modality != "CT" else "hounsfield",
                 "modality": recipe.modality,
                 "num_channels": channels,
-                "channel_def": {str(index): recipe.values_are for index in range(channels)},
+                "channel_def": {str(place): name for place, name in enumerate(channel_names)},
             }
         },
         "outputs": {
@@ -310,6 +328,22 @@ def _require_names(labels: Sequence[str]) -> None:
             )
     if len(set(labels)) < len(labels):
         raise InputError(f"the classes {', '.join(labels)} are not all different: name each once.")
+
+
+def _require_channel_names(composition: Composition) -> None:
+    """Refuse names of channels that could not be written in a command, or that are not distinct."""
+    for name in composition.channels:
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"{name!r} cannot name a channel: expected letters, digits and any of _ . + -."
+            )
+    if len({name.casefold() for name in composition.channels}) < len(composition.channels):
+        raise InputError(
+            f"the channels {', '.join(composition.channels)} are not all different, upper and "
+            "lower case being the same: name each once."
+        )
+    if composition.channels and "in_channels" in composition.values:
+        raise InputError("in_channels is as many as the channels that are named: leave it out.")
 
 
 def _require_values(composition: Composition, texts: Mapping[str, str]) -> None:

@@ -73,7 +73,7 @@ def new_bundle(
         "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
     }
     # Listed before anything is written: data that cannot be paired leave no half bundle.
-    listed = None if data is None else list_cases(data)
+    listed = None if data is None else list_cases(data, channels=composition.channels)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -99,6 +99,10 @@ def new(
     labels: Annotated[
         str, typer.Option(help="Classes in the order of their values: liver,tumour.")
     ],
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Names of the image channels, in order, each a file: t1,flair."),
+    ] = None,
     dims: Annotated[
         int | None, typer.Option(help="2 or 3; only checked, the recipe says which.")
     ] = None,
@@ -128,7 +132,8 @@ def new(
     composition = Composition(
         network=network,
         recipe=recipe,
-        labels=tuple(name.strip() for name in labels.split(",")),
+        labels=_names(labels),
+        channels=() if channels is None else _names(channels),
         loss=loss,
         values=dict(_setting(text) for text in change or ()),
     )
@@ -250,6 +255,10 @@ def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:
         raise InputError(
             f"{option} {text!r} cannot be read: expected numbers with commas between them."
         ) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _setting(text: str) -> tuple[str, Any]:

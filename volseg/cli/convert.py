@@ -69,7 +69,7 @@ def convert(
     maps.
     """
     from volseg.bundle import open_bundle
-    from volseg.io import convert_file
+    from volseg.io import convert_file, reading_of_file
     from volseg.io.dicom import DicomOptions
     from volseg.io.dicom.segmentations import read_segments
 
@@ -77,7 +77,8 @@ def convert(
         raise InputError("--segments and --bundle both name the labels: give one of them.")
     opened = None if bundle is None else open_bundle(bundle)
     described = read_segments(segments) if segments is not None else None
-    options = DicomOptions.of(reading)
+    of_file = reading_of_file(reading, path)
+    options = DicomOptions.of(of_file)
     if source is not None:
         options = replace(options, series=None)
     done = convert_file(
@@ -85,13 +86,13 @@ def convert(
         target,
         kind=kind,
         source=source,
-        source_series=None if source is None else reading["series"],
+        source_series=None if source is None else of_file["series"],
         segments=described if opened is None else opened.segments,
         algorithm=None if opened is None else opened.algorithm,
         overlap=overlap,
         compression=compression,
         stable=stable_uids,
-        orientation=reading["orientation"],
+        orientation=of_file["orientation"],
         options=options,
     )
     if as_json:

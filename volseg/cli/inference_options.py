@@ -10,6 +10,7 @@ from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
+    from volseg.bundle import Bundle
     from volseg.segmenter import Segmenter
 
 _option = options_under("Inference")
@@ -21,6 +22,16 @@ class Inference:
 
     bundles: list[str]
     options: Mapping[str, Any]
+
+    def bundle(self) -> Bundle:
+        """Return the first bundle, nothing but its metadata read.
+
+        Raises:
+            InputError: if there is no such bundle.
+        """
+        from volseg.bundle import open_bundle
+
+        return open_bundle(self.bundles[0])
 
     def segmenter(self) -> Segmenter:
         """Load the bundles.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from volseg.cli.option_groups import options_under
+from volseg.errors import InputError
 
 if TYPE_CHECKING:
     from volseg.io import ReadingOptions
@@ -22,7 +23,8 @@ def reading(
     series: Annotated[
         str | None,
         _option(
-            help="Series Instance UID, of a DICOM folder that holds several series.",
+            help="Series Instance UID, of a DICOM folder that holds several series; "
+            "of channels by name, t1=1.2.3,flair=1.2.4.",
         ),
     ] = None,
     irregular: Annotated[
@@ -45,12 +47,36 @@ def reading(
             help="Turn PET into standardised uptake values first.",
         ),
     ] = False,
+    onto_first: Annotated[
+        bool,
+        _option(
+            "--onto-first",
+            help="Resample channels on other grids onto that of the first; nothing is registered.",
+        ),
+    ] = False,
 ) -> ReadingOptions:
     """Return how images are read, as `read_image` takes it."""
     return {
         "orientation": orientation,
-        "series": series,
+        "series": None if series is None else _series(series),
         "irregular": irregular,
         "orthogonal": orthogonal,
         "suv": suv,
+        "onto_first": onto_first,
     }
+
+
+def _series(text: str) -> str | dict[str, str]:
+    """Return one UID, or those of several channels; a UID has digits and dots only."""
+    if "=" not in text:
+        return text
+    found = {}
+    for part in text.split(","):
+        name, equals, uid = part.partition("=")
+        if not (name.strip() and equals and uid.strip()):
+            raise InputError(
+                f"--series {text!r} cannot be read: expected a UID, or NAME=UID for each channel "
+                "with commas between them."
+            )
+        found[name.strip()] = uid.strip()
+    return found

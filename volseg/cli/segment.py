@@ -8,13 +8,14 @@ import typer
 
 from volseg.cli import pacs_options
 from volseg.cli.case_progress import ProgressKind, case_progress
+from volseg.cli.channel_options import NamedCase, named_case
 from volseg.cli.console import output, print_json
 from volseg.cli.inference_options import Inference, inference
 from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
 from volseg.cli.result_options import Results, results
 from volseg.cli.segment_case import CaseRunner
-from volseg.cli.segment_inputs import find_cases
+from volseg.cli.segment_inputs import described, find_cases
 from volseg.cli.segment_remote import Transfer, require_pushable, transfer
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 @given(
+    channels=named_case,
     results=results,
     inference=inference,
     reading=reading,
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
 )
 def segment(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="INPUT...",
+            metavar="INPUT",
             help="Images, folders of images, DICOM folders, or series on servers: see volseg pacs.",
         ),
-    ],
+    ] = None,
+    *,
+    channels: NamedCase,
     results: Results,
     inference: Inference,
     reading: ReadingOptions,
@@ -50,6 +54,7 @@ def segment(
 ) -> None:
     """Segment images; writes OUT/<case>_seg.nii.gz (2D images: _seg.png) on the source grid.
 
+    Of several files that are the channels of one image, each is named: --channel t1=t1.nii.gz.
     Beside it OUT/<case>_record.json: statistics, what stands out, how it was made.
     Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
 
@@ -61,11 +66,11 @@ def segment(
     """
     rows: list[dict[str, Any]] = []
     with case_progress(progress) as shown:
-        cases = find_cases(inputs, connection)
+        cases = find_cases(inputs or [], channels, inference.bundle(), connection)
         segmenter = inference.segmenter()
         results.require_possible(segmenter)
         if transfer.push is not None:
-            require_pushable(transfer.push, cases.values(), results.formats)
+            require_pushable(transfer.push, map(described, cases.values()), results.formats)
         shown.expect(len(cases))
         runner = CaseRunner(segmenter, reading, results, transfer, connection, shown)
         for case, source in cases.items():

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from volseg.cli.channel_options import Channels
 from volseg.cli.console import errors
+from volseg.cli.segment_inputs import Source, described
 from volseg.cli.segment_remote import RemoteSeries, Transfer, on_disk, push_written
 from volseg.errors import InputError, VolsegError
 
 if TYPE_CHECKING:
     from volseg.cli.case_progress import CaseProgress
     from volseg.cli.result_options import Results
-    from volseg.io import ReadingOptions
+    from volseg.io import ImageSource, ReadingOptions
     from volseg.pacs import Connection
     from volseg.segmenter import CaseRecord, MemoryPlan, Segmenter
     from volseg.segmenter.streamed import Progress as Advance
@@ -35,7 +38,7 @@ class CaseRunner:
     connection: Connection
     progress: CaseProgress
 
-    def run(self, case: str, source: Path | RemoteSeries) -> dict[str, Any]:
+    def run(self, case: str, source: Source) -> dict[str, Any]:
         """Return what there is to say of a case; what goes wrong with it is said there, too."""
         row: dict[str, Any] = {"case": case, "input": str(source)}
         try:
@@ -48,7 +51,7 @@ class CaseRunner:
             unusable = False
         return row | {"status": "failed", "error": sentence, "unusable_input": unusable}
 
-    def _run(self, case: str, source: Path | RemoteSeries) -> dict[str, Any]:
+    def _run(self, case: str, source: Source) -> dict[str, Any]:
         files = self.results.files(case, self.segmenter.bundle.spatial_dims)
         if self.results.skip_existing and all(file.is_file() for file in files.values()):
             row: dict[str, Any] = {"status": "skipped"}
@@ -57,18 +60,13 @@ class CaseRunner:
         # Also of cases that are skipped: an earlier run may not have reached the server.
         if self.transfer.push is not None:
             to, connection = self.transfer.push, self.connection
-            row["pushed"] = push_written([*files.values()], source, to, connection)
+            row["pushed"] = push_written([*files.values()], described(source), to, connection)
         return row
 
-    def _segment_source(
-        self, case: str, source: Path | RemoteSeries, files: dict[str, Path]
-    ) -> dict[str, Any]:
-        def fetching() -> AbstractContextManager[Advance]:
-            return self.progress.stage(case, "fetching")
-
-        with on_disk(source, self.transfer.keep, fetching) as path:
+    def _segment_source(self, case: str, source: Source, files: dict[str, Path]) -> dict[str, Any]:
+        with self._on_disk(case, source) as image:
             started = time.perf_counter()
-            record = replace(self._segment(case, path, files), image=str(source))
+            record = replace(self._segment(case, image, files), image=str(source))
             record.write(self.results.record(case))
             seconds = round(time.perf_counter() - started, 3)
         first, *others = record.files.items()
@@ -80,14 +78,14 @@ class CaseRunner:
             "seconds": seconds,
         }
 
-    def _segment(self, case: str, path: Path, files: dict[str, Path]) -> CaseRecord:
+    def _segment(self, case: str, image: ImageSource, files: dict[str, Path]) -> CaseRecord:
         """Write all results of what lies here."""
         from volseg.segmenter import segment_to_files
 
         with self.progress.stage(case, "segmenting") as tiles:
             record = segment_to_files(
                 self.segmenter,
-                path,
+                image,
                 files,
                 case=case,
                 stable=self.results.stable_uids,
@@ -97,16 +95,33 @@ class CaseRunner:
                 **self.results.maps(case, self.segmenter.passes),
             )
         if self.results.preview:
-            self._write_preview(path, files["nifti"], self.results.folder / f"{case}_preview.png")
+            self._write_preview(image, files["nifti"], self.results.folder / f"{case}_preview.png")
         return record
 
-    def _write_preview(self, path: Path, labels: Path, target: Path) -> None:
+    def _write_preview(self, source: ImageSource, labels: Path, target: Path) -> None:
         from volseg.io import read_image
         from volseg.report import write_preview
 
         names = {value: name for name, value in self.segmenter.labels.items()}
-        image = read_image(path, **self.reading)
+        image = read_image(source, **self.reading)
         write_preview(image, read_image(labels), target, names=names)
+
+    @contextmanager
+    def _on_disk(self, case: str, source: Source) -> Iterator[ImageSource]:
+        """Give the path of an image, or of each of its channels, while the block runs."""
+
+        def fetching() -> AbstractContextManager[Advance]:
+            return self.progress.stage(case, "fetching")
+
+        with ExitStack() as resources:
+
+            def fetched(one: Path | RemoteSeries) -> Path:
+                return resources.enter_context(on_disk(one, self.transfer.keep, fetching))
+
+            if isinstance(source, Channels):
+                yield {name: fetched(one) for name, one in source.images.items()}
+            else:
+                yield fetched(source)
 
 
 def _show_plan(plan: MemoryPlan) -> None:

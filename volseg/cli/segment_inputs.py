@@ -2,64 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from volseg.cli.channel_options import Channels, NamedCase
 from volseg.cli.console import errors
 from volseg.cli.segment_remote import RemoteSeries, find_remote
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
+    from volseg.bundle import Bundle
     from volseg.pacs import Connection
 
+Source = Path | RemoteSeries | Channels
+"""Where the image of a case is."""
 
-def find_cases(inputs: list[str], connection: Connection) -> dict[str, Path | RemoteSeries]:
+
+def find_cases(
+    inputs: list[str], named: NamedCase, bundle: Bundle, connection: Connection
+) -> dict[str, Source]:
     """Return the image of each case, by the name of the case.
 
     Args:
         inputs: image files, folders of images, DICOM folders, addresses of series on servers.
+        named: a case whose channels are given one by one.
+        bundle: what the images are for.
         connection: how servers are reached.
 
     Raises:
-        InputError: if there is nothing, or two images would be written to one file.
+        InputError: if there is nothing, or two images would be written to one file, or channels are
+            not the bundle's.
         ServerError: if a server cannot be asked.
+    """
+    found: dict[str, Source] = {}
+    if named.inputs:
+        case, channels = _of_channels(named, bundle, connection)
+        found[case] = channels
+    for text in inputs:
+        for case, source in _cases(text, bundle, connection):
+            if case in found:
+                raise InputError(
+                    f"{found[case]} and {source} would both be written as {case}_seg: "
+                    "segment them into different folders."
+                )
+            found[case] = source
+    if not found:
+        raise InputError("there is nothing to segment: give an INPUT, or --channel NAME=INPUT.")
+    return found
+
+
+def described(source: Source) -> Path | RemoteSeries:
+    """Return the image that results refer to: of channels the first one."""
+    return next(iter(source.images.values())) if isinstance(source, Channels) else source
+
+
+def _of_channels(named: NamedCase, bundle: Bundle, connection: Connection) -> tuple[str, Channels]:
+    from volseg.io import in_channel_order
+
+    images: dict[str, Path | RemoteSeries] = {}
+    names = []
+    for channel, text in named.inputs.items():
+        name, images[channel] = _one_image(text, connection)
+        names.append(name)
+    ordered = in_channel_order(images, bundle.channels, f"the bundle {bundle.name}")
+    return named.name or names[0], Channels(ordered)
+
+
+def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[str, Source]]:
+    """Yield the cases that an input stands for: those in a folder, or one image or series."""
+    from volseg.data import list_images
+    from volseg.io import SUFFIXES
+
+    path = Path(text)
+    channels = bundle.channels if bundle.in_channels > 1 else []
+    entries = list(path.iterdir()) if path.is_dir() else []
+    folders = sorted(entry.name for entry in entries if entry.is_dir())
+    by_channel = bool(channels) and {name.casefold() for name in channels} <= {
+        name.casefold() for name in folders
+    }
+    files = any(entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries)
+    if not files and not by_channel:
+        yield _one_image(text, connection)
+        return
+    for item in list_images(path, channels):
+        image = item["image"]
+        if isinstance(image, Mapping):
+            yield item["case"], Channels({name: Path(one) for name, one in image.items()})
+        else:
+            yield _one_image(image, connection)
+    for folder in [] if by_channel else folders:
+        note = f"{path / folder} is not looked into: give it as an input too"
+        errors.print(note, soft_wrap=True, markup=False)
+
+
+def _one_image(text: str, connection: Connection) -> tuple[str, Path | RemoteSeries]:
+    """Return the name and the place of one image.
+
+    Raises:
+        InputError: if nothing is there.
     """
     from volseg.io import image_name
     from volseg.pacs import is_address
 
-    found: dict[str, Path | RemoteSeries] = {}
-    for text in inputs:
-        if is_address(text):
-            remote = find_remote(text, connection)
-            found[remote.found.series] = remote
-            continue
-        for image in _images(Path(text)):
-            case = image_name(image.resolve())
-            if case in found:
-                raise InputError(
-                    f"{found[case]} and {image} would both be written as {case}_seg: "
-                    "segment them into different folders."
-                )
-            found[case] = image
-    return found
-
-
-def _images(path: Path) -> list[Path]:
-    """Return the images that a path stands for: those in a folder, or itself a DICOM series."""
-    from volseg.data import list_images
-    from volseg.io import SUFFIXES
-
+    if is_address(text):
+        remote = find_remote(text, connection)
+        return remote.found.series, remote
+    path = Path(text)
     if not path.exists():
         raise InputError(f"there is no file or folder {path}.")
-    if not path.is_dir():
-        return [path]
-    entries = list(path.iterdir())
-    if not entries:
+    if path.is_dir() and not any(path.iterdir()):
         raise InputError(f"the folder {path} is empty: give a folder of images.")
-    if not any(entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries):
-        return [path]
-    images = [Path(item["image"]) for item in list_images(path)]
-    for folder in sorted(entry.name for entry in entries if entry.is_dir()):
-        note = f"{path / folder} is not looked into: give it as an input too"
-        errors.print(note, soft_wrap=True, markup=False)
-    return images
+    return image_name(path.resolve()), path

@@ -3,60 +3,88 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from volseg.atomic import replacing
+from volseg.data.channel_files import IMAGE_SUFFIXES, channel_files, image_files
 from volseg.errors import InputError
-from volseg.io import SUFFIXES, image_name
-
-# The second file of a NIfTI pair is found through its .hdr.
-_IMAGES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
+from volseg.io import image_name
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: paths relative to the data folder, the patient it is of, and its fold."""
+    """One case: paths relative to the data folder, the patient it is of, and its fold.
+
+    Attributes:
+        case: Name.
+        image: Path of the image, or of each of its channels by name.
+        label: Path of the label.
+        patient: Whose images share a fold.
+        fold: From 0.
+    """
 
     case: str
-    image: str
+    image: str | Mapping[str, str]
     label: str
     patient: str
     fold: int
 
+    @property
+    def files(self) -> list[str]:
+        """All the paths of the case."""
+        return [*([self.image] if isinstance(self.image, str) else self.image.values()), self.label]
 
-def list_images(folder: str | Path) -> list[dict[str, str]]:
-    """Return ``[{"image": path, "case": name}]`` of all image files in ``folder``, sorted.
+
+def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Return ``[{"image": path, "case": name}]`` of all images in ``folder``, sorted.
 
     Hidden files are left out.
 
+    Args:
+        folder: Holds image files, or for each channel a folder of them.
+        channels: Names of the channels, in order. Where the folder has them in files of their own
+            (see `volseg.data.channel_files`), ``image`` is their paths by name.
+
     Raises:
-        InputError: The folder does not exist or holds no image file.
+        InputError: The folder does not exist or holds no image file, or a case lacks a channel.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give a folder of images.")
-    paths = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(_IMAGES) and not path.name.startswith(".")
-    ]
+    if channels is not None and len(channels) > 1:
+        cases = channel_files(folder, channels)
+        if cases:
+            return [
+                {"image": {name: str(path) for name, path in files.items()}, "case": case}
+                for case, files in cases.items()
+            ]
+    paths = image_files(folder)
     if not paths:
         raise InputError(
-            f"the folder {folder} holds no image: expected files ending in {', '.join(_IMAGES)}."
+            f"the folder {folder} holds no image: expected files ending in "
+            f"{', '.join(IMAGE_SUFFIXES)}."
         )
     return [{"image": str(path), "case": image_name(path)} for path in paths]
 
 
-def paired_cases(images: str | Path, labels: str | Path) -> dict[str, tuple[Path, Path]]:
+def paired_cases(
+    images: str | Path, labels: str | Path, channels: Sequence[str] | None = None
+) -> dict[str, tuple[str | dict[str, str], str]]:
     """Return image and label path of each case; both folders must hold the same names.
+
+    Args:
+        images: Folder of the images.
+        labels: Folder of the labels.
+        channels: As for `list_images`.
 
     Raises:
         InputError: A folder is missing or empty, or a case lacks its image or its label.
     """
-    image_of = {item["case"]: Path(item["image"]) for item in list_images(images)}
-    label_of = {item["case"]: Path(item["image"]) for item in list_images(labels)}
+    image_of = {item["case"]: item["image"] for item in list_images(images, channels)}
+    label_of = {item["case"]: item["image"] for item in list_images(labels)}
     lonely = sorted(image_of.keys() ^ label_of.keys())
     if lonely:
         raise InputError(
@@ -92,13 +120,16 @@ def read_datalist(path: str | Path) -> list[Case]:
     path = Path(path)
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))["training"]
-        return [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
+        cases = [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
+        if not all(isinstance(name, str) for case in cases for name in case.files):
+            raise TypeError("a path is no text")
+        return cases
     except FileNotFoundError as error:
         raise InputError(
             f"there is no datalist {path}, which says what to train on: make the bundle with "
             "`volseg bundle new ... --data FOLDER`, or write the list with volseg.data.list_cases."
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not a datalist ({type(error).__name__}: {error}): expected JSON with a "
             f"list 'training' of cases with the keys {', '.join(Case.__annotations__)}."
@@ -112,8 +143,10 @@ def fold_cases(
     fold: int,
     held_out: bool,
     number: int | None = None,
-) -> list[dict[str, str]]:
+) -> list[dict[str, Any]]:
     """Return ``[{"image", "label", "case"}]`` with full paths, of one fold or of all the others.
+
+    Where a case names the files of its channels, ``image`` is their paths by name.
 
     Args:
         datalist: File written by `write_datalist`.
@@ -137,12 +170,19 @@ def fold_cases(
             )
         chosen = [chosen[(2 * place + 1) * len(chosen) // (2 * number)] for place in range(number)]
     for case in chosen:
-        for relative in (case.image, case.label):
+        for relative in case.files:
             if not (data / relative).is_file():
                 raise InputError(
                     f"case {case.case} of {datalist} needs {data / relative}, which does not "
                     "exist: give the folder of the data set."
                 )
     return [
-        {"image": str(data / c.image), "label": str(data / c.label), "case": c.case} for c in chosen
+        {"image": _within(data, c.image), "label": str(data / c.label), "case": c.case}
+        for c in chosen
     ]
+
+
+def _within(folder: Path, image: str | Mapping[str, str]) -> str | dict[str, str]:
+    if isinstance(image, str):
+        return str(folder / image)
+    return {channel: str(folder / path) for channel, path in image.items()}

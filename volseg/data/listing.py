@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ def list_cases(
     seed: int = 0,
     blocks: bool = False,
     only: Collection[str] | None = None,
+    channels: Sequence[str] | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Return the cases of a data folder dealt into folds, and a description of how.
 
@@ -38,13 +39,15 @@ def list_cases(
         blocks: Deal neighbours in the order of their names to one fold instead: for slices of one
             volume, where neighbours look alike.
         only: Names of the cases to take; all by default.
+        channels: Names of the channels of an image, in order, which may be files of their own; see
+            `list_images`.
 
     Raises:
         InputError: Images and labels do not pair, a case in ``only`` does not exist, there are
             fewer patients than folds, or the CSV file lacks a case or a column.
     """
     data = Path(data)
-    pairs = paired_cases(data / images, data / labels)
+    pairs = paired_cases(data / images, data / labels, channels)
     unknown = sorted(set(only or ()) - pairs.keys())
     if unknown:
         raise InputError(f"{data / images} has no case {unknown[0]}, which was asked for.")
@@ -65,15 +68,21 @@ def list_cases(
     cases = [
         Case(
             case=case,
-            image=pairs[case][0].relative_to(data).as_posix(),
-            label=pairs[case][1].relative_to(data).as_posix(),
+            image=_relative(pairs[case][0], data),
+            label=Path(pairs[case][1]).relative_to(data).as_posix(),
             patient=patient_of[case],
             fold=fold_of[case],
         )
         for case in names
     ]
-    digest = hash_files(path for case in names for path in pairs[case])
+    digest = hash_files(data / path for case in cases for path in case.files)
     return cases, {"patients": grouping, "folds": dealing, "sha256": digest}
+
+
+def _relative(image: str | Mapping[str, str], data: Path) -> str | dict[str, str]:
+    if isinstance(image, str):
+        return Path(image).relative_to(data).as_posix()
+    return {channel: Path(path).relative_to(data).as_posix() for channel, path in image.items()}
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

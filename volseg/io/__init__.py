@@ -13,7 +13,14 @@ from volseg.io.labelled_blocks import label_blocks, labelled_blocks
 from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
 from volseg.io.monai_reader import VolsegReader
 from volseg.io.read import read_image
-from volseg.io.reading_options import ImagePath, ImageSource, ReadingOptions, first_path
+from volseg.io.reading_options import (
+    FileReading,
+    ImagePath,
+    ImageSource,
+    ReadingOptions,
+    first_file,
+    reading_of_file,
+)
 from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume import open_volume
 from volseg.io.volume_block import VolumeBlock
@@ -23,6 +30,7 @@ __all__ = [
     "SUFFIXES",
     "CheckLabelsd",
     "Conversion",
+    "FileReading",
     "ImageDescription",
     "ImagePath",
     "ImageSource",
@@ -36,12 +44,12 @@ __all__ = [
     "as_image",
     "convert_file",
     "describe_image",
-    "first_path",
+    "first_file",
     "grid_of",
     "image_name",
+    "in_channel_order",
     "label_blocks",
     "labelled_blocks",
-    "in_channel_order",
     "map_target",
     "meta_tensor",
     "on_source_grid",
@@ -49,6 +57,7 @@ __all__ = [
     "original_grid_of",
     "probabilities_target",
     "read_image",
+    "reading_of_file",
     "segmentation_suffix",
     "write_image",
     "write_segmentation",

@@ -18,7 +18,7 @@ from volseg.io.meta_tensor import further_meta, grid_of, meta_tensor, numpy_valu
 from volseg.io.reading_options import ReadingOptions
 from volseg.io.resampling import resampled
 from volseg.io.stored_volume import StoredVolume, volume_in_memory
-from volseg.io.volume_block import VolumeBlock
+from volseg.io.volume_block import VolumeBlock, array_blocks
 
 T = TypeVar("T")
 
@@ -65,9 +65,10 @@ def require_options_of_channels(reading: ReadingOptions, names: Sequence[str]) -
     Raises:
         UnknownNameError: if there is one.
     """
+    known = {name.casefold() for name in names}
     for option, value in reading.items():
         for name in value if isinstance(value, Mapping) else ():
-            if name not in names:
+            if name.casefold() not in known:
                 raise UnknownNameError(f"channel in {option}", name, names)
 
 
@@ -112,34 +113,34 @@ def joined_volumes(
     """
     _require_single({name: (one.channels, one.source) for name, one in volumes.items()})
     (first_name, first), *_ = volumes.items()
-    channels = []
-    for name, volume in volumes.items():
-        if _is_same(volume.grid, first.grid):
-            channels.append(volume)
-            continue
-        values = _on_grid(
+    held = {
+        name: _on_grid(
             _whole(volume),
             volume.grid,
             first.grid,
             what=f"the channels {first_name} ({first.source}) and {name} ({volume.source})",
             onto_first=onto_first,
         )
-        channels.append(volume_in_memory(meta_tensor(values, first.grid.affine)))
+        for name, volume in volumes.items()
+        if volume.in_memory or not _is_same(volume.grid, first.grid)
+    }
+    if len(held) == len(volumes):
+        values = np.concatenate([*held.values()])
+        return volume_in_memory(meta_tensor(values, first.grid.affine, first.source, first.meta))
 
     def walk(voxels: int) -> Iterator[VolumeBlock]:
-        for number, channel in enumerate(channels):
-            with closing(channel.blocks(voxels)) as blocks:
+        for number, (name, volume) in enumerate(volumes.items()):
+            # Files are cut along their last axis, so what is held is, too.
+            parts = (
+                array_blocks(held[name], voxels, axis=len(first.grid.shape) - 1)
+                if name in held
+                else volume.blocks(voxels)
+            )
+            with closing(parts) as blocks:
                 for block in blocks:
                     yield replace(block, channel=slice(number, number + 1))
 
-    return StoredVolume(
-        first.grid,
-        len(channels),
-        walk,
-        source=first.source,
-        meta=first.meta,
-        in_memory=all(channel.in_memory for channel in channels),
-    )
+    return StoredVolume(first.grid, len(volumes), walk, source=first.source, meta=first.meta)
 
 
 def _require_single(found: Mapping[str, tuple[int, str]]) -> None:

@@ -68,10 +68,7 @@ class ReadImaged(MapTransform):
             value = result[key]
             if isinstance(value, Mapping) and self.channels is not None:
                 value = in_channel_order(value, self.channels, f"the entry {key!r}")
-            if _is_on_disk(value):
-                image = read_image(value, **self.reading)
-            else:
-                image = as_image(value)
+            image = read_image(value, **self.reading) if _is_on_disk(value) else as_image(value)
             result[key] = image if dtype is None else image.to(dtype)
         return result
 

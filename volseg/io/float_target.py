@@ -16,7 +16,8 @@ from volseg.atomic import replacing, replacing_folder, writing_to
 from volseg.errors import InputError
 from volseg.io.block_spool import BlockSpool
 from volseg.io.nifti_saving import nifti_header_of, save_nifti
-from volseg.io.volume import StoredVolume, open_volume
+from volseg.io.stored_volume import StoredVolume
+from volseg.io.volume import open_volume
 from volseg.io.write import codes_of
 from volseg.io.zarr_saving import require_zarr, save_zarr
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from volseg.errors import InputError, ShapeError
 from volseg.geometry import require_same_grid
 from volseg.io.label_map import checked_labels
-from volseg.io.volume import StoredVolume
+from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume_block import BLOCK_VOXELS, VolumeBlock
 
 Labels = npt.NDArray[np.uint16]

@@ -35,11 +35,6 @@ class FileReading(TypedDict, total=False):
     suv: bool
 
 
-def first_path(source: ImageSource) -> ImagePath:
-    """Return the path of an image, or of its first channel."""
-    return next(iter(source.values())) if isinstance(source, Mapping) else source
-
-
 def reading_of_file(reading: ReadingOptions, source: ImagePath) -> FileReading:
     """Return how an image that is one file or series is read.
 
@@ -59,10 +54,19 @@ def reading_of_file(reading: ReadingOptions, source: ImagePath) -> FileReading:
 
 
 def reading_of_channel(reading: ReadingOptions, channel: str) -> FileReading:
-    """Return how one channel of an image is read."""
-    found: dict[str, Any] = {
-        name: value.get(channel) if isinstance(value, Mapping) else value
-        for name, value in reading.items()
-        if name != "onto_first"
-    }
-    return cast(FileReading, {name: value for name, value in found.items() if value is not None})
+    """Return how one channel of an image is read; names of channels are in any case."""
+    found: dict[str, Any] = {}
+    for option, value in reading.items():
+        by_name = value if isinstance(value, Mapping) else {channel: value}
+        for name, one in by_name.items():
+            if name.casefold() == channel.casefold() and option != "onto_first":
+                found[option] = one
+    return cast(FileReading, found)
+
+
+def first_file(source: ImageSource, reading: ReadingOptions) -> tuple[ImagePath, FileReading]:
+    """Return the path of an image, or of its first channel, and how that is read."""
+    if not isinstance(source, Mapping):
+        return source, reading_of_file(reading, source)
+    channel, path = next(iter(source.items()))
+    return path, reading_of_channel(reading, channel)

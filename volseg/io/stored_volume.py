@@ -63,8 +63,7 @@ class StoredVolume:
         """Yield every voxel once, as float32, in the order of the file; each call starts anew.
 
         Values are those of `read_image` converted to float32, bit for bit. A channel comes after
-        the one before; its blocks are cut along one axis, in NIfTI the last one;
-        channels from different files may be cut along different ones.
+        the one before; its blocks are cut along one axis, in NIfTI the last one.
 
         Args:
             voxels: values a block may have; it has at least one plane.

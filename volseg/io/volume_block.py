@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,7 @@ class VolumeBlock:
 
     Attributes:
         channel: the channels.
-        axis: spatial axis, from 0, along which the volume is cut; one for all blocks of a
-            channel.
+        axis: spatial axis, from 0, along which the volume is cut; one for all blocks of a walk.
         start: first plane.
         stop: one past the last plane.
         values: (channels of the block, x, y, z) or (channels, x, y), with `stop - start` planes
@@ -41,10 +40,20 @@ class VolumeBlock:
         return tuple(place)
 
 
-def array_blocks(values: npt.NDArray[Any], voxels: int) -> Iterator[VolumeBlock]:
-    """Yield an array (channels, x, y, z) or (channels, x, y) in C order as views."""
+def array_blocks(
+    values: npt.NDArray[Any], voxels: int, axis: int | None = None
+) -> Generator[VolumeBlock, None, None]:
+    """Yield an array (channels, x, y, z) or (channels, x, y) in C order as views.
+
+    Args:
+        values: the array.
+        voxels: values a block may have; it has at least one plane.
+        axis: spatial axis, from 0, along which it is cut; the first that is longer than one voxel
+            without it.
+    """
     sides = values.shape[1:]
-    axis = next((axis for axis, side in enumerate(sides) if side > 1), 0)
+    if axis is None:
+        axis = next((axis for axis, side in enumerate(sides) if side > 1), 0)
     plane = math.prod(sides) // sides[axis]
     for channel, start, stop in cuts(values.shape[0], sides[axis], plane, voxels):
         part = values[channel].swapaxes(1, axis + 1)[:, start:stop].swapaxes(1, axis + 1)

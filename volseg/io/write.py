@@ -19,7 +19,8 @@ from volseg.io.itk_saving import save_itk, save_picture
 from volseg.io.label_map import LabelsOnDisk, label_values
 from volseg.io.meta_tensor import grid_of, numpy_values
 from volseg.io.nifti_saving import save_nifti
-from volseg.io.volume import StoredVolume, open_volume
+from volseg.io.stored_volume import StoredVolume
+from volseg.io.volume import open_volume
 
 _WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
 

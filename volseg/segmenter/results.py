@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from volseg.errors import InputError
 from volseg.io import (
+    FileReading,
+    ImagePath,
+    ImageSource,
+    ReadingOptions,
     StoredVolume,
+    first_file,
     image_name,
     meta_tensor,
     open_volume,
@@ -81,7 +86,7 @@ def result_files(
 
 def segment_to_files(
     segmenter: Segmenter,
-    path: str | Path,
+    path: ImageSource,
     files: Mapping[str, Path],
     *,
     case: str | None = None,
@@ -96,9 +101,10 @@ def segment_to_files(
 
     Args:
         segmenter: what segments.
-        path: image file or DICOM folder; the DICOM formats need one.
+        path: image file or DICOM folder, or one for each channel of the bundle, by name; the DICOM
+            formats need a DICOM series, of channels as the first of the bundle's, and refer to it.
         files: of the results, by format, as `result_files` gives them.
-        case: its name; by default that of the image file.
+        case: its name; by default that of the image file, or of its first channel.
         stable: whether the same image and bundle give the same DICOM files, with the same UIDs.
         reading: how the image is read, as `read_image` takes it.
         planned: called with the plan before the run begins.
@@ -113,7 +119,8 @@ def segment_to_files(
         OutputError: if a result cannot be written; each file is whole or not there.
         VolsegError: what `Segmenter.segment_file` raises.
     """
-    reading = dict(reading or {})
+    path, reading = segmenter.in_order(path), dict(reading or {})
+    first, of_first = first_file(path, cast(ReadingOptions, reading))
     plans: list[MemoryPlan] = []
 
     def note_plan(plan: MemoryPlan) -> None:
@@ -123,7 +130,7 @@ def segment_to_files(
 
     started = time.perf_counter()
     with measured_peak() as peak, ExitStack() as cleanup:
-        source = None if set(files) == {"nifti"} else _source(path, reading)
+        source = None if set(files) == {"nifti"} else _source(first, of_first)
         labels = files.get("nifti")
         if labels is None:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))
@@ -136,8 +143,8 @@ def segment_to_files(
         if source is not None:
             _write_dicom(segmenter, labels, files, source, statistics, stable=stable)
     return CaseRecord(
-        case=case or image_name(Path(path).resolve()),
-        image=str(path),
+        case=case or image_name(Path(first).resolve()),
+        image=_shown(path),
         grid=image.grid,
         modality=_text(image.meta.get("modality")),
         files={**files, **{name: Path(options[name]) for name in _MAPS if options.get(name)}},
@@ -163,11 +170,17 @@ def _measured(
         return measure_volume(image, labels, names=names, block_voxels=block_voxels)
 
 
+def _shown(path: ImageSource) -> str:
+    if isinstance(path, Mapping):
+        return ", ".join(f"{name}={one}" for name, one in path.items())
+    return str(path)
+
+
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _source(path: str | Path, reading: Mapping[str, Any]) -> SourceSlices:
+def _source(path: ImagePath, reading: FileReading) -> SourceSlices:
     resampling = [name for name in _RESAMPLING if reading.get(name)]
     if resampling:
         raise InputError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from volseg.bundle import Bundle, BundleParts, build_inferer, build_parts, open_
 from volseg.errors import InputError, ShapeError
 from volseg.inference import SlidingWindowInferer, SpooledArray
 from volseg.io import (
+    ImageSource,
     ReadingOptions,
     StoredVolume,
     as_image,
+    in_channel_order,
     map_target,
     meta_tensor,
     open_volume,
@@ -32,6 +34,7 @@ from volseg.segmenter.in_memory import run_in_memory
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
 
+T = TypeVar("T")
 Planned = Callable[[MemoryPlan], None]
 
 
@@ -181,6 +184,18 @@ class Segmenter:
         """How often each tile is seen: networks x mirrored passes."""
         return 1 if self._stream is None else self._stream.passes
 
+    def in_order(self, image: T) -> T:
+        """Return an image with its channels in the order of the bundle's, if they are named.
+
+        Raises:
+            UnknownNameError: The bundle has no such channel.
+            InputError: A channel is missing or given twice.
+        """
+        if not isinstance(image, Mapping):
+            return image
+        name = f"the bundle {self.bundle.name}"
+        return cast(T, in_channel_order(image, self.bundle.channels, name))
+
     def segment(
         self,
         image: Any,
@@ -195,7 +210,8 @@ class Segmenter:
 
         Args:
             image: A path (file or DICOM folder), a `MetaTensor` ``(channels, x, y, z)`` with its
-                RAS+ affine, a SimpleITK image, or an array together with ``affine``.
+                RAS+ affine, a SimpleITK image, or an array together with ``affine``. Or, but for
+                arrays, one of them for each channel of the bundle, by name.
             affine: RAS+ affine in mm of an array; only for arrays.
             maps: Arrays that also receive probabilities, entropy or disagreement.
             planned: Called with the plan before the run begins.
@@ -210,7 +226,8 @@ class Segmenter:
         """
         maps = maps or Maps()
         hooks = _Hooks(planned, progress, cancelled)
-        is_path = isinstance(image, str | os.PathLike) and affine is None
+        image = self.in_order(image)
+        is_path = isinstance(image, str | os.PathLike | Mapping) and affine is None
         if not is_path or self._stream is None:
             image = as_image(image, affine)
         with open_volume(image) as volume:
@@ -227,7 +244,7 @@ class Segmenter:
 
     def segment_file(
         self,
-        path: str | Path,
+        path: ImageSource,
         output: str | Path,
         *,
         probabilities: str | Path | None = None,
@@ -243,7 +260,7 @@ class Segmenter:
         NIfTI and DICOM are read, and NIfTI is written, part by part.
 
         Args:
-            path: Image file or DICOM folder.
+            path: Image file or DICOM folder, or one for each channel of the bundle, by name.
             output: Where the label map goes: ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``; pictures
                 ``.png`` or ``.tif``.
             probabilities: Where class probabilities go as they come: ``.nii``, ``.nii.gz`` or
@@ -262,9 +279,10 @@ class Segmenter:
             OutputError: A result cannot be written; nothing half-written is left.
             Cancelled: ``cancelled()`` was true; nothing is written.
         """
+        path = self.in_order(path)
         image: Any = path
         if self._stream is None:
-            image = read_image(path, **reading)
+            image, reading = read_image(path, **reading), {}
         with ExitStack() as cleanup:
             volume = cleanup.enter_context(open_volume(image, **reading))
             self._require_suitable(volume)
@@ -348,10 +366,12 @@ class Segmenter:
         found = (volume.channels, len(volume.grid.shape))
         expected = (self.bundle.in_channels, self.bundle.spatial_dims)
         if found != expected:
+            names = f" ({', '.join(self.bundle.channels)})" if expected[0] > 1 else ""
             raise ShapeError(
                 f"{volume.source or 'the image'} has {found[0]} channels in {found[1]}D, but the "
-                f"bundle {self.bundle.name} takes {expected[0]} in {expected[1]}D: give it such "
-                "images, or choose another bundle."
+                f"bundle {self.bundle.name} takes {expected[0]}{names} in {expected[1]}D: give it "
+                "such images, each channel by its name if they are files of their own, or choose "
+                "another bundle."
             )
 
 

@@ -282,7 +282,7 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
         same = {
             "orientation or spacing": first.preparation.same_grid(steps.preparation),
             "the standardisation of intensities": _channels(first) == _channels(steps),
-            "channels": bundles[0].in_channels == bundle.in_channels,
+            "channels": _channel_names(bundles[0]) == _channel_names(bundle),
             "tiles": first.inferer.tiling(parts[0].network, bundle.in_channels)
             == steps.inferer.tiling(part.network, bundle.in_channels),
             "mirroring": first.inferer.mirror_axes == steps.inferer.mirror_axes,
@@ -313,6 +313,11 @@ def _steps(parts: BundleParts) -> _Steps | None:
         return None
     rules = tuple(rule for step in cleaning for rule in step.rules)
     return _Steps(preparation, parts.inferer, labelling.regions, rules)
+
+
+def _channel_names(bundle: Bundle) -> list[str]:
+    """Return the names of channels where it matters which comes first."""
+    return bundle.channels if bundle.in_channels > 1 else [""] * bundle.in_channels
 
 
 def _channels(steps: _Steps) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from volseg.bundle import Bundle, build_label_reading
 from volseg.data import fold_cases
 from volseg.geometry import require_same_grid
-from volseg.io import grid_of
+from volseg.io import ImageSource, grid_of
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class HeldOutCase:
 
     Attributes:
         name: As in the datalist.
-        image: Path of the image.
+        image: Path of the image, or of each of its channels by name.
         label: Path of the label file.
         reading: What makes classes of the label file.
     """
 
     name: str
-    image: str
+    image: ImageSource
     label: str
     reading: Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -41,7 +41,7 @@ class HeldOutCase:
             GeometryError: It lies on another grid.
         """
         reference = self.reading({"label": self.label})["label"]
-        what = f"the image {self.image} and its label {self.label}"
+        what = f"the image of the case {self.name} and its label {self.label}"
         require_same_grid(grid_of(prediction), grid_of(reference), what=what)
         classes: npt.NDArray[np.uint8] = np.rint(reference.numpy()[0]).astype(np.uint8)
         return classes

@@ -72,7 +72,7 @@ def record_measurement(
     """
     opened = open_bundle(bundle)
     datalist = read_datalist(opened.folder / "configs" / "datalist.json")
-    files = [Path(data) / name for case in datalist for name in (case.image, case.label)]
+    files = [Path(data) / name for case in datalist for name in case.files]
     # How long training took is known from the run, or else from when the run was there.
     before = opened.metadata.get("training", {})
     training: dict[str, Any] = {

@@ -21,7 +21,7 @@ from volseg.bundle import (
 from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.inference import Preparation
-from volseg.io import open_volume
+from volseg.io import ImageSource, open_volume
 from volseg.predictors import PRECISIONS
 from volseg.segmenter import Segmenter, choose_device
 from volseg.training.held_out import held_out_cases
@@ -178,7 +178,7 @@ def _row(
     return TuningRow.of(setting, measurements.measured[setting])
 
 
-def _shape(parts: BundleParts, image: str) -> tuple[int, ...]:
+def _shape(parts: BundleParts, image: ImageSource) -> tuple[int, ...]:
     """Return the size of a volume on the network's grid; from its header where that is enough."""
     preparation = Preparation.of(parts.preprocessing)
     if preparation is None:

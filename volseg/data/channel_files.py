@@ -1,0 +1,98 @@
+"""Cases whose channels are files of their own, found by how folders are laid out.
+
+Two ways are known. nnU-Net's: one folder, and the number of the channel after the name of the case,
+``liver_0000.nii.gz`` and ``liver_0001.nii.gz``. Or a folder for each channel, called by its name,
+with the same file names in all: ``t1/liver.nii.gz`` and ``flair/liver.nii.gz``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from volseg.errors import InputError
+from volseg.io import SUFFIXES, image_name
+
+# The second file of a NIfTI pair is found through its .hdr.
+IMAGE_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
+_NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files in a folder, sorted, hidden ones left out."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
+    ]
+
+
+def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Return the file of each channel, in order, for each case of a folder.
+
+    Args:
+        folder: Laid out in one of the two ways.
+        channels: Names of the channels, in order.
+
+    Returns:
+        Nothing if the folder is laid out in neither way: then each file has all the channels.
+
+    Raises:
+        InputError: A case lacks a channel, or has another one.
+    """
+    subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
+    if all(name.casefold() in subfolders for name in channels):
+        found = {
+            name: {image_name(path): path for path in image_files(subfolders[name.casefold()])}
+            for name in channels
+        }
+        cases = {case for files in found.values() for case in files}
+        return _complete(
+            {
+                case: {name: files[case] for name, files in found.items() if case in files}
+                for case in sorted(cases)
+            },
+            channels,
+            folder,
+        )
+    numbered = _numbered(image_files(folder))
+    if not any(0 in files for files in numbered.values()):
+        return {}
+    named = {
+        case: {
+            (channels[number] if number < len(channels) else f"{number:04}"): path
+            for number, path in sorted(files.items())
+        }
+        for case, files in numbered.items()
+    }
+    return _complete(named, channels, folder)
+
+
+def _numbered(paths: Iterable[Path]) -> dict[str, dict[int, Path]]:
+    """Return the files by case and number; a file without a number is a case that has none."""
+    found: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in paths:
+        name = image_name(path)
+        match = _NUMBERED.fullmatch(name)
+        if match is None:
+            found[name] = {}
+        else:
+            found[match["case"]][int(match["number"])] = path
+    return found
+
+
+def _complete(
+    cases: Mapping[str, Mapping[str, Path]], channels: Sequence[str], folder: Path
+) -> dict[str, dict[str, Path]]:
+    """Refuse a case that does not have exactly the channels."""
+    for case, files in cases.items():
+        if set(files) != set(channels):
+            numbers = ", ".join(f"{case}_{number:04}" for number in range(len(channels)))
+            raise InputError(
+                f"the case {case} in {folder} has the channels {', '.join(files) or 'none'}, but "
+                f"{', '.join(channels)} are expected: give each case a file in a folder for each "
+                f"channel, or files called {numbers} in one folder."
+            )
+    return {case: dict(files) for case, files in cases.items()}
