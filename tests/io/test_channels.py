@@ -18,6 +18,7 @@ from volseg.io import (
     as_image,
     grid_of,
     in_channel_order,
+    labelled_blocks,
     open_volume,
     read_image,
     write_image,
@@ -231,3 +232,24 @@ def test_a_dicom_series_and_its_nifti_lie_on_one_grid(data_root: Path) -> None:
     image = read_image(given)
     np.testing.assert_array_equal(image.numpy()[0], image.numpy()[1])
     np.testing.assert_array_equal(in_parts(given), image.numpy().astype(np.float32))
+
+
+def test_labels_go_along_with_channels_of_any_kind_of_file(
+    pair: dict[str, Path], tmp_path: Path
+) -> None:
+    """Files are cut along their last axis, arrays along their first: all meet the labels."""
+    labels = np.random.default_rng(0).integers(0, 3, SHAPE).astype(np.uint8)
+    write_image(as_image(labels, AFFINE), tmp_path / "labels.nii.gz")
+    other = turned(read_image(pair["flair"]), tmp_path / "turned.nii.gz")
+    for given in (
+        pair,
+        {"t1": pair["flair"], "flair": pair["t1"]},
+        {"t1": pair["t1"], "flair": other},
+        {"t1": pair["flair"], "flair": other},
+    ):
+        seen = np.zeros((2, *SHAPE), int)
+        with open_volume(given) as volume, open_volume(tmp_path / "labels.nii.gz") as stored:
+            for block, part in labelled_blocks(volume, stored, 100):
+                np.testing.assert_array_equal(part, labels[block.place[1:]])
+                seen[block.place] += 1
+        assert (seen == 1).all()
