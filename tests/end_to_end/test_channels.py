@@ -81,7 +81,8 @@ def test_every_door_gives_the_same_label_map(two_channel_bundle, images, case, t
     written = [tmp_path / "folder", *(tmp_path / "run").iterdir()]
     assert len(written) == 3
     for folder in written:
-        assert sorted(p.name for p in folder.iterdir()) == [f"ball{n}_seg.nii.gz" for n in range(6)]
+        maps = sorted(path.name for path in folder.glob("*.nii.gz"))
+        assert maps == [f"ball{n}_seg.nii.gz" for n in range(6)]
         found = nib.load(folder / "ball0_seg.nii.gz")
         assert np.array_equal(np.asarray(found.dataobj), expected)
         assert np.array_equal(found.affine, nib.load(case["t1"]).affine)
