@@ -7,7 +7,7 @@ from volseg.pacs.fetching import fetch_series
 from volseg.pacs.finding import find_one_series, find_series, list_instances
 from volseg.pacs.opening import Connection, open_server
 from volseg.pacs.part10 import is_part10
-from volseg.pacs.pseudonyms import read_key
+from volseg.pacs.pseudonyms import Pseudonyms, read_key
 from volseg.pacs.pushing import Pushed, push_files
 from volseg.pacs.query import FoundSeries, SeriesQuery
 from volseg.pacs.retrying import Patience
@@ -24,6 +24,7 @@ __all__ = [
     "Instance",
     "Outgoing",
     "Patience",
+    "Pseudonyms",
     "Pushed",
     "SeriesQuery",
     "Server",

@@ -1,6 +1,11 @@
 """DICOM: series in, segmentations out."""
 
-from volseg.io.dicom.description import FolderDescription, SeriesDescription, describe_dicom
+from volseg.io.dicom.description import (
+    FolderDescription,
+    SeriesDescription,
+    describe_dicom,
+    describe_series,
+)
 from volseg.io.dicom.frames import Frame
 from volseg.io.dicom.opening import OpenSeries, open_series
 from volseg.io.dicom.options import DicomOptions
@@ -23,6 +28,7 @@ __all__ = [
     "SeriesDescription",
     "Survey",
     "describe_dicom",
+    "describe_series",
     "dicom_blocks",
     "find_series",
     "open_series",
