@@ -59,7 +59,7 @@ def test_too_little_is_said_to_be_too_little():
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():
-    """Of skewed volumes, 25 a group; 150 groups: 0.95 within about three standard errors of that."""
+    """Of skewed volumes, 25 a group; 150 groups: 0.95 within some standard errors."""
     random = np.random.default_rng(0)
     mean = np.exp(0.5**2 / 2)
     inside = 0
