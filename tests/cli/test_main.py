@@ -169,7 +169,7 @@ def test_wrong_usage_is_exit_code_2(capfd):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    words = ["segment", "absent.nii.gz", "-o", str(tmp_path), "-b", "x", "--debug"]
+    words = ["segment", "absent.nii.gz", "-o", str(tmp_path), "-b", "phantom_unet", "--debug"]
     from volseg.errors import InputError
 
     with pytest.raises(InputError, match="absent"):
