@@ -88,11 +88,14 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._bundles: list[Bundle] = []
         self._selectors: dict[str, Any] = {}
         self._chosen: list[Any] = []
+        self._rows: Any = None
         self._driver = Driver(self._show_progress, self._update_buttons)
         self._timer = qt.QTimer()
         self._timer.setInterval(_MILLISECONDS_BETWEEN_STEPS)
         self._timer.connect("timeout()", self._driver.step)
         self._timer.start()
+        for edit in (self.ui.ownBundleEdit, self.ui.sourceEdit):
+            edit.filters = edit.Dirs
         self._restore_settings()
         self.ui.bundleSelector.connect("currentIndexChanged(int)", self._show_bundle)
         self.ui.serverButton.connect("toggled(bool)", self._update_buttons)
@@ -164,11 +167,14 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _show_bundle(self, index: int) -> None:
         bundle = self._bundles[index] if 0 <= index < len(self._bundles) else None
         self.ui.descriptionLabel.text = bundle.description if bundle else ""
-        form = self.ui.channelsWidget.layout()
         if self._selectors:  # what was chosen stays for the next bundle
             self._chosen = [selector.currentNode() for selector in self._selectors.values()]
-        while form.rowCount():
-            form.removeRow(0)
+        if self._rows is not None:
+            self._rows.deleteLater()
+        self._rows = qt.QWidget()
+        self.ui.channelsWidget.layout().addWidget(self._rows)
+        form = qt.QFormLayout(self._rows)
+        form.setContentsMargins(0, 0, 0, 0)
         self._selectors = {}
         channels = bundle.channels if bundle else ()
         for place, channel in enumerate(channels):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -143,6 +144,21 @@ def test_ctk_reads_the_description_without_a_warning(extension, caplog):
     script = (extension / "VolSegCLI" / "VolSegCLI.py").read_text()
     for one in options:
         assert f'"{one.longflag}"' in script
+
+
+def test_the_description_has_the_order_that_ctk_demands(extension):
+    """Of ctkCmdLineModule.xsd, whose sequences are fixed."""
+    root = ElementTree.parse(extension / "VolSegCLI" / "VolSegCLI.xml").getroot()
+    of_all = ["category", "title", "description", "version", "license", "contributor"]
+    assert [one.tag for one in root] == [*of_all, "acknowledgements", *["parameters"] * 3]
+    order = ["name", "longflag", "index", "description", "label", "default", "channel", "element"]
+    for group in root.iter("parameters"):
+        assert [one.tag for one in group[:2]] == ["label", "description"]
+        for parameter in group[2:]:
+            tags = [one.tag for one in parameter]
+            assert tags == sorted(tags, key=order.index)
+            assert {"name", "description", "label"} < set(tags)
+            assert ("longflag" in tags) != ("index" in tags)
 
 
 def test_slicer_s_own_parser_takes_the_description(extension):

@@ -182,8 +182,6 @@ def result_in_steps(result):
 
 
 def test_a_bundle_with_several_channels_asks_for_each(connected, add_volume, in_this_process):
-    from PySide6.QtWidgets import QFormLayout
-
     (bundle,) = connected._bundles
     first, second = a_volume(add_volume), a_volume(add_volume)
     next(iter(connected._selectors.values())).setCurrentNode(first)
@@ -193,9 +191,8 @@ def test_a_bundle_with_several_channels_asks_for_each(connected, add_volume, in_
     wait_for(connected)
     connected.ui.bundleSelector.setCurrentText("two")
     assert [one.currentNode() for one in connected._selectors.values()] == [first, None]
-    form = connected.ui.channelsWidget.layout()
-    heading = QFormLayout.ItemRole.LabelRole
-    labels = [form.itemAt(row, heading).widget().text() for row in range(2)]
+    form = connected._rows.wrapped.layout()
+    labels = [form.itemAt(row, form.ItemRole.LabelRole).widget().text() for row in range(2)]
     assert labels == ["t1:", "flair:"]
     assert not connected.ui.applyButton.enabled
     connected._selectors["flair"].setCurrentNode(second)

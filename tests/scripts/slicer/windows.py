@@ -25,6 +25,7 @@ from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import (
     QApplication,
     QComboBox,
+    QFormLayout,
     QLineEdit,
     QVBoxLayout,
     QWidget,
@@ -96,6 +97,8 @@ class ctkCollapsibleButton(QWidget):  # noqa: N801
 class ctkPathLineEdit(QLineEdit):  # noqa: N801
     """A line without its button."""
 
+    Dirs = 1
+    filters = _plain("int", "filters", 0)
     currentPath = Property("QString", QLineEdit.text, QLineEdit.setText)  # noqa: N815
 
 
@@ -171,6 +174,8 @@ def make_modules(settings: Path) -> dict[str, types.ModuleType]:
         QFile=File,
         QUiLoader=Loader,
         QTimer=lambda: LikePythonQt(QTimer()),
+        QWidget=lambda: LikePythonQt(QWidget()),
+        QFormLayout=lambda widget: LikePythonQt(QFormLayout(taken_off(widget))),
         QSettings=lambda: QSettings(str(settings), QSettings.Format.IniFormat),
     )
 
