@@ -138,6 +138,26 @@ def test_a_second_run_renews_its_segments_and_leaves_the_others(scene, add_volum
     np.testing.assert_allclose(matrix_of(image), matrix_of(flipped), atol=1e-12)
 
 
+def test_surfaces_that_are_shown_follow_the_new_labels(scene, add_volume, in_this_process):
+    factory = slicer.vtkSegmentationConverterFactory.GetInstance()
+    factory.RegisterConverterRule(slicer.vtkBinaryLabelmapToClosedSurfaceConversionRule())
+    (bundle,) = result_of(in_this_process.bundles())
+    channel = bundle.channels[0]
+    first = add_volume(voxels_of_balls(), placed(PLACES["straight"]))
+    node = result_of(segment_volumes(in_this_process, bundle, {channel: first}))
+    assert node.CreateClosedSurfaceRepresentation()
+    far = placed(PLACES["straight"])
+    far[:3, 3] += 1000
+    second = add_volume(voxels_of_balls(), far, "far")
+    result_of(segment_volumes(in_this_process, bundle, {channel: second}, node))
+    for kind in bundle.segments:
+        bounds = node.GetClosedSurfaceInternalRepresentation(kind.name).GetBounds()
+        places = world(labels_in(node) == kind.value, far)
+        low, high = places.min(0), places.max(0)
+        np.testing.assert_allclose(bounds[::2], low, atol=2)
+        np.testing.assert_allclose(bounds[1::2], high, atol=2)
+
+
 def labels_in_two(node) -> np.ndarray:
     return arrayFromSegmentInternalBinaryLabelmap(node, "anterior").copy()
 
