@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from in_slicer import InThisProcess
 
+from volseg.io import as_image
+
 slicer = pytest.importorskip("slicer", reason="slicer-core has no wheel for this platform")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 windows = pytest.importorskip("windows", reason="PySide6 has no wheel for this platform")
@@ -83,8 +85,8 @@ def wait_for(panel, at_each_beat=lambda: None) -> None:
     windows.run_until(lambda: at_each_beat() or not panel._driver.running)
 
 
-def a_volume(add_volume):
-    voxels = np.random.default_rng(0).normal(100, 10, (16, 18, 20)).astype(np.float32)
+def a_volume(add_volume, seed=0):
+    voxels = np.random.default_rng(seed).normal(100, 10, (16, 18, 20)).astype(np.float32)
     return add_volume(voxels, np.diag([-1.0, 1.0, 1.2, 1.0]))
 
 
@@ -246,22 +248,24 @@ def test_commands_are_shown_before_they_are_run(panel, said, tmp_path, monkeypat
     assert not (tmp_path / ".volseg").exists()
 
 
-def test_a_scan_goes_all_the_way_through_a_program(
-    panel, add_volume, said, volseg_program, tiny_bundle
+def test_two_channels_go_all_the_way_through_a_program(
+    panel, add_volume, said, volseg_program, two_channel_bundle
 ):
     """With volseg in a process of its own, found, listed and run by what the panel shows."""
     panel.ui.programEdit.currentPath = volseg_program
-    panel.ui.ownBundleEdit.currentPath = str(tiny_bundle)
+    panel.ui.ownBundleEdit.currentPath = str(two_channel_bundle)
     panel.ui.deviceSelector.setCurrentText("cpu")
     panel.enter()
     wait_for(panel)
     assert said.errors == []
     names = [panel.ui.bundleSelector.itemText(i) for i in range(panel.ui.bundleSelector.count)]
-    assert {"hippocampus_unet", "tiny_bundle"} <= set(names)
+    assert {"hippocampus_unet", "two_channel_bundle"} <= set(names)
     assert "membrane_unet" not in names  # of pictures
-    panel.ui.bundleSelector.setCurrentText("tiny_bundle")
-    volume = a_volume(add_volume)
-    next(iter(panel._selectors.values())).setCurrentNode(volume)
+    panel.ui.bundleSelector.setCurrentText("two_channel_bundle")
+    matrix = np.diag([-1.0, 1.0, 1.2, 1.0])
+    volumes = {"flair": a_volume(add_volume, seed=1), "t1": a_volume(add_volume, seed=2)}
+    for channel, volume in volumes.items():
+        panel._selectors[channel].setCurrentNode(volume)
     panel.ui.applyButton.click()
     shown: set[str] = set()
     wait_for(panel, lambda: shown.add(panel.ui.statusLabel.text))
@@ -269,10 +273,11 @@ def test_a_scan_goes_all_the_way_through_a_program(
     assert {"Loading ...", "Segmenting ..."} <= shown
     node = panel.ui.outputSelector.currentNode()
     found = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, "anterior")
-    voxels = slicer.util.arrayFromVolume(volume)
     from volseg import Segmenter
 
-    expected = Segmenter(tiny_bundle, device="cpu").segment(
-        voxels.T, np.diag([-1.0, 1.0, 1.2, 1.0])
-    )
+    images = {
+        channel: as_image(slicer.util.arrayFromVolume(volume).T, matrix)
+        for channel, volume in volumes.items()
+    }
+    expected = Segmenter(two_channel_bundle, device="cpu").segment(images)
     np.testing.assert_array_equal(found, expected.numpy()[0].T)

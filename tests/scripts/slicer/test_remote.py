@@ -22,15 +22,21 @@ from VolSegLib.steps import Progress
 from VolSegLib.workflow import segment_volumes
 
 from volseg import Segmenter
+from volseg.io import as_image
 
 TOKEN = "of the tests"
 
 
 @pytest.fixture(scope="module")
-def address(_tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(_two_channel_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with a token; it computes in a process of its own."""
     command = [sys.executable, "-m", "volseg", "serve", "--port", "0", "--token", "env:THE_TOKEN"]
-    command += ["--bundle", str(_tiny_bundle), "--folder", str(tmp_path_factory.mktemp("server"))]
+    command += [
+        "--bundle",
+        str(_two_channel_bundle),
+        "--folder",
+        str(tmp_path_factory.mktemp("server")),
+    ]
     environment = {**os.environ, "THE_TOKEN": TOKEN, "COLUMNS": "500"}
     with subprocess.Popen(
         [*command, "--device", "cpu"], stderr=subprocess.PIPE, text=True, env=environment
@@ -62,24 +68,26 @@ def wait_until_empty(address: str) -> None:
         time.sleep(0.05)
 
 
-def test_a_volume_goes_to_the_server_and_comes_back_as_segments(
-    server, address, add_volume, tiny_bundle
+def test_volumes_go_to_the_server_and_come_back_as_segments(
+    server, address, add_volume, two_channel_bundle
 ):
     slicer = pytest.importorskip("slicer")
     matrix = np.diag([-1.0, 0.9, 1.2, 1.0])
-    voxels = np.random.default_rng(0).normal(100, 10, (16, 18, 20)).astype(np.float32)
-    volume = add_volume(voxels, matrix)
+    rng = np.random.default_rng(0)
+    voxels = {c: rng.normal(100, 10, (16, 18, 20)).astype(np.float32) for c in ("t1", "flair")}
+    volumes = {channel: add_volume(array, matrix, channel) for channel, array in voxels.items()}
     (bundle,) = result_of(server.bundles())
-    assert bundle.name == "tiny_bundle"
+    assert bundle.channels == ("t1", "flair")
     assert [kind.name for kind in bundle.segments] == ["anterior", "posterior"]
     heard: list[Progress] = []
-    node = result_of(segment_volumes(server, bundle, {bundle.channels[0]: volume}), heard)
+    node = result_of(segment_volumes(server, bundle, volumes), heard)
     found = slicer.util.arrayFromSegmentInternalBinaryLabelmap(node, "anterior")
-    expected = Segmenter(tiny_bundle, device="cpu").segment(voxels.T, matrix)
+    images = {channel: as_image(array.T, matrix) for channel, array in voxels.items()}
+    expected = Segmenter(two_channel_bundle, device="cpu").segment(images)
     np.testing.assert_array_equal(found, expected.numpy()[0].T)
     stages = list(dict.fromkeys(progress.stage for progress in heard))
     assert (stages[0], stages[-1]) == ("saving", "receiving")
-    wait_until_empty(address)  # neither the scan nor the result stays there
+    wait_until_empty(address)  # neither the scans nor the result stay there
 
 
 def test_what_the_server_says_is_what_the_user_reads(server, address, tmp_path):
@@ -87,14 +95,15 @@ def test_what_the_server_says_is_what_the_user_reads(server, address, tmp_path):
     damaged = tmp_path / "damaged.nrrd"
     damaged.write_bytes(b"NRRD0004\n# no more than this\n")
     with pytest.raises(VolSegError, match="the uploaded NRRD"):
-        result_of(server.segment(bundle, {"MR": damaged}, tmp_path, {}))
+        result_of(server.segment(bundle, dict.fromkeys(bundle.channels, damaged), tmp_path, {}))
     wait_until_empty(address)
 
 
-def test_a_job_that_is_cancelled_does_not_stay(server, address, tmp_path, tiny_bundle):
+def test_a_job_that_is_cancelled_does_not_stay(server, address, tmp_path, two_channel_bundle):
     (bundle,) = result_of(server.bundles())
-    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
-    steps = server.segment(bundle, {"MR": image}, tmp_path, {})
+    folder = two_channel_bundle.parent / "data" / "images"
+    images = {channel: folder / channel / "ball0.nii.gz" for channel in bundle.channels}
+    steps = server.segment(bundle, images, tmp_path, {})
     stage = ""
     while stage not in ("waiting", "segmenting"):
         progress = next(steps)
