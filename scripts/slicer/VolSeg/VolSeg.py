@@ -89,11 +89,10 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._selectors: dict[str, Any] = {}
         self._chosen: list[Any] = []
         self._rows: Any = None
-        self._driver = Driver(self._show_progress, self._update_buttons)
+        self._driver = Driver(self._show_progress, self._ended)
         self._timer = qt.QTimer()
         self._timer.setInterval(_MILLISECONDS_BETWEEN_STEPS)
         self._timer.connect("timeout()", self._driver.step)
-        self._timer.start()
         for edit in (self.ui.ownBundleEdit, self.ui.sourceEdit):
             edit.filters = edit.Dirs
         self._restore_settings()
@@ -103,7 +102,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.createButton.connect("clicked(bool)", self._create)
         self.ui.applyButton.connect("clicked(bool)", self._apply)
         self.ui.cancelButton.connect("clicked(bool)", self._cancel)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._cancel)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._leave_scene)
         self._update_buttons()
 
     def enter(self) -> None:
@@ -113,7 +112,6 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """End what runs, before the panel goes."""
-        self._timer.stop()
         self._driver.cancel()
         self.removeObservers()
 
@@ -222,10 +220,19 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._driver.cancel()
             self._say("Cancelled; nothing was changed.")
 
+    def _leave_scene(self, *_: Any) -> None:
+        self._cancel()
+        self._chosen = []
+
     def _start(
         self, steps: Steps[Any], done: Callable[[Any], None], failed: Callable[[str], None]
     ) -> None:
         self._driver.start(steps, done, failed)
+        self._timer.start()
+        self._update_buttons()
+
+    def _ended(self) -> None:
+        self._timer.stop()
         self._update_buttons()
 
     def _fail(self, sentence: str) -> None:
