@@ -30,3 +30,8 @@ def label_color(label: int) -> Color:
     saturation, value = (0.55, 0.75, 0.95)[label % 3], (1.0, 0.85)[label % 2]
     red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def html_color(label: int) -> str:
+    """Return the colour of a label as HTML has it, such as ``#ff4b4b``."""
+    return "#{:02x}{:02x}{:02x}".format(*label_color(label))

@@ -11,6 +11,7 @@ from typing import Any
 from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.io.dicom.segmentations import Algorithm, Segment, coded_segment
+from volseg.quality import QUALITY_FILE, QualityLimits
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -99,6 +100,27 @@ class Bundle:
         """The bundle as what made a segmentation: its title and version."""
         name, version = self.metadata.get("name", self.name), self.metadata.get("version", "0")
         return Algorithm(str(name), str(version))
+
+    @cached_property
+    def quality(self) -> QualityLimits | None:
+        """What is usual for its cases, of ``configs/quality.json``; None if it was not learned.
+
+        Raises:
+            BundleError: The file is damaged.
+        """
+        path = self.folder / "configs" / QUALITY_FILE
+        if not path.is_file():
+            return None
+        try:
+            return QualityLimits.from_json(json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (OSError, ValueError, InputError) as error:
+            raise BundleError(str(error)) from error
+
+    @property
+    def modality(self) -> str | None:
+        """What its images are, as the metadata say: a DICOM modality such as MR, or a word."""
+        word = self.metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
+        return None if "modality" not in word else str(word["modality"])
 
     @cached_property
     def sha256(self) -> str:

@@ -214,6 +214,38 @@ def tune(
     )
 
 
+@app.command("quality")
+def quality(
+    bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or a bundle folder.")],
+    data: Annotated[Path, typer.Option(help="Folder of the data set the bundle lists.")],
+    fold: Annotated[int, typer.Option(help="Fold that was held out in training.", min=0)] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Learn what is usual in the bundle's cases, for the quality checks of what it segments.
+
+    From training images under their labels and from predictions of held-out cases; kept in
+    configs/quality.json of the bundle. `volseg train` does the same.
+    """
+    from volseg.training import learn_quality, record_quality
+
+    with progress_bar() as bar:
+        cases = bar.add_task("measuring the cases", total=None)
+        limits = learn_quality(
+            bundle,
+            data,
+            fold=fold,
+            device=device,
+            progress=lambda done, total: bar.update(cases, completed=done, total=total),
+        )
+    if as_json:
+        print_json(limits.to_json())
+    version = record_quality(bundle, limits).metadata["version"]
+    errors.print(
+        f"stored as version {version}; the limits are in configs/quality.json.", soft_wrap=True
+    )
+
+
 def _show(table: TuningTable) -> None:
     from rich.table import Table
 

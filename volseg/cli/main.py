@@ -23,6 +23,7 @@ from volseg.cli import (
     networks,
     pacs,
     postprocess,
+    report,
     segment,
     serve,
     standardize,
@@ -49,6 +50,7 @@ app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
 app.command("networks")(networks.networks)
 app.command("anonymize")(anonymize.anonymize)
+app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(pacs.app, name="pacs")
 app.add_typer(bundle.app, name="bundle")

@@ -66,7 +66,12 @@ class CaseRunner:
     def _segment_source(self, case: str, source: Source, files: dict[str, Path]) -> dict[str, Any]:
         with self._on_disk(case, source) as image:
             started = time.perf_counter()
-            record = replace(self._segment(case, image, files), image=str(source))
+            channels = source.images if isinstance(source, Channels) else {}
+            record = replace(  # what was fetched lies here only for a while
+                self._segment(case, image, files),
+                image=str(described(source)),
+                channels={name: str(one) for name, one in channels.items()},
+            )
             record.write(self.results.record(case))
             seconds = round(time.perf_counter() - started, 3)
         first, *others = record.files.items()

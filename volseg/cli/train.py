@@ -31,7 +31,14 @@ def train(
     """
     import logging
 
-    from volseg.training import measure_bundle, record_measurement, train_bundle
+    from volseg.errors import InputError
+    from volseg.training import (
+        learn_quality,
+        measure_bundle,
+        record_measurement,
+        train_bundle,
+        write_quality,
+    )
 
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
@@ -58,7 +65,19 @@ def train(
             device=device or "auto",
             progress=lambda done, total: bar.update(measuring, completed=done, total=total),
         )
-    trained = record_measurement(trained.folder, data, evaluation, fold=fold)
+        trained = record_measurement(trained.folder, data, evaluation, fold=fold)
+        learning = bar.add_task("learning what is usual", total=None)
+        try:
+            limits = learn_quality(
+                trained.folder,
+                data,
+                fold=fold,
+                device=device or "auto",
+                progress=lambda done, total: bar.update(learning, completed=done, total=total),
+            )
+            trained = write_quality(trained.folder, limits)
+        except InputError as error:  # such as too few cases: the bundle is trained all the same
+            errors.print(f"without limits of quality: {error}", soft_wrap=True, markup=False)
     metrics = trained.metadata["eval_metrics"]
     if as_json:
         print_json({"bundle": str(trained.folder), "metrics": metrics})

@@ -11,6 +11,7 @@ from __future__ import annotations
 from volseg.postprocess.apply import apply_rules
 from volseg.postprocess.choosing import Metric, choose_rules
 from volseg.postprocess.closing import CloseGaps, close_gaps
+from volseg.postprocess.counting import count_components
 from volseg.postprocess.decision_table import (
     Decision,
     DecisionTable,
@@ -50,6 +51,7 @@ __all__ = [
     "apply_rules",
     "choose_rules",
     "close_gaps",
+    "count_components",
     "fill_holes",
     "keep_largest",
     "propose_rules",

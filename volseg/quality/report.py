@@ -63,9 +63,3 @@ class QualityReport:
             for flag in entry["flags"]
         ]
         return cls(tuple(flags), tuple(entry["checked"]))
-
-
-def quality_report(flags: list[Flag], checked: list[str]) -> QualityReport:
-    """Return a report of flags in any order."""
-    order = sorted(flags, key=lambda flag: -SEVERITIES.index(flag.severity))
-    return QualityReport(tuple(order), tuple(dict.fromkeys(checked)))

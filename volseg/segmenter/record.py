@@ -54,14 +54,16 @@ class CaseRecord:
 
     Attributes:
         case: Its name.
-        image: Path of the image as given.
+        image: Path of the image as given, or of its first channel.
+        channels: Paths by name, where each channel is a file or series of its own; else empty.
         grid: Of the image.
         modality: Of a DICOM image, as it says; None for others.
         files: Of the results, by format; in the file of a record by name, for they lie beside it.
         statistics: Of the image and of each label.
         quality: What stands out.
         bundles: What segmented it, several of an ensemble.
-        settings: What was chosen beside the bundles, such as ``overlap``.
+        settings: What was chosen beside the bundles, such as ``overlap``, and how the image was
+            read, such as ``series``.
         labels: Values of the classes by name.
         seconds: From opening the image to the last result.
         peak_memory_bytes: The most memory that the process held meanwhile.
@@ -70,6 +72,7 @@ class CaseRecord:
 
     case: str
     image: str
+    channels: Mapping[str, str]
     grid: Grid
     modality: str | None
     files: Mapping[str, Path]
@@ -90,6 +93,7 @@ class CaseRecord:
             "case": self.case,
             "image": {
                 "path": self.image,
+                "channels": dict(self.channels),
                 "modality": self.modality,
                 "shape": [*grid.shape],
                 "spacing_mm": [*grid.spacing],
@@ -141,6 +145,7 @@ def read_record(path: str | Path) -> CaseRecord:
     return CaseRecord(
         case=entry["case"],
         image=image["path"],
+        channels=image["channels"],
         grid=Grid(tuple(image["shape"]), Affine(image["affine"])),
         modality=image["modality"],
         files={name: path.parent / Path(file).name for name, file in entry["files"].items()},

@@ -35,7 +35,7 @@ from volseg.io.dicom.segmentations import (
 )
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.metrics import VolumeStatistics
-from volseg.quality import BLOCK_VOXELS, check_case, measure_volume
+from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
 from volseg.segmenter.memory_plan import MemoryPlan
 from volseg.segmenter.process_memory import measured_peak
 from volseg.segmenter.record import CaseRecord, UsedBundle
@@ -49,7 +49,8 @@ RESULT_FORMATS: dict[str, str] = {
     "sr": "_sr.dcm",
 }
 """What each format of a result adds to the name of its case."""
-_MAPS = ("probabilities", "entropy", "disagreement")
+_UNCERTAINTY = ("entropy", "disagreement")
+_MAPS = ("probabilities", *_UNCERTAINTY)
 _RESAMPLING = ("orthogonal", "irregular")
 
 
@@ -139,19 +140,23 @@ def segment_to_files(
         image = cleanup.enter_context(open_volume(path, **reading))
         # No more than was taken at a time before: the budget is kept.
         block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
-        statistics = _measured(segmenter, image, labels, block_voxels)
+        found = _measured(segmenter, image, labels, options, block_voxels)
         if source is not None:
-            _write_dicom(segmenter, labels, files, source, statistics, stable=stable)
+            _write_dicom(segmenter, labels, files, source, found.statistics, stable=stable)
+    channels = path if isinstance(path, Mapping) else {}
     return CaseRecord(
         case=case or image_name(Path(first).resolve()),
-        image=_shown(path),
+        image=str(first),
+        channels={name: str(one) for name, one in path.items()}
+        if isinstance(path, Mapping)
+        else {},
         grid=image.grid,
-        modality=_text(image.meta.get("modality")),
+        modality=found.modality,
         files={**files, **{name: Path(options[name]) for name in _MAPS if options.get(name)}},
-        statistics=statistics,
-        quality=check_case(statistics, image.grid),
+        statistics=found.statistics,
+        quality=check_case(found, segmenter.bundle.quality, modality=segmenter.bundle.modality),
         bundles=tuple(map(UsedBundle.of, segmenter.bundles)),
-        settings=segmenter.choices,
+        settings=segmenter.choices | {name: value for name, value in reading.items() if value},
         labels=segmenter.labels,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=peak.resident,
@@ -160,24 +165,29 @@ def segment_to_files(
 
 
 def _measured(
-    segmenter: Segmenter, image: StoredVolume, labels_file: Path, block_voxels: int
-) -> VolumeStatistics:
-    names = {value: name for name, value in segmenter.labels.items()}
+    segmenter: Segmenter,
+    image: StoredVolume,
+    labels_file: Path,
+    options: Mapping[str, Any],
+    block_voxels: int,
+) -> CaseMeasurements:
     stored: Any = labels_file
     if len(image.grid.shape) == 2:  # a picture does not say where its pixels lie
         stored = meta_tensor(read_image(labels_file).as_tensor(), image.grid.affine)
-    with open_volume(stored) as labels:
-        return measure_volume(image, labels, names=names, block_voxels=block_voxels)
-
-
-def _shown(path: ImageSource) -> str:
-    if isinstance(path, Mapping):
-        return ", ".join(f"{name}={one}" for name, one in path.items())
-    return str(path)
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    with ExitStack() as volumes:
+        # Maps are read back where volseg reads their format, which Zarr is not.
+        maps = {
+            name: volumes.enter_context(open_volume(options[name]))
+            for name in _UNCERTAINTY
+            if options.get(name) and str(options[name]).lower().endswith((".nii", ".nii.gz"))
+        }
+        return measure_case(
+            image,
+            volumes.enter_context(open_volume(stored)),
+            names={value: name for name, value in segmenter.labels.items()},
+            maps=maps,
+            block_voxels=block_voxels,
+        )
 
 
 def _source(path: ImagePath, reading: FileReading) -> SourceSlices:

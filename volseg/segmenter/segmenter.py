@@ -180,6 +180,11 @@ class Segmenter:
         return {name: value for name, value in chosen.items() if value is not None}
 
     @property
+    def streams(self) -> bool:
+        """Whether images pass through part by part; `Maps` can be had only then."""
+        return self._stream is not None
+
+    @property
     def passes(self) -> int:
         """How often each tile is seen: networks x mirrored passes."""
         return 1 if self._stream is None else self._stream.passes

@@ -1,4 +1,4 @@
-"""The cases a bundle was not trained on, to judge it by."""
+"""The cases a bundle was not trained on, to judge it by, and those it was."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from volseg.io import ImageSource, grid_of
 
 
 @dataclass(frozen=True)
-class HeldOutCase:
+class LabelledCase:
     """One case.
 
     Attributes:
@@ -34,7 +34,7 @@ class HeldOutCase:
     reading: Callable[[dict[str, Any]], dict[str, Any]]
 
     def reference(self, prediction: MetaTensor) -> npt.NDArray[np.uint8]:
-        """Return the classes ``(x, y, z)`` of the label file, on the grid of the prediction.
+        """Return the classes ``(x, y, z)`` of the label file, on the grid of a prediction or image.
 
         Raises:
             InputError: The file cannot be read.
@@ -49,7 +49,7 @@ class HeldOutCase:
 
 def held_out_cases(
     bundle: Bundle, data: str | Path, *, fold: int = 0, number: int | None = None
-) -> list[HeldOutCase]:
+) -> list[LabelledCase]:
     """Return the cases of the held-out fold of ``configs/datalist.json``.
 
     Args:
@@ -61,9 +61,20 @@ def held_out_cases(
     Raises:
         InputError: The bundle has no datalist or none so long, or a file does not exist.
     """
+    return _cases(bundle, data, fold=fold, held_out=True, number=number)
+
+
+def training_cases(bundle: Bundle, data: str | Path, *, fold: int = 0) -> list[LabelledCase]:
+    """Return the cases of all other folds; see `held_out_cases`."""
+    return _cases(bundle, data, fold=fold, held_out=False)
+
+
+def _cases(
+    bundle: Bundle, data: str | Path, *, fold: int, held_out: bool, number: int | None = None
+) -> list[LabelledCase]:
     datalist = bundle.folder / "configs" / "datalist.json"
     reading = build_label_reading(bundle)
     return [
-        HeldOutCase(case["case"], case["image"], case["label"], reading)
-        for case in fold_cases(datalist, data, fold=fold, held_out=True, number=number)
+        LabelledCase(case["case"], case["image"], case["label"], reading)
+        for case in fold_cases(datalist, data, fold=fold, held_out=held_out, number=number)
     ]

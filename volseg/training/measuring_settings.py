@@ -14,7 +14,7 @@ from volseg.atomic import replacing
 from volseg.errors import InputError, MemoryLimitError, MissingPackageError, OutputError
 from volseg.metrics import count_overlaps
 from volseg.segmenter import Segmenter
-from volseg.training.held_out import HeldOutCase
+from volseg.training.held_out import LabelledCase
 from volseg.training.settings import Setting
 
 #: Called as ``progress(done, total, what)`` with cases x settings, and what is being done.
@@ -123,7 +123,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def measure_settings(
     making: Making,
     settings: Sequence[Setting],
-    cases: Sequence[HeldOutCase],
+    cases: Sequence[LabelledCase],
     measurements: MeasurementFile,
     *,
     progress: TuningProgress | None = None,
@@ -169,7 +169,7 @@ def measure_settings(
 def _measure_group(
     making: Making,
     group: Sequence[Setting],
-    runs: Sequence[tuple[HeldOutCase, Setting]],
+    runs: Sequence[tuple[LabelledCase, Setting]],
     measurements: MeasurementFile,
     report: Callable[[str], None],
     *,
@@ -197,8 +197,8 @@ def _measure_group(
 
 
 def _turns(
-    settings: Sequence[Setting], cases: Sequence[HeldOutCase]
-) -> Iterator[tuple[list[Setting], Sequence[HeldOutCase]]]:
+    settings: Sequence[Setting], cases: Sequence[LabelledCase]
+) -> Iterator[tuple[list[Setting], Sequence[LabelledCase]]]:
     """Return what is done with one predictor, in turns: settings of one tile and precision."""
     groups: dict[Any, list[Setting]] = {}
     for setting in settings:
@@ -211,7 +211,7 @@ def _turns(
             yield group[::step], cases[turn::rounds]
 
 
-def _segmented(segmenter: Segmenter, case: HeldOutCase) -> Measurement:
+def _segmented(segmenter: Segmenter, case: LabelledCase) -> Measurement:
     started = time.perf_counter()
     labels = segmenter.segment(case.image)
     seconds = time.perf_counter() - started

@@ -1,0 +1,201 @@
+"""Pages of cases, and one of all of them, from the records that segmenting them left."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from volseg.errors import InputError, VolsegError
+from volseg.io import (
+    ReadingOptions,
+    StoredVolume,
+    as_image,
+    first_file,
+    open_volume,
+    read_image,
+)
+from volseg.io.dicom.segmentations import read_segmentation
+from volseg.report.case_page import write_case_page
+from volseg.report.cohort_page import CohortCase, write_cohort_page
+from volseg.segmenter import RECORD_SUFFIX, CaseRecord, read_record
+
+COHORT_PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the page of a case.
+
+    Attributes:
+        case: Name of the case, as its files have it.
+        page: The page; None if there is none.
+        error: Why not.
+    """
+
+    case: str
+    page: Path | None
+    error: str | None = None
+
+
+def find_records(inputs: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the records that are meant, by the name of the case as its files have it.
+
+    Args:
+        inputs: Records, label maps or other results beside their records, or folders of these.
+
+    Raises:
+        InputError: There is none, or two cases have one name.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, inputs):
+        for record in _records_of(path):
+            case = record.name.removesuffix(RECORD_SUFFIX)
+            if case in found and found[case].resolve() != record.resolve():
+                raise InputError(
+                    f"{found[case]} and {record} would both become {case}.html: make their reports "
+                    "in different folders."
+                )
+            found[case] = record
+    return found
+
+
+def write_report(
+    records: Mapping[str, Path],
+    folder: str | Path,
+    *,
+    images: Path | None = None,
+    viewer: Path | None = None,
+    further: Mapping[str, Mapping[str, str]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Outcome]:
+    """Write a page for each case, and `index.html` of all of them, and return what became of each.
+
+    A case whose page cannot be made is in the table of all cases all the same.
+
+    Args:
+        records: As `find_records` gives them.
+        folder: Where the pages go.
+        images: Folder of the images, or the image of the only case, where they are no longer where
+            they were segmented.
+        viewer: Script of NiiVue.
+        further: Further columns of the table, by case and heading.
+        progress: Called as ``progress(done, total)`` with cases.
+
+    Raises:
+        InputError: A record is damaged.
+        OutputError: The table cannot be written.
+    """
+    folder = Path(folder)
+    cases, outcomes = [], []
+    for done, (name, path) in enumerate(records.items(), start=1):
+        record = read_record(path)
+        page: Path | None = folder / f"{name}.html"
+        try:
+            _write_page(record, folder / f"{name}.html", images, viewer)
+            outcomes.append(Outcome(name, page))
+        except VolsegError as error:
+            page = None
+            outcomes.append(Outcome(name, None, str(error)))
+        address = None if page is None else quote(page.name)
+        cases.append(CohortCase(record, address, (further or {}).get(record.case, {})))
+        if progress is not None:
+            progress(done, len(records))
+    if cases:
+        write_cohort_page(cases, folder / COHORT_PAGE, volseg=cases[0].record.volseg)
+    return outcomes
+
+
+def read_further_columns(path: Path) -> dict[str, dict[str, str]]:
+    """Return the columns of a CSV table with a column ``case``, by case and heading.
+
+    Raises:
+        InputError: It cannot be read, or has no such column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"the table {path} cannot be read ({error}).") from error
+    if not rows or "case" not in rows[0]:
+        raise InputError(f"the table {path} has no column 'case': expected one that names cases.")
+    return {
+        row["case"]: {
+            name: value or "" for name, value in row.items() if name not in ("case", None)
+        }
+        for row in rows
+    }
+
+
+def _records_of(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(path.glob(f"*{RECORD_SUFFIX}"))
+        if not found:
+            raise InputError(
+                f"the folder {path} holds no *{RECORD_SUFFIX}: give one that `volseg segment` "
+                "wrote."
+            )
+        return found
+    if not path.is_file():
+        raise InputError(f"there is no file or folder {path}.")
+    if path.name.endswith(RECORD_SUFFIX):
+        return [path]
+    # `case_seg.nii.gz` and `case_entropy.nii.gz` belong to `case_record.json`.
+    case, _, _ = path.name.rpartition("_")
+    record = path.with_name(f"{case}{RECORD_SUFFIX}")
+    if not record.is_file():
+        raise InputError(
+            f"there is no {record.name} beside {path}: give a result of `volseg segment`, which "
+            "writes one."
+        )
+    return [record]
+
+
+def _write_page(record: CaseRecord, page: Path, images: Path | None, viewer: Path | None) -> None:
+    said: Any = {
+        name: record.settings[name]
+        for name in ReadingOptions.__annotations__
+        if name in record.settings
+    }
+    path = _image_of(record, images)
+    # The channel that is shown is the first one.
+    channel = next(iter(record.channels), None)
+    _, reading = first_file(path if channel is None else {channel: path}, said)
+    with ExitStack() as files:
+        image = files.enter_context(open_volume(path, **reading))
+        labels = files.enter_context(_labels_of(record, image))
+        write_case_page(record, image, labels, page, viewer=viewer, cohort=COHORT_PAGE)
+
+
+def _image_of(record: CaseRecord, images: Path | None) -> Path:
+    path = Path(record.image)
+    if images is not None:
+        path = images / path.name if images.is_dir() else images
+    if not path.exists():
+        raise InputError(
+            f"the image of {record.case} is not at {path}: give the folder of the images with "
+            "--images."
+        )
+    return path
+
+
+def _labels_of(record: CaseRecord, image: StoredVolume) -> StoredVolume:
+    """Return the label map of a case, on the grid of its image."""
+    stored = record.files.get("nifti")
+    if stored is not None:
+        if len(image.grid.shape) == 3:
+            return open_volume(stored)
+        # A picture does not say where its pixels lie.
+        return open_volume(as_image(read_image(stored).numpy(), image.grid.affine))
+    for name in ("dicom-labelmap", "dicom-seg"):
+        if name in record.files:
+            found = read_segmentation(record.files[name], source=image.grid).image
+            return open_volume(as_image(found.values, found.require_affine()))
+    raise InputError(
+        f"{record.case} has no label map that can be shown: segment it again with nifti among the "
+        "formats."
+    )

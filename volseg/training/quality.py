@@ -1,0 +1,128 @@
+"""Learning what is usual for the cases of a bundle, for the quality checks of later ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from monai.data import MetaTensor
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, composition_of, open_bundle, recompose
+from volseg.errors import BundleError
+from volseg.geometry import Affine
+from volseg.io import affine_of, meta_tensor, open_volume, read_image
+from volseg.quality import (
+    QUALITY_FILE,
+    CaseMeasurements,
+    QualityLimits,
+    learn_limits,
+    measure_case,
+)
+from volseg.segmenter import Maps, Segmenter
+from volseg.training.held_out import held_out_cases, training_cases
+
+_PATH = f"configs/{QUALITY_FILE}"
+
+
+def learn_quality(
+    bundle: str | Path,
+    data: str | Path,
+    *,
+    fold: int = 0,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> QualityLimits:
+    """Return what is usual: in training images under their labels, and in held-out predictions.
+
+    How sure the networks are is learned from the held-out predictions alone.
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
+        data: The folder the paths in the datalist are relative to.
+        fold: The held-out fold.
+        device: As for `Segmenter`.
+        progress: Called as ``progress(done, total)`` with cases.
+
+    Raises:
+        InputError: The bundle or the data are unusable, or there are too few cases.
+    """
+    segmenter = Segmenter(bundle, device=device)
+    known = training_cases(segmenter.bundle, data, fold=fold)
+    unseen = held_out_cases(segmenter.bundle, data, fold=fold)
+    found = []
+    for done, case in enumerate([*known, *unseen], start=1):
+        image = read_image(case.image)
+        if case in known:
+            found.append(_measured(segmenter, image, case.reference(image), {}))
+        else:
+            found.append(_predicted(segmenter, image))
+        if progress is not None:
+            progress(done, len(known) + len(unseen))
+    about = {"training_labels": len(known), "held_out_predictions": len(unseen), "fold": fold}
+    return learn_limits(found, about=about)
+
+
+def write_quality(bundle: str | Path, limits: QualityLimits) -> Bundle:
+    """Put what is usual into a bundle that was just trained, and return it.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    opened = open_bundle(bundle)
+    with replacing(opened.folder / _PATH) as temporary:
+        temporary.write_text(_text(limits), encoding="utf-8")
+    return open_bundle(opened.folder)
+
+
+def record_quality(bundle: str | Path, limits: QualityLimits) -> Bundle:
+    """Put what is usual into a bundle, as its next version, and return it.
+
+    A bundle that was not composed keeps its version.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    opened = open_bundle(bundle)
+    try:
+        composition = composition_of(opened.metadata, opened.name)
+    except BundleError:
+        return write_quality(bundle, limits)
+    reason = f"what is usual, learned from {limits.about['cases']} cases; weights as before"
+    return recompose(opened, composition, reason, files={_PATH: _text(limits)})
+
+
+def _text(limits: QualityLimits) -> str:
+    """Return limits as JSON, a line for each measure."""
+    entry = limits.to_json()
+    rows = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in entry.pop("measures"))
+    head = json.dumps(entry, indent=2, allow_nan=False).removesuffix("\n}")
+    return f'{head},\n  "measures": [\n{rows}\n  ]\n}}\n'
+
+
+def _predicted(segmenter: Segmenter, image: MetaTensor) -> CaseMeasurements:
+    shape = tuple(image.shape[1:])
+    maps: dict[str, np.ndarray] = {}
+    if segmenter.streams:
+        wanted = ["entropy", *(["disagreement"] if segmenter.passes > 1 else [])]
+        maps = {name: np.zeros(shape, np.float32) for name in wanted}
+    labels = segmenter.segment(image, maps=Maps(**maps) if maps else None)
+    return _measured(segmenter, image, labels.as_tensor().numpy()[0], maps)
+
+
+def _measured(
+    segmenter: Segmenter, image: MetaTensor, labels: np.ndarray, maps: dict[str, np.ndarray]
+) -> CaseMeasurements:
+    affine: Affine = affine_of(image)
+
+    def volume(values: np.ndarray) -> MetaTensor:
+        return meta_tensor(values[np.newaxis], affine)
+
+    return measure_case(
+        open_volume(image),
+        open_volume(volume(labels)),
+        names={value: name for name, value in segmenter.labels.items()},
+        maps={name: open_volume(volume(values)) for name, values in maps.items()},
+    )
