@@ -147,9 +147,7 @@ def segment_to_files(
     return CaseRecord(
         case=case or image_name(Path(first).resolve()),
         image=str(first),
-        channels={name: str(one) for name, one in path.items()}
-        if isinstance(path, Mapping)
-        else {},
+        channels={name: str(one) for name, one in channels.items()},
         grid=image.grid,
         modality=found.modality,
         files={**files, **{name: Path(options[name]) for name in _MAPS if options.get(name)}},
