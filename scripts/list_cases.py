@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--images", default="images", help="folder of the images in DATA")
     parser.add_argument("--labels", default="labels", help="folder of the labels in DATA")
     parser.add_argument("--patients", type=Path, help="CSV with the columns case and patient")
+    parser.add_argument("--channels", help="names of the channels, if they are files: t1,flair")
     parser.add_argument("--only", type=Path, help="text file with the cases to take, one a line")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -40,6 +41,7 @@ def main() -> None:
             images=arguments.images,
             labels=arguments.labels,
             patients=arguments.patients,
+            channels=arguments.channels.split(",") if arguments.channels else None,
             only=None if arguments.only is None else arguments.only.read_text().split(),
             folds=arguments.folds,
             seed=arguments.seed,

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 
 from volseg.cli.main import main
 from volseg.data import hash_files
-from volseg.io import as_image, write_image
+from volseg.io import as_image, read_image, write_image
 from volseg.transforms import StandardizeIntensityd, fit_standardization, read_standardization
 
 
@@ -80,3 +80,19 @@ def test_mistakes_are_one_sentence_and_write_nothing(folders, tmp_path, capfd):
         assert message in errors
         assert len(errors.splitlines()) == 1
         assert not out.exists()
+
+
+def test_fit_takes_channels_in_files_of_their_own(folders, tmp_path):
+    images, labels = folders
+    apart = tmp_path / "apart"
+    for number, channel in enumerate(("t1", "flair")):
+        (apart / channel).mkdir(parents=True)
+        for path in images.iterdir():
+            image = read_image(path)
+            write_image(image * (number + 1), apart / channel / path.name)
+    out = tmp_path / "channels.json"
+    words = ["--channels", "t1,flair", "--method", "foreground", "--labels", labels]
+    assert run(apart, "-o", out, *words) == 0
+    t1, flair = read_standardization(out).channels
+    assert flair.mean == pytest.approx(2 * t1.mean, rel=1e-5)
+    assert json.loads(out.read_text())["provenance"]["images"] == 3

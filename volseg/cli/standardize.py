@@ -32,49 +32,63 @@ def fit(
     region: Annotated[
         str, typer.Option(help="Voxels of nyul's landmarks: whole, nonzero or above_mean.")
     ] = "nonzero",
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Names of the bundle's channels, in order, if they are files: t1,flair."),
+    ] = None,
 ) -> None:
     """Fit intensity standardisation on a training set, for `StandardizeIntensityd`."""
     from volseg.data import hash_files
     from volseg.transforms import fit_standardization, write_standardization
 
-    paths = _listed(images)
+    names = None if channels is None else [name.strip() for name in channels.split(",")]
+    listed = _listed(images, names)
+    sources = [source for _, source in listed]
     with progress_bar() as bar:
-        task = bar.add_task("fitting", total=len(paths))
+        task = bar.add_task("fitting", total=len(sources))
         fitted = fit_standardization(
-            paths,
+            sources,
             method=method,
-            labels=None if labels is None else _labels_of(paths, labels),
+            labels=None if labels is None else _labels_of([case for case, _ in listed], labels),
             region=region,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    provenance = {**fitted.provenance, "images_sha256": hash_files(paths)}
+    files = [
+        path
+        for source in sources
+        for path in (source.values() if isinstance(source, dict) else [source])
+    ]
+    provenance = {**fitted.provenance, "images_sha256": hash_files(files)}
     write_standardization(dataclasses.replace(fitted, provenance=provenance), out)
-    output.print(f"written: {out} ({len(paths)} images)", soft_wrap=True, markup=False)
+    output.print(f"written: {out} ({len(sources)} images)", soft_wrap=True, markup=False)
 
 
-def _listed(images: list[Path]) -> list[Path]:
+def _listed(
+    images: list[Path], channels: list[str] | None
+) -> list[tuple[str, str | dict[str, str]]]:
+    """Return name and file of each image, or the files of its channels."""
     from volseg.data import list_images
+    from volseg.io import image_name
 
-    listed: list[Path] = []
+    listed: list[tuple[str, str | dict[str, str]]] = []
     for path in images:
         if path.is_dir():
-            listed.extend(Path(item["image"]) for item in list_images(path))
+            listed.extend((item["case"], item["image"]) for item in list_images(path, channels))
         elif path.is_file():
-            listed.append(path)
+            listed.append((image_name(path), str(path)))
         else:
             raise InputError(f"there is no image {path}: give image files or folders of them.")
     return listed
 
 
-def _labels_of(images: list[Path], folder: Path) -> list[Path]:
+def _labels_of(cases: list[str], folder: Path) -> list[Path]:
     from volseg.data import list_images
-    from volseg.io import image_name
 
     label_of = {item["case"]: Path(item["image"]) for item in list_images(folder)}
-    lonely = [path for path in images if image_name(path) not in label_of]
+    lonely = [case for case in cases if case not in label_of]
     if lonely:
         raise InputError(
-            f"{len(lonely)} of {len(images)} images have no label map in {folder} (first: "
+            f"{len(lonely)} of {len(cases)} images have no label map in {folder} (first: "
             f"{lonely[0]}): give both the same file names."
         )
-    return [label_of[image_name(path)] for path in images]
+    return [label_of[case] for case in cases]

@@ -18,6 +18,7 @@ from volseg.io.reading_options import (
     ImagePath,
     ImageSource,
     ReadingOptions,
+    describe_source,
     first_file,
     reading_of_file,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "as_image",
     "convert_file",
     "describe_image",
+    "describe_source",
     "first_file",
     "grid_of",
     "image_name",

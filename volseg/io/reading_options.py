@@ -35,6 +35,13 @@ class FileReading(TypedDict, total=False):
     suv: bool
 
 
+def describe_source(source: ImageSource) -> str:
+    """Return the path of an image, or of each of its channels, for messages and records."""
+    if isinstance(source, Mapping):
+        return ", ".join(f"{name}={path}" for name, path in source.items())
+    return str(source)
+
+
 def reading_of_file(reading: ReadingOptions, source: ImagePath) -> FileReading:
     """Return how an image that is one file or series is read.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from volseg.errors import InputError, UnknownNameError
 from volseg.geometry import require_same_grid
-from volseg.io import grid_of, read_image
+from volseg.io import ImageSource, describe_source, grid_of, read_image
 from volseg.transforms.channel_first import plain
 from volseg.transforms.intensity_statistics import (
     IntensitySummary,
@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 def fit_standardization(
-    images: Sequence[str | Path],
+    images: Sequence[ImageSource],
     *,
     method: str,
     labels: Sequence[str | Path] | None = None,
@@ -41,7 +41,7 @@ def fit_standardization(
     """Return a standardisation fitted on images, each channel on its own.
 
     Args:
-        images: Image files, all with the same channels.
+        images: Image files, all with the same channels, or files of their channels by name.
         method: ``nyul`` or ``foreground``.
         labels: The label map of each image, for ``foreground`` alone: above 0 is foreground.
         region: Where the landmarks of ``nyul`` are taken from, see `ZScore`; a label map is not at
@@ -73,7 +73,7 @@ def fit_standardization(
     return Standardization(channels, {"images": len(images), "volseg": version("volseg")})
 
 
-def _fit_nyul(images: Sequence[str | Path], region: str, report: Progress) -> tuple[Nyul, ...]:
+def _fit_nyul(images: Sequence[ImageSource], region: str, report: Progress) -> tuple[Nyul, ...]:
     # Eleven numbers of each channel of each image stay; the mean is taken at the end.
     found: list[list[list[float]]] = []
     for done, (path, image) in enumerate(_read(images), start=1):
@@ -98,7 +98,7 @@ def _landmarks(region: str) -> Fit[list[float]]:
 
 
 def _fit_foreground(
-    images: Sequence[str | Path], labels: Sequence[str | Path], report: Progress
+    images: Sequence[ImageSource], labels: Sequence[str | Path], report: Progress
 ) -> tuple[Foreground, ...]:
     summaries: list[IntensitySummary] = []
     for done, (path, image) in enumerate(_read(images), start=1):
@@ -128,15 +128,15 @@ def _foreground(summary: IntensitySummary) -> Foreground:
     return Foreground(lower, upper, summary.mean, summary.std)
 
 
-def _read(images: Sequence[str | Path]) -> Iterator[tuple[str | Path, Tensor]]:
+def _read(images: Sequence[ImageSource]) -> Iterator[tuple[str, Tensor]]:
     """Yield path and float32 image, all with as many channels as the first one."""
     channels = 0
-    for path in images:
-        image = read_image(path).to(torch.float32)
+    for source in images:
+        path, image = describe_source(source), read_image(source).to(torch.float32)
         channels = channels or len(image)
         if len(image) != channels:
             raise InputError(
-                f"{path} has {len(image)} channels, but {images[0]} has {channels}: fit images of "
-                "one kind."
+                f"{path} has {len(image)} channels, but {describe_source(images[0])} has "
+                f"{channels}: fit images of one kind."
             )
         yield path, image
