@@ -216,8 +216,12 @@ def test_dictionaries_of_a_bundle_name_channels(pair: dict[str, Path]) -> None:
     read = ReadImaged("image", channels=["flair", "t1"], dtype="float32")
     expected = read_image({name: pair[name] for name in ("flair", "t1")})
     np.testing.assert_array_equal(read({"image": pair})["image"].numpy(), expected.numpy())
-    images = {name: read_image(path) for name, path in pair.items()}
+    images = {name: as_image(read_image(path).numpy(), AFFINE) for name, path in pair.items()}
     np.testing.assert_array_equal(read({"image": images})["image"].numpy(), expected.numpy())
+    assert read({"image": images})["image"].meta["filename_or_obj"] == ""
+    images["flair"] = as_image(images["flair"].numpy()[:, 1:], AFFINE)
+    with pytest.raises(GeometryError, match="the channels flair and t1 must have"):
+        read({"image": images})
     with pytest.raises(InputError, match="t1 is missing"):
         read({"image": {"flair": pair["flair"]}})
     one_file = {"image": pair["t1"]}

@@ -84,20 +84,23 @@ def joined_images(images: Mapping[str, MetaTensor], *, onto_first: bool = False)
         ShapeError: if one has several channels.
         GeometryError: if one lies on another grid.
     """
-    _require_single({name: (int(image.shape[0]), _source(image)) for name, image in images.items()})
+    sources = {name: str(image.meta["filename_or_obj"]) for name, image in images.items()}
+    _require_single({name: (int(image.shape[0]), sources[name]) for name, image in images.items()})
     (first_name, first), *_ = images.items()
-    grid, source = grid_of(first), _source(first)
+    grid = grid_of(first)
     values = [
         _on_grid(
             numpy_values(image),
             grid_of(image),
             grid,
-            what=f"the channels {first_name} ({source}) and {name} ({_source(image)})",
+            what=_both(first_name, name, sources),
             onto_first=onto_first,
         )
         for name, image in images.items()
     ]
-    return meta_tensor(np.concatenate(values), grid.affine, source, further_meta(first))
+    return meta_tensor(
+        np.concatenate(values), grid.affine, sources[first_name], further_meta(first)
+    )
 
 
 def joined_volumes(
@@ -111,36 +114,36 @@ def joined_volumes(
         volumes: by name of the channel, in order.
         onto_first: as for `joined_images`, which raises the same errors.
     """
-    _require_single({name: (one.channels, one.source) for name, one in volumes.items()})
+    sources = {name: volume.source for name, volume in volumes.items()}
+    _require_single({name: (one.channels, sources[name]) for name, one in volumes.items()})
     (first_name, first), *_ = volumes.items()
-    held = {
-        name: _on_grid(
-            _whole(volume),
-            volume.grid,
-            first.grid,
-            what=f"the channels {first_name} ({first.source}) and {name} ({volume.source})",
-            onto_first=onto_first,
-        )
-        for name, volume in volumes.items()
-        if volume.in_memory or not _is_same(volume.grid, first.grid)
-    }
-    if len(held) == len(volumes):
-        values = np.concatenate([*held.values()])
-        return volume_in_memory(meta_tensor(values, first.grid.affine, first.source, first.meta))
+    channels: list[StoredVolume | npt.NDArray[Any]] = []
+    for name, volume in volumes.items():
+        if not volume.in_memory and _is_same(volume.grid, first.grid):
+            channels.append(volume)
+            continue
+        what = _both(first_name, name, sources)
+        values = _on_grid(_whole(volume), volume.grid, first.grid, what=what, onto_first=onto_first)
+        channels.append(values)
+    held = [one for one in channels if not isinstance(one, StoredVolume)]
+    if len(held) == len(channels):
+        joined = np.concatenate(held)
+        return volume_in_memory(meta_tensor(joined, first.grid.affine, first.source, first.meta))
+    last = len(first.grid.shape) - 1
 
     def walk(voxels: int) -> Iterator[VolumeBlock]:
-        for number, (name, volume) in enumerate(volumes.items()):
+        for number, channel in enumerate(channels):
             # Files are cut along their last axis, so what is held is, too.
             parts = (
-                array_blocks(held[name], voxels, axis=len(first.grid.shape) - 1)
-                if name in held
-                else volume.blocks(voxels)
+                channel.blocks(voxels)
+                if isinstance(channel, StoredVolume)
+                else array_blocks(channel, voxels, axis=last)
             )
             with closing(parts) as blocks:
                 for block in blocks:
                     yield replace(block, channel=slice(number, number + 1))
 
-    return StoredVolume(first.grid, len(volumes), walk, source=first.source, meta=first.meta)
+    return StoredVolume(first.grid, len(channels), walk, source=first.source, meta=first.meta)
 
 
 def _require_single(found: Mapping[str, tuple[int, str]]) -> None:
@@ -154,8 +157,10 @@ def _require_single(found: Mapping[str, tuple[int, str]]) -> None:
             )
 
 
-def _source(image: MetaTensor) -> str:
-    return str(image.meta["filename_or_obj"]) or "in memory"
+def _both(first: str, second: str, sources: Mapping[str, str]) -> str:
+    """Return a phrase for two channels, with the files that they come from."""
+    named = [f"{name} ({sources[name]})" if sources[name] else name for name in (first, second)]
+    return f"the channels {' and '.join(named)}"
 
 
 def _is_same(grid: Grid, first: Grid) -> bool:

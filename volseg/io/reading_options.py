@@ -36,7 +36,7 @@ class FileReading(TypedDict, total=False):
 
 
 def describe_source(source: ImageSource) -> str:
-    """Return the path of an image, or of each of its channels, for messages and records."""
+    """Return the path of an image, or of each of its channels, for messages."""
     if isinstance(source, Mapping):
         return ", ".join(f"{name}={path}" for name, path in source.items())
     return str(source)
