@@ -124,7 +124,7 @@ def test_answers_carry_headers_that_keep_browsers_safe(serve_here):
 
 def test_logs_name_no_image(serve_here, caplog):
     client = serve_here()
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", "volseg.server"):
         client.get("/datastore/image", params={"image": "Doe_Jane"})
         client.get("/session/Doe_Jane")
         client.get("/Doe_Jane")

@@ -129,8 +129,8 @@ def test_wrong_requests_get_one_sentence(server, image):
     for answer, status, words in (
         (post({"bundle": "tiny_bundel"}, image=content), 404, "tiny_bundle"),
         (post({"bundle": "tiny_bundle"}, image=b"nothing"), 422, "no known format"),
-        (post({"bundle": "tiny_bundle"}, picture=content), 404, "image"),
-        (post({"bundle": "tiny_bundle"}, other=b""), 404, "image"),
+        (post({"bundle": "tiny_bundle"}, picture=content), 422, "a part 'image'"),
+        (post({"bundle": "tiny_bundle"}, other=b""), 422, "files were sent for other"),
         (post({"bundle": "tiny_bundle", "options": "{"}, image=content), 422, "options"),
         (post({"bundle": "tiny_bundle", "options": '{"tile": 1}'}, image=content), 422, "tile"),
         (

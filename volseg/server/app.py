@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request, Response
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from volseg import __version__
-from volseg.errors import InputError, ServerError, UnknownNameError, VolsegError
+from volseg.errors import InputError, OutputError, UnknownNameError, VolsegError
 from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import NotThereError
@@ -21,6 +22,7 @@ from volseg.server.guard import Guard
 from volseg.server.service import FullError, Service
 from volseg.server.settings import ServerSettings
 
+_log = logging.getLogger(__name__)
 _ABOUT = """Segments medical images with MONAI bundles. Research software, not a medical device.
 
 Submit an image with `POST /v1/jobs`, follow it with `GET /v1/jobs/{id}/events`, and fetch the label
@@ -67,6 +69,7 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
     app.add_exception_handler(405, _not_allowed)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(VolsegError, _refused)
+    app.add_exception_handler(Exception, _fault)
     for part in (v1, monai_label, monai_label_data, page):
         app.include_router(part.router)
     app.include_router(monai_label.auth)
@@ -100,4 +103,11 @@ async def _refused(_: Request, error: Exception) -> Response:
         return JSONResponse({"detail": str(error)}, 404)
     if isinstance(error, InputError):
         return JSONResponse({"detail": str(error)}, 422)
-    return JSONResponse({"detail": str(error)}, 502 if isinstance(error, ServerError) else 500)
+    if isinstance(error, OutputError):  # which names a path of this machine
+        _log.error("%s", error)
+        return JSONResponse({"detail": "the server cannot keep it: its disk may be full."}, 507)
+    return JSONResponse({"detail": str(error)}, 500)
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    return JSONResponse({"detail": f"unexpected {type(error).__name__} (a fault)."}, 500)

@@ -27,6 +27,8 @@ class Catalogue:
             if bundle.name in self._given:
                 raise InputError(f"two bundles are called {bundle.name}: rename the folder of one.")
             describe(bundle)  # says now what is damaged
+            if not bundle.weights.is_file():
+                raise InputError(f"the bundle {bundle.name} has no weights: train it first.")
             self._given[bundle.name] = bundle
 
     @property
@@ -35,8 +37,7 @@ class Catalogue:
         found = dict(self._given)
         if self.trained.is_dir():
             for folder in sorted(self.trained.iterdir()):
-                if (folder / "models" / "model.pt").is_file():
-                    found.setdefault(folder.name, open_bundle(folder))
+                found.setdefault(folder.name, open_bundle(folder))
         return found
 
     def find(self, name: str) -> Bundle:

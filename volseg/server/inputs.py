@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from volseg.errors import InputError, UnknownNameError
+from volseg.errors import InputError
 from volseg.server.content import ZIP, suffix_of_content
-from volseg.server.receiving import Form
 from volseg.server.settings import Limits
 from volseg.server.unpacking import unpack_dicom
 
@@ -37,12 +37,14 @@ def place_image(received: Path, folder: Path, name: str, limits: Limits) -> Path
     return folder / name
 
 
-def place_inputs(form: Form, folder: Path, channels: list[str], limits: Limits) -> dict[str, str]:
+def place_inputs(
+    files: Sequence[tuple[str, Path]], folder: Path, channels: list[str], limits: Limits
+) -> dict[str, str]:
     """Make the input of a job of the file parts of a form.
 
     Args:
-        form: with one part `image`, or one `channel:NAME` for each channel.
-        folder: of the job; the parts lie in it.
+        files: one part `image`, or one `channel:NAME` for each channel, and where they lie.
+        folder: of the job.
         channels: of the bundle.
         limits: of the server.
 
@@ -52,21 +54,18 @@ def place_inputs(form: Form, folder: Path, channels: list[str], limits: Limits) 
     Raises:
         InputError: a part is missing, unknown or given twice, or its content cannot be used.
     """
-    parts = [name.removeprefix(_CHANNEL) for name, _ in form.files]
+    parts = [name.removeprefix(_CHANNEL) for name, _ in files]
     if len(set(parts)) < len(parts):
         raise InputError("two files were sent for one channel: send one for each.")
     expected = channels if len(channels) > 1 and parts != ["image"] else ["image"]
-    for part in parts:
-        if part not in expected:
-            raise UnknownNameError("file part", part, expected)
-    missing = [name for name in expected if name not in parts]
-    if missing:
+    if sorted(parts) != sorted(expected):
         raise InputError(
-            f"no file was sent for {', '.join(missing)}: expected a part 'image', or one part "
-            "'channel:NAME' for each channel of the bundle."
+            f"files were sent for {', '.join(parts)[:200] or 'nothing'}, but this bundle takes "
+            f"{', '.join(expected)}: send a part 'image', or of several channels one part "
+            "'channel:NAME' for each."
         )
     placed = {}
-    for number, (name, (_, received)) in enumerate(zip(parts, form.files, strict=True)):
+    for number, (name, (_, received)) in enumerate(zip(parts, files, strict=True)):
         path = place_image(received, folder / "input", f"image{number}", limits)
         placed[name] = path.relative_to(folder).as_posix()
     return placed

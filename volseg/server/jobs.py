@@ -13,11 +13,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
 from volseg.atomic import replacing
-from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, State
+from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, ResultFormat, State
 
 _log = logging.getLogger(__name__)
 _STATE = "job.json"
@@ -35,6 +36,7 @@ class Job(BaseModel):
         inputs: path in the folder of the job, by channel; of a bundle's only image under `image`.
         reference: address of a series that is fetched first, instead of `inputs`.
         contiguous: whether the label map is wanted with labels 1 to N, as MONAI Label has them.
+        files: names of the results, by format, once it is done.
         attempts: how often it was begun; a job that brings the server down is not begun for ever.
         held_bytes: on the disk.
     """
@@ -48,6 +50,7 @@ class Job(BaseModel):
     state: State = "queued"
     progress: Progress = Progress()
     error: str | None = None
+    files: dict[ResultFormat, str] = {}
     attempts: int = 0
     held_bytes: int = 0
     created: float
@@ -73,6 +76,14 @@ class Job(BaseModel):
             ended=self.ended,
             expires=None if self.ended is None else self.ended + keep_seconds,
         )
+
+
+class Outcome(BaseModel):
+    """How a job ended: in the words of the process that computed it."""
+
+    ended: Literal["done", "failed", "cancelled"]
+    error: str | None = None
+    files: dict[ResultFormat, str] = {}
 
 
 class JobFolder:

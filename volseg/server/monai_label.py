@@ -26,7 +26,7 @@ from volseg.server.inputs import place_inputs
 from volseg.server.jobs import Job, new_job
 from volseg.server.models import JobOptions, Problem
 from volseg.server.multipart import form_response
-from volseg.server.receiving import receive_form, receiving_form
+from volseg.server.receiving import received_form, receiving_form
 from volseg.server.sessions import Session
 from volseg.server.v1 import BINARY, REFUSALS, UNKNOWN, UPLOADING, TheService, result_path
 
@@ -36,7 +36,7 @@ STRATEGIES = {
 }
 _INFER_FORM: dict[str, Any] = receiving_form(
     {
-        "params": {"type": "string", "description": "JSON; options of JobOptions are used"},
+        "params": {"type": "string", "description": "JSON; not used"},
         "file": {"type": "string", "format": "binary", "description": "the image itself"},
         "label": {"type": "string", "format": "binary", "description": "not used"},
     }
@@ -133,9 +133,9 @@ async def create_session(
     request: Request, service: TheService, expiry: Annotated[int, Query(ge=0)] = 0
 ) -> NewSession:
     """Upload an image, or the DICOM files of a series, to be segmented several times."""
-    with service.receiving(request) as folder:
-        form = await receive_form(request, folder, service.settings.limits)
-        made = await asyncio.to_thread(service.sessions.create, form, folder, expiry)
+    async with received_form(request, service) as form:
+        files = [path for _, path in form.files]
+        made = await service.sessions.create(files, form.folder, expiry)
     return NewSession(session_id=made[0], session_info=made[1])
 
 
@@ -148,7 +148,7 @@ async def session(session_id: str, service: TheService) -> Session:
 @router.delete("/session/{session_id}", responses=UNKNOWN)
 async def remove_session(session_id: str, service: TheService) -> Session:
     """Remove a session and its image."""
-    return service.sessions.remove(session_id)
+    return await service.sessions.remove(session_id)
 
 
 @router.post(
@@ -185,13 +185,11 @@ async def infer(
     bundle = service.catalogue.find(model)
     formats = ["nifti", "dicom-seg"] if output == "dicom_seg" else ["nifti"]
     options = JobOptions.model_validate({"formats": formats})
-    with service.receiving(request) as folder:
-        form = await receive_form(request, folder, service.settings.limits)
-        form.files = [("image", path) for name, path in form.files if name == "file"]
-        if form.files:
-            inputs = await asyncio.to_thread(
-                place_inputs, form, folder, bundle.channels, service.settings.limits
-            )
+    async with received_form(request, service) as form:
+        folder, limits = form.folder, service.settings.limits
+        files = [("image", path) for name, path in form.files if name == "file"]
+        if files:
+            inputs = await asyncio.to_thread(place_inputs, files, folder, bundle.channels, limits)
         else:
             source = _source(service, session_id, image)
             inputs = {"image": await asyncio.to_thread(_linked, source, folder)}
@@ -199,7 +197,7 @@ async def infer(
         await service.submit(job, folder)
     async for _ in service.changes(job):
         if not job.has_ended and await request.is_disconnected():
-            service.cancel(job)
+            await service.cancel(job)
     return _answer(job, service, bundle, output)
 
 

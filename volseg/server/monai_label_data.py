@@ -19,7 +19,7 @@ from volseg.server.access import require_token
 from volseg.server.datastore import FINAL, read_info
 from volseg.server.models import Problem
 from volseg.server.monai_label import STRATEGIES, datastore_status
-from volseg.server.receiving import Form, receive_form, receiving_form
+from volseg.server.receiving import Form, received_form, receiving_form
 from volseg.server.training import Busy, TrainingTask
 from volseg.server.v1 import BINARY, REFUSALS, UNKNOWN, UPLOADING, TheService
 
@@ -76,8 +76,7 @@ async def datastore(
 @router.put("/datastore/image", responses=UPLOADING, openapi_extra=_IMAGE_FORM)
 async def add_image(image: str, request: Request, service: TheService) -> Kept:
     """Upload an image under a name."""
-    with service.receiving(request) as folder:
-        form = await receive_form(request, folder, service.settings.limits)
+    async with received_form(request, service) as form:
         received = _only_file(form, "file")
         await asyncio.to_thread(service.datastore.add_image, image, received, _params(form))
     return Kept(image=image)
@@ -107,8 +106,7 @@ async def image_info(image: str, service: TheService) -> dict[str, Any]:
 @router.put("/datastore/label", responses={**UPLOADING, **UNKNOWN}, openapi_extra=_LABEL_FORM)
 async def add_label(image: str, request: Request, service: TheService, tag: str = FINAL) -> Kept:
     """Upload a label of an image; one of the same tag is replaced."""
-    with service.receiving(request) as folder:
-        form = await receive_form(request, folder, service.settings.limits)
+    async with received_form(request, service) as form:
         received = _only_file(form, "label")
         keep = service.datastore.add_label
         await asyncio.to_thread(keep, image, tag or FINAL, received, _params(form))

@@ -7,6 +7,8 @@ before it looks at anything; this one counts, and writes where the job will lie.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from volseg.server.guard import MOST_BYTES
+from volseg.server.service import Service
 from volseg.server.settings import Limits
 
 if TYPE_CHECKING:
@@ -31,43 +34,47 @@ class Form:
     """What a client has sent.
 
     Attributes:
+        folder: where its files lie.
         fields: text by name.
         files: name of the part and where its content lies, in order; names may repeat.
-        received_bytes: of all files.
     """
 
+    folder: Path
     fields: dict[str, str] = field(default_factory=dict)
     files: list[tuple[str, Path]] = field(default_factory=list)
-    received_bytes: int = 0
 
 
 def receiving_form(
     properties: dict[str, Any], *, required: list[str] | None = None
 ) -> dict[str, Any]:
-    """Return the OpenAPI of a request whose body is read by `receive_form`.
+    """Return the OpenAPI of a request whose body is read by `received_form`.
 
     Args:
         properties: schema of each part.
         required: names of those that may not be left out.
     """
     schema = {"type": "object", "properties": properties, "required": required or []}
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
-    }
+    objects = [name for name, one in properties.items() if one["type"] == "object"]
+    encoding = {name: {"contentType": "application/json"} for name in objects}
+    content = {"multipart/form-data": {"schema": schema, "encoding": encoding}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
-async def receive_form(request: Request, folder: Path, limits: Limits) -> Form:
-    """Receive a form; its files lie in `folder`, by number.
-
-    Args:
-        request: of which nothing of the body was read yet.
-        folder: exists; what is in it after a failure is the caller's to remove.
-        limits: how much is taken.
+@contextlib.asynccontextmanager
+async def received_form(request: Request, service: Service) -> AsyncIterator[Form]:
+    """Receive a form, and give it while the block runs; its files are removed then, unless taken.
 
     Raises:
-        HTTPException: 400 the form is damaged, 408 the client fell silent, 413 it is too large,
-            415 it is no form.
+        FullError: there is no room for it.
+        HTTPException: 400 it is damaged, 408 the client fell silent, 413 it is too large, 415 it
+            is no form.
     """
+    limits = service.settings.limits
+    async with service.receiving(announced_bytes(request, limits)) as folder:
+        yield await _receive(request, folder, limits)
+
+
+async def _receive(request: Request, folder: Path, limits: Limits) -> Form:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise HTTPException(415, "expected a form, multipart/form-data with a boundary.")
@@ -107,9 +114,8 @@ class _Receiver:
     """The parts of a form as they come."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        self.form = Form()
+        self.form = Form(folder)
         self.complete = False
-        self._folder = folder
         self._limits = limits
         self._header = (b"", b"")
         self._disposition = b""
@@ -159,7 +165,7 @@ class _Receiver:
         if b"filename" in options:  # the name itself is not looked at
             if len(self.form.files) >= self._limits.files:
                 raise HTTPException(413, f"more than {self._limits.files:,} files.")
-            path = self._folder / f"part{len(self.form.files)}"
+            path = self.form.folder / f"part{len(self.form.files)}"
             self._file = path.open("wb")
             self.form.files.append((self._name, path))
         elif len(self.form.fields) >= _MOST_FIELDS or self._name in self.form.fields:
@@ -168,7 +174,6 @@ class _Receiver:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is not None:
             self._file.write(memoryview(data)[start:end])
-            self.form.received_bytes += end - start
             return
         self._text += data[start:end]
         if len(self._text) > _MOST_FIELD_BYTES:

@@ -1,28 +1,26 @@
 """The queue: jobs come in, wait on the disk, are computed one a device, and are removed in time.
 
-All of it happens in the event loop of the server; only the processes that compute run beside it.
+All of it happens in the event loop of the server, what takes long in threads; only the processes
+that compute run beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from fastapi import Request
-
 from volseg import __version__
-from volseg.errors import VolsegError
+from volseg.errors import OutputError, VolsegError
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import Datastore
-from volseg.server.jobs import Job, JobFolder, held_bytes
-from volseg.server.models import Health, JobStatus, Progress, State
-from volseg.server.receiving import announced_bytes
+from volseg.server.jobs import Job, JobFolder, Outcome, held_bytes
+from volseg.server.models import Health, JobStatus, Progress
 from volseg.server.sessions import Sessions
 from volseg.server.settings import ServerSettings
 from volseg.server.training import Trainer
@@ -71,12 +69,11 @@ class Service:
         """Take up the jobs an earlier process left, and begin to work."""
         for job in self.folder.load():
             self._jobs[job.id] = job
-            if job.state == "running":
-                if job.attempts >= _MOST_ATTEMPTS:
-                    self._end(job, "failed", f"the server ended {job.attempts} times during it.")
-                    continue
+            if job.state == "running" and job.attempts >= _MOST_ATTEMPTS:
+                why = f"the server ended {job.attempts} times during it."
+                await self._end(job, Outcome(ended="failed", error=why))
+            elif not job.has_ended:
                 job.state, job.progress = "queued", Progress()
-            if job.state == "queued":
                 self._waiting.append(job.id)
         if self._waiting:
             _log.info("%d jobs of an earlier run are in the queue", len(self._waiting))
@@ -92,8 +89,6 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
         await self.trainer.stop()
-        for event in self._changed.values():
-            event.set()
 
     def health(self) -> Health:
         """Return how busy the server is."""
@@ -104,29 +99,28 @@ class Service:
             running=len(self._at_work),
         )
 
-    @contextmanager
-    def receiving(self, request: Request) -> Iterator[Path]:
+    @contextlib.asynccontextmanager
+    async def receiving(self, expected_bytes: int) -> AsyncIterator[Path]:
         """Give a folder to receive an upload into, if there is room for it.
 
+        Args:
+            expected_bytes: how large it will be at most.
+
         Raises:
-            FullError: the queue or the disk is full, or others are uploading already.
-            HTTPException: 413 it is larger than is taken.
+            FullError: the queue or the disk is full, or too many others are uploading already.
         """
-        limits = self.settings.limits
-        expected = announced_bytes(request, limits)
-        if len(self._waiting) >= limits.waiting_jobs:
-            raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
-        if self._uploads >= limits.uploads:
+        self._require_short_queue()
+        if self._uploads >= self.settings.limits.uploads:
             raise FullError(f"{self._uploads} clients are uploading, the most this server takes.")
-        self._make_room(expected)
         self._uploads += 1
-        self._expected_bytes += expected
+        self._expected_bytes += expected_bytes
         try:
+            await self._make_room()
             with self.folder.incoming() as folder:
                 yield folder
         finally:
             self._uploads -= 1
-            self._expected_bytes -= expected
+            self._expected_bytes -= expected_bytes
 
     async def submit(self, job: Job, received: Path) -> None:
         """Put a job whose input was received into the queue; it is on the disk then.
@@ -134,9 +128,8 @@ class Service:
         Raises:
             FullError: the queue is full.
         """
-        if len(self._waiting) >= self.settings.limits.waiting_jobs:
-            raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
-        self.folder.take(received, job)
+        self._require_short_queue()
+        await asyncio.to_thread(self.folder.take, received, job)
         self._jobs[job.id] = job
         self._waiting.append(job.id)
         async with self._work_came:
@@ -154,18 +147,19 @@ class Service:
         """Return what a client sees of a job."""
         return job.status(self.settings.limits.keep_seconds)
 
-    def cancel(self, job: Job) -> None:
+    async def cancel(self, job: Job) -> None:
         """Give up a job that waits or is being computed; others are left as they are."""
         if job.id in self._at_work:
             self._at_work[job.id].cancel()
         elif job.id in self._waiting:
             self._waiting.remove(job.id)
-            self._end(job, "cancelled")
+            await self._end(job, Outcome(ended="cancelled"))
 
-    def forget(self, job: Job) -> None:
+    async def forget(self, job: Job) -> None:
         """Remove a job that has ended."""
         self._jobs.pop(job.id, None)
-        self.folder.remove(job)
+        self._changed.pop(job.id, None)
+        await asyncio.to_thread(self.folder.remove, job)
 
     async def changes(self, job: Job) -> AsyncIterator[None]:
         """Yield now, after every change of a job, and at least every ten seconds, until it ends."""
@@ -174,10 +168,8 @@ class Service:
             yield
             if job.has_ended:
                 return
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(event.wait(), 10)
-            except TimeoutError:
-                continue
 
     async def _compute(self, worker: WorkerProcess) -> None:
         """Take one job after the other."""
@@ -185,13 +177,21 @@ class Service:
             async with self._work_came:
                 await self._work_came.wait_for(lambda: self._waiting)
             job = self._jobs[self._waiting.popleft()]
+            self._at_work[job.id] = worker
             try:
-                await self._run(worker, job)
-            except OSError as error:  # the disk is full, say; the queue goes on
+                outcome = await self._outcome(worker, job)
+            except VolsegError as error:  # the bundle is not served any more, or the disk is full
+                outcome = Outcome(ended="failed", error=str(error))
+            except Exception as error:  # a fault of ours must not stop the queue
+                _log.error("job %s: unexpected %s", job.id, type(error).__name__)
+                await worker.stop()
+                outcome = Outcome(ended="failed", error=f"unexpected {type(error).__name__}.")
+            finally:
                 self._at_work.pop(job.id, None)
-                self._end(job, "failed", f"the server could not keep it: {error.strerror}.")
+            await self._end(job, outcome)
 
-    async def _run(self, worker: WorkerProcess, job: Job) -> None:
+    async def _outcome(self, worker: WorkerProcess, job: Job) -> Outcome:
+        bundle = self.catalogue.find(job.bundle).folder
         job.state, job.started, job.attempts = "running", time.time(), job.attempts + 1
         self.folder.save(job)
         self._tell(job)
@@ -200,23 +200,17 @@ class Service:
             job.progress = progress
             self._tell(job)
 
-        self._at_work[job.id] = worker
-        ended: State
-        error: str | None
-        try:
-            bundle = self.catalogue.find(job.bundle).folder
-            ended, error = await worker.run(job, self.folder.path(job), bundle, report)
-        except VolsegError as refusal:  # the bundle is not served any more
-            ended, error = "failed", str(refusal)
-        finally:
-            self._at_work.pop(job.id, None)
-        self._end(job, ended, error)
+        return await worker.run(job, self.folder.path(job), bundle, report)
 
-    def _end(self, job: Job, state: State, error: str | None = None) -> None:
-        job.state, job.error, job.ended = state, error, time.time()
-        job.held_bytes = held_bytes(self.folder.path(job))
-        self.folder.save(job)
-        _log.info("job %s: %s", job.id, state)
+    async def _end(self, job: Job, outcome: Outcome) -> None:
+        job.held_bytes = await asyncio.to_thread(held_bytes, self.folder.path(job))
+        job.state, job.error, job.files = outcome.ended, outcome.error, outcome.files
+        job.ended = time.time()
+        try:
+            self.folder.save(job)
+        except OutputError:  # it is done again after a restart, which is no harm
+            _log.error("job %s: its end could not be written down", job.id)
+        _log.info("job %s: %s", job.id, job.state)
         self._tell(job)
 
     def _tell(self, job: Job) -> None:
@@ -224,23 +218,29 @@ class Service:
         if event is not None:
             event.set()
 
-    def _make_room(self, wanted: int) -> None:
-        """Remove the oldest jobs that have ended until there is room.
+    def _require_short_queue(self) -> None:
+        if len(self._waiting) >= self.settings.limits.waiting_jobs:
+            raise FullError(f"{len(self._waiting)} jobs are waiting, the most this server keeps.")
+
+    async def _make_room(self) -> None:
+        """Remove the oldest jobs that have ended until there is room for what is expected.
 
         Raises:
             FullError: there is none.
         """
-        held = self._expected_bytes + self.sessions.held_bytes()
-        held += sum(job.held_bytes for job in self._jobs.values())
-        for job in [job for job in self._jobs.values() if job.has_ended]:
-            if held + wanted <= self.settings.limits.disk_bytes:
-                return
-            held -= job.held_bytes
-            self.forget(job)
-        if held + wanted > self.settings.limits.disk_bytes:
-            raise FullError("the disk that this server may use is full of jobs that wait.")
-        if shutil.disk_usage(self.settings.folder).free < wanted + _ALWAYS_FREE:
+        most = self.settings.limits.disk_bytes
+        while self._held_bytes() > most:
+            ended = next((job for job in self._jobs.values() if job.has_ended), None)
+            if ended is None:
+                raise FullError("the disk that this server may use is full of jobs that wait.")
+            await self.forget(ended)
+        free = shutil.disk_usage(self.settings.folder).free
+        if free < self._expected_bytes + _ALWAYS_FREE:
             raise FullError("the disk of this server is full.")
+
+    def _held_bytes(self) -> int:
+        jobs = sum(job.held_bytes for job in self._jobs.values())
+        return self._expected_bytes + self.sessions.held_bytes + jobs
 
     async def _tidy(self) -> None:
         """Remove what has expired, now and then."""
@@ -248,6 +248,6 @@ class Service:
             oldest = time.time() - self.settings.limits.keep_seconds
             for job in list(self._jobs.values()):
                 if job.ended is not None and job.ended < oldest:
-                    self.forget(job)
-            self.sessions.tidy()
+                    await self.forget(job)
+            await self.sessions.tidy()
             await asyncio.sleep(_SECONDS_BETWEEN_TIDYING)

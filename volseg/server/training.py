@@ -138,7 +138,7 @@ class Trainer:
                 }
                 task.details = [f"epoch {message['epoch']} of {message['epochs']}"]
         code = await process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         if task.has_ended:
             return
         task.status, task.end_ts = ("DONE" if code == 0 else "ERROR"), _now()

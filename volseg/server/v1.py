@@ -28,7 +28,7 @@ from volseg.server.models import (
     Problem,
     ResultFormat,
 )
-from volseg.server.receiving import Form, receive_form, receiving_form
+from volseg.server.receiving import Form, received_form, receiving_form
 from volseg.server.service import Service
 
 BINARY = "application/octet-stream"
@@ -53,11 +53,7 @@ UPLOADING: dict[int | str, dict[str, Any]] = {
 _FORM = receiving_form(
     {
         "bundle": {"type": "string", "description": "name of a bundle"},
-        "options": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "description": "JSON of the schema JobOptions",
-        },
+        "options": JobOptions.model_json_schema(),
         "image": {
             "type": "string",
             "format": "binary",
@@ -116,10 +112,9 @@ async def bundles(service: TheService) -> list[BundleDescription]:
 )
 async def submit(request: Request, service: TheService) -> JobStatus:
     """Submit an image, or the address of one, to be segmented."""
-    with service.receiving(request) as folder:
-        form = await receive_form(request, folder, service.settings.limits)
-        job = await asyncio.to_thread(_job_of_form, form, folder, service)
-        await service.submit(job, folder)
+    async with received_form(request, service) as form:
+        job = await asyncio.to_thread(_job_of_form, form, service)
+        await service.submit(job, form.folder)
     return service.status(job)
 
 
@@ -158,9 +153,9 @@ async def events(job: TheJob, service: TheService) -> StreamingResponse:
 async def cancel(job: TheJob, service: TheService) -> JobStatus:
     """Cancel a job; one that has ended is removed with its result."""
     if job.has_ended:
-        service.forget(job)
+        await service.forget(job)
     else:
-        service.cancel(job)
+        await service.cancel(job)
     return service.status(job)
 
 
@@ -210,21 +205,20 @@ def result_path(job: Job, service: Service, format: ResultFormat | None = None) 
         why = f": {job.error}" if job.error else "."
         raise HTTPException(409, f"the job is {job.state}{why}")
     wanted = format or job.options.formats[0]
-    if wanted not in job.options.formats:
-        made = ", ".join(job.options.formats)
+    if wanted not in job.files:
+        made = ", ".join(job.files)
         raise HTTPException(404, f"the job made {made} and no {wanted}: submit it again for that.")
-    dims = service.catalogue.find(job.bundle).spatial_dims
-    results = service.folder.path(job) / "results"
-    return result_files(results, "image", job.options.formats, spatial_dims=dims)[wanted]
+    return service.folder.path(job) / "results" / job.files[wanted]
 
 
-def _job_of_form(form: Form, folder: Path, service: Service) -> Job:
+def _job_of_form(form: Form, service: Service) -> Job:
     """Check a form and put its files in place; takes as long as unpacking does."""
     bundle = service.catalogue.find(form.fields.get("bundle", ""))
     options = _options(form.fields.get("options", "{}"), bundle)
     reference = form.fields.get("reference")
     if reference is None:
-        inputs = place_inputs(form, folder, bundle.channels, service.settings.limits)
+        limits = service.settings.limits
+        inputs = place_inputs(form.files, form.folder, bundle.channels, limits)
         return new_job(bundle.name, options, inputs=inputs)
     if form.files:
         raise InputError("both a reference and a file were sent: send one of them.")

@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ class _Work:
         folder = Path(job["folder"])
         try:
             with _temporary_files_in(folder / "temporary"):
-                self._segment(job, folder)
+                files = self._segment(job, folder)
         except Cancelled:
             return {"ended": "cancelled"}
         except VolsegError as error:
@@ -103,14 +103,15 @@ class _Work:
             where = "".join(traceback.format_tb(error.__traceback__))
             print(f"{where}{type(error).__name__}", file=sys.stderr)  # noqa: T201
             return {"ended": "failed", "error": f"unexpected {type(error).__name__} (a fault)."}
-        return {"ended": "done"}
+        return {"ended": "done", "files": files}
 
     def _load(self, bundle: str, _version: int) -> Segmenter:
         from volseg.segmenter import Segmenter  # noqa: PLC0415 - torch, seconds after the start
 
         return Segmenter(bundle, device=self._setup["device"], memory_budget=self._setup["memory"])
 
-    def _segment(self, job: Mapping[str, Any], folder: Path) -> None:
+    def _segment(self, job: Mapping[str, Any], folder: Path) -> dict[str, str]:
+        """Segment the image of a job and return the names of the results by format."""
         from volseg.segmenter import result_files, segment_to_files  # noqa: PLC0415
 
         bundle = Path(job["bundle"])
@@ -119,7 +120,8 @@ class _Work:
         options = dict(job["options"])
         formats, stable = options.pop("formats"), options.pop("stable_uids")
         image = self._image(job, folder)
-        _require_moderate(image, options, self._setup["most_bytes"])
+        paths = image.values() if isinstance(image, dict) else [image]
+        _require_moderate(paths, self._setup["most_bytes"], options["orientation"])
         files = result_files(
             folder / "results",
             "image",
@@ -141,6 +143,7 @@ class _Work:
             from volseg.server.contiguous import make_contiguous  # noqa: PLC0415
 
             make_contiguous(files["nifti"], segmenter.labels)
+        return {name: file.name for name, file in files.items()}
 
     def _image(self, job: Mapping[str, Any], folder: Path) -> Any:
         """Return the path of the image, or of each channel; a series is fetched first."""
@@ -192,21 +195,23 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_moderate(image: Any, reading: Mapping[str, Any], most_bytes: int) -> None:
-    """Refuse an image that is larger than what is taken, however small its file is.
+def _require_moderate(paths: Iterable[Path], most_bytes: int, orientation: str | None) -> None:
+    """Refuse what becomes larger than what is taken, however small its file is.
+
+    Of the other formats the size was known when they were received.
 
     Raises:
-        InputError: it is.
+        InputError: it does.
     """
     from volseg.io import open_volume  # noqa: PLC0415
 
-    for path in image.values() if isinstance(image, dict) else [image]:
-        with open_volume(path, **reading) as volume:
-            size = volume.channels * math.prod(volume.grid.shape) * 4
-        if size > most_bytes:
-            raise InputError(
-                f"the image has {size // 4:,} voxels; this server takes {most_bytes // 4:,}."
-            )
+    for path in paths:
+        if not path.name.endswith(".nii.gz"):
+            continue
+        with open_volume(path, orientation=orientation) as volume:  # reads the header
+            voxels = volume.channels * math.prod(volume.grid.shape)
+        if voxels > most_bytes:
+            raise InputError(f"the image has {voxels:,} voxels, more than this server takes.")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from volseg.pacs import Connection
-from volseg.server.jobs import Job
-from volseg.server.models import Progress, State
+from volseg.server.jobs import Job, Outcome
+from volseg.server.models import Progress
 from volseg.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class WorkerProcess:
 
     async def run(
         self, job: Job, folder: Path, bundle: Path, report: Callable[[Progress], None]
-    ) -> tuple[State, str | None]:
-        """Do a job, and return how it ended and, if it failed, why.
+    ) -> Outcome:
+        """Do a job, and return how it ended.
 
         Args:
             job: what is to be done.
@@ -69,16 +69,16 @@ class WorkerProcess:
             while line := await process.stdout.readline():
                 answer = json.loads(line)
                 if "ended" in answer:
-                    return answer["ended"], answer.get("error")
+                    return Outcome.model_validate(answer)
                 report(Progress(**answer["progress"]))
         finally:
             self._no_longer_stopping()
         code = await process.wait()
         self._process = None
         if self._given_up:
-            return "cancelled", None
+            return Outcome(ended="cancelled")
         _log.warning("the process on %s ended with %d; a new one is started", self.device, code)
-        return "failed", _sentence_of(code)
+        return Outcome(ended="failed", error=_sentence_of(code))
 
     def cancel(self) -> None:
         """Have the job at hand given up; if it does not end, the process does."""
