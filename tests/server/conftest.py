@@ -106,12 +106,15 @@ def tiny(_tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server with the tiny bundle and a shipped one."""
+def server(
+    tiny: Path, _two_channel_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A server with the tiny bundles and a shipped one."""
     folder = tmp_path_factory.mktemp("server")
-    with run_server(
-        *("--bundle", tiny, "--bundle", "hippocampus_unet", "--folder", folder)
-    ) as running:
+    bundles = [
+        word for one in (tiny, _two_channel_bundle, "hippocampus_unet") for word in ("-b", one)
+    ]
+    with run_server(*bundles, "--folder", folder) as running:
         yield running
 
 

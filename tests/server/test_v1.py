@@ -39,6 +39,34 @@ def test_a_job_gives_what_the_command_gives(server, image, tiny, tmp_path, capfd
     assert_same(loaded(server.result(server.submit(image))), expected)
 
 
+def test_channels_are_files_of_their_own_by_name(server, two_channel_bundle, tmp_path, capfd):
+    folder = two_channel_bundle.parent / "data" / "images"
+    files = {name: folder / name / "ball0.nii.gz" for name in ("flair", "t1")}  # in any order
+    words = [word for name, path in files.items() for word in ("--channel", f"{name}={path}")]
+    with pytest.raises(SystemExit, match="0"):
+        main(["segment", *words, "-o", str(tmp_path), "--bundle", str(two_channel_bundle)])
+    capfd.readouterr()
+
+    def post(parts):
+        return server.client.post("/v1/jobs", data={"bundle": "two_channel_bundle"}, files=parts)
+
+    parts = {f"channel:{name.upper()}": path.read_bytes() for name, path in files.items()}
+    job = post(parts).json()["id"]
+    (written,) = tmp_path.glob("*_seg.nii.gz")
+    assert_same(loaded(server.result(job)), nib.load(written))
+    record = server.client.get(f"/v1/jobs/{job}/record").json()
+    assert set(record["image"]["channels"].values()) == {"upload"}
+    for wrong in (
+        {"channel:t1": b"", "channel:t2": b""},
+        {"channel:t1": b""},
+        {"channel:t1": b"", "channel:T1": b""},
+        parts | {"image": b""},
+    ):
+        answer = post(wrong)
+        assert answer.status_code == 422
+        assert "t1, flair" in answer.json()["detail"]
+
+
 def test_a_record_tells_how_the_result_was_made(server, image):
     job = server.submit(image)
     server.ended(job)

@@ -58,6 +58,8 @@ def place_inputs(
     if len(set(parts)) < len(parts):
         raise InputError("two files were sent for one channel: send one for each.")
     expected = channels if len(channels) > 1 and parts != ["image"] else ["image"]
+    known = {name.casefold(): name for name in expected}
+    parts = [known.get(part.casefold(), part) for part in parts]
     if sorted(parts) != sorted(expected):
         raise InputError(
             f"files were sent for {', '.join(parts)[:200] or 'nothing'}, but this bundle takes "

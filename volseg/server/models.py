@@ -72,12 +72,19 @@ class JobOptions(BaseModel):
     orientation: str | None = Field(
         None, description="axis codes such as RAS, for files that state none"
     )
-    series: str | None = Field(None, description="Series Instance UID, of several")
+    series: str | dict[str, str] | None = Field(
+        None, description="Series Instance UID, of several; of channels, by name"
+    )
     irregular: Literal["resample"] | None = Field(
         None, description="resample slices at unequal distances, which are refused else"
     )
     orthogonal: bool = Field(False, description="resample tilted slices at right angles")
-    suv: bool = Field(False, description="turn PET into standardised uptake values")
+    suv: bool | dict[str, bool] = Field(
+        False, description="turn PET into standardised uptake values; of channels, by name"
+    )
+    onto_first: bool = Field(
+        False, description="resample channels on other grids onto that of the first"
+    )
 
 
 class Progress(BaseModel):

@@ -138,7 +138,9 @@ class _Work:
             progress=self._report,
             cancelled=self._stopped,
         )
-        dataclasses.replace(record, image="upload").write(folder / "results" / RECORD)
+        uploaded = dict.fromkeys(record.channels, "upload")  # nothing of where they lie
+        record = dataclasses.replace(record, image="upload", channels=uploaded)
+        record.write(folder / "results" / RECORD)
         if job["contiguous"]:
             from volseg.server.contiguous import make_contiguous  # noqa: PLC0415
 
