@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 
 from volseg.cli.main import main
 from volseg.io import read_image
@@ -16,6 +19,39 @@ def run(*words: object) -> int:
     with pytest.raises(SystemExit) as end:
         main([str(word) for word in words])
     return int(end.value.code or 0)
+
+
+@pytest.mark.data
+def test_results_say_nothing_of_the_patient(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = data_root / "dicom_series" / "mr_hippocrop_a" / "dicom"
+    out = tmp_path / "out"
+    words = (
+        *("segment", series, "-o", out, "-b", "hippocampus_unet", "--backend", "torch", "--json"),
+        *("--format", "nifti,dicom-seg,dicom-preview", "--preview", "--stable-uids"),
+        *("--anonymize", "--key", tmp_path / "key"),
+    )
+    assert run(*words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["input"] == str(series)
+    assert re.fullmatch("CASE-[0-9A-F]{16}", row["case"])
+    endings = ("_preview.dcm", "_preview.png", "_record.json", "_seg.dcm", "_seg.nii.gz")
+    assert sorted(path.name for path in out.iterdir()) == [row["case"] + end for end in endings]
+    header = pydicom.dcmread(next(series.iterdir()), stop_before_pixels=True)
+    telling = [str(header[name].value) for name in ("PatientID", "StudyInstanceUID")]
+    for path in out.iterdir():
+        assert not any(text.encode() in path.read_bytes() for text in [*telling, str(series)])
+    picture, seg = (pydicom.dcmread(row[name]) for name in ("dicom-preview", "dicom-seg"))
+    assert picture.PatientID == seg.PatientID
+    assert picture.StudyInstanceUID == seg.StudyInstanceUID
+    uids = {item.ReferencedSOPInstanceUID for item in picture.SourceImageSequence}
+    referred = seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert uids == {item.ReferencedSOPInstanceUID for item in referred}
+    with Image.open(out / f"{row['case']}_preview.png") as image:
+        np.testing.assert_array_equal(picture.pixel_array, np.asarray(image.convert("RGB")))
+    assert run(*words, "--skip-existing") == 0
+    assert json.loads(capsys.readouterr().out)[0]["status"] == "skipped"
 
 
 @pytest.mark.data
@@ -63,6 +99,9 @@ def test_from_a_series_to_results_and_back(
     [
         (("--format", "dicom"), "'dicom' is not known"),
         (("--format", "dicom-seg", "--preview"), "add nifti to --format"),
+        (("--format", "dicom-seg,dicom-preview"), "add nifti to --format"),
+        (("--format", "nifti,dicom-preview", "--memory", "4GB"), "holds the whole image"),
+        (("--format", "dicom-probabilities", "--probabilities", "nii"), "ask for one of them"),
     ],
 )
 def test_wrong_formats_are_wrong_usage(

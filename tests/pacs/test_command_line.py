@@ -172,6 +172,9 @@ def test_segment_says_what_it_cannot_fetch_or_push(capfd, orthanc, stored, tiny_
     code, _, errors = run(capfd, "segment", stored[0].parent, *words, *formats)
     assert code == 2
     assert "does not come from a server" in errors
+    code, _, errors = run(capfd, "segment", source, *words, *formats, "--anonymize")
+    assert code == 2
+    assert "which their server does not know" in errors
     assert not (tmp_path / "out").exists()
 
 

@@ -13,9 +13,10 @@ from volseg.errors import InputError
 from volseg.io import read_image
 from volseg.io.dicom import open_series
 from volseg.io.dicom.segmentations import read_segmentation
+from volseg.pacs import Anonymizer
 from volseg.segmenter import Segmenter, result_files, segment_to_files
 
-ALL = ["nifti", "dicom-seg", "dicom-labelmap", "rtstruct", "sr"]
+ALL = ["nifti", "dicom-seg", "dicom-labelmap", "dicom-probabilities", "rtstruct", "sr"]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def test_every_format_holds_the_same_labels(
     segment_to_files(segmenter, series, files, stable=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "case_labelmap.dcm",
+        "case_probabilities.dcm",
         "case_rtstruct.dcm",
         "case_seg.dcm",
         "case_seg.nii.gz",
@@ -61,6 +63,45 @@ def test_every_format_holds_the_same_labels(
     assert not (tmp_path / "again" / "case_seg.nii.gz").exists()
     for name, path in again.items():
         assert path.read_bytes() == files[name].read_bytes()
+
+
+@pytest.mark.data
+def test_probabilities_are_those_of_the_other_formats(
+    data_root: Path, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    series = data_root / "dicom_series" / "mr_hippocrop_a" / "dicom"
+    files = {"nifti": tmp_path / "labels.nii"}
+    segment_to_files(segmenter, series, files, probabilities=tmp_path / "p.nii")
+    expected = read_image(tmp_path / "p.nii").numpy()
+    dicom = {"dicom-probabilities": tmp_path / "p.dcm"}
+    record = segment_to_files(segmenter, series, dicom)
+    assert record.files == dicom
+    stored = read_segmentation(tmp_path / "p.dcm", source=open_series(series).grid)
+    assert np.abs(stored.image.values - expected[1:]).max() <= 0.5 / 255 + 1e-6
+    assert [one.name for one in stored.segments] == ["anterior", "posterior"]
+    with pytest.raises(InputError, match="ask for one of them"):
+        segment_to_files(segmenter, series, dicom, probabilities=tmp_path / "p.nii")
+
+
+@pytest.mark.data
+def test_anonymized_results_are_those_that_anonymizing_makes(
+    data_root: Path, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    series = data_root / "dicom_series" / "mr_hippocrop_a" / "dicom"
+    anonymizer = Anonymizer(b"k" * 32)
+    plain = result_files(tmp_path / "plain", "case", ALL[1:], spatial_dims=3)
+    hidden = result_files(tmp_path / "hidden", "case", ALL[1:], spatial_dims=3)
+    segment_to_files(segmenter, series, plain, stable=True)
+    segment_to_files(segmenter, series, hidden, stable=True, anonymizer=anonymizer)
+    header = pydicom.dcmread(next(series.iterdir()), stop_before_pixels=True)
+    for name, path in plain.items():
+        anonymizer.write_copy(path, tmp_path / "expected.dcm")
+        content = hidden[name].read_bytes()
+        assert content == (tmp_path / "expected.dcm").read_bytes()
+        for telling in (header.PatientID, header.StudyInstanceUID, header.SeriesInstanceUID):
+            assert str(telling).encode() not in content
+        found = pydicom.dcmread(hidden[name], stop_before_pixels=True)
+        assert found.StudyInstanceUID == anonymizer.new_uid(header.StudyInstanceUID)
 
 
 @pytest.mark.data

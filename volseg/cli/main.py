@@ -133,12 +133,8 @@ def _ending_when_told() -> Iterator[None]:
 def _configure_logging(debug: bool) -> None:
     from rich.logging import RichHandler
 
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=errors, show_time=False, show_path=debug, markup=False)],
-        force=True,
-    )
+    handler = RichHandler(console=errors, show_time=False, show_path=debug, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     logging.getLogger("volseg").setLevel(logging.DEBUG if debug else logging.WARNING)
     if not debug:
         # The first use of a bundle takes some seconds longer: it says why.
@@ -147,7 +143,12 @@ def _configure_logging(debug: bool) -> None:
         # What goes wrong with a server is said in our own sentence.
         for library in ("dicomweb_client", "pynetdicom", "retrying", "urllib3"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        logging.getLogger("pydicom").setLevel(logging.ERROR)  # of values that break its rules
+        handler.addFilter(_is_no_rule_of_pydicom)
+
+
+def _is_no_rule_of_pydicom(record: logging.LogRecord) -> bool:
+    """Keep from users what breaks the rules on values; pydicom sets its level when imported."""
+    return record.name != "pydicom" or record.levelno >= logging.ERROR
 
 
 def _escaped(text: str) -> str:

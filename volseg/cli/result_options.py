@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from volseg.segmenter import Segmenter
 
 _option = options_under("Results")
+_PICTURE = "dicom-preview"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Results:
 
     Attributes:
         folder: all files of all cases lie in it.
-        formats: of the label map, as `RESULT_FORMATS` names them.
+        formats: as `RESULT_FORMATS` names them, and dicom-preview.
         stable_uids: whether the same image and bundle give the same DICOM files.
         preview: whether a picture is written, too.
         probabilities: suffix of the file of class probabilities, if there is to be one.
@@ -47,19 +48,31 @@ class Results:
             InputError: if a format is not known or does not hold what it is to hold.
         """
         dims = segmenter.bundle.spatial_dims
-        self.files("case", dims)
-        if self.preview and segmenter.memory_budget is not None:
-            raise InputError("--preview holds the whole image: leave it out with --memory.")
-        if self.preview and "nifti" not in self.formats:
-            raise InputError("--preview shows the label map: add nifti to --format.")
+        for word, wanted in (("--preview", self.preview), (_PICTURE, _PICTURE in self.formats)):
+            if wanted and segmenter.memory_budget is not None:
+                raise InputError(f"{word} holds the whole image: leave it out with --memory.")
+            if wanted and "nifti" not in self.formats:
+                raise InputError(f"{word} shows the label map: add nifti to --format.")
+        files = self.files("case", dims)
+        if self.probabilities is not None and "dicom-probabilities" in files:
+            raise InputError(
+                "--probabilities and the format dicom-probabilities are the same values: ask for "
+                "one of them; `volseg convert` makes the other."
+            )
+        if dims == 2 and _PICTURE in files:
+            raise InputError("dicom-preview belongs to a DICOM series: it needs volumes.")
         _require_map_suffix("--probabilities", self.probabilities, dims)
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
-        """Return the file of the label map in each format."""
+        """Return the file of the result in each format."""
         from volseg.segmenter import result_files
 
-        return result_files(self.folder, case, self.formats, spatial_dims=spatial_dims)
+        formats = [name for name in self.formats if name != _PICTURE]
+        files = result_files(self.folder, case, formats, spatial_dims=spatial_dims)
+        if _PICTURE in self.formats:
+            files[_PICTURE] = self.folder / f"{case}_preview.dcm"
+        return files
 
     def record(self, case: str) -> Path:
         """Return the file of the record of a case."""
@@ -106,7 +119,8 @@ def results(
         str,
         _option(
             "--format",
-            help="Of the result, some of: nifti, dicom-seg, dicom-labelmap, rtstruct, sr.",
+            help="Of the result, some of: nifti, dicom-seg, dicom-labelmap, dicom-probabilities, "
+            "rtstruct, sr, dicom-preview.",
         ),
     ] = "nifti",
     stable_uids: Annotated[

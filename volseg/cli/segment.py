@@ -20,7 +20,7 @@ from volseg.cli.segment_remote import Transfer, require_pushable, transfer
 
 if TYPE_CHECKING:
     from volseg.io import ReadingOptions
-    from volseg.pacs import Connection
+    from volseg.pacs import Anonymizer, Connection
 
 
 @given(
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     reading=reading,
     transfer=transfer,
     connection=pacs_options.connection,
+    anonymizer=pacs_options.anonymizer_if_wanted,
 )
 def segment(
     inputs: Annotated[
@@ -46,6 +47,7 @@ def segment(
     reading: ReadingOptions,
     transfer: Transfer,
     connection: Connection,
+    anonymizer: Anonymizer | None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     progress: Annotated[
         ProgressKind,
@@ -56,7 +58,11 @@ def segment(
 
     Of several files that are the channels of one image, each is named: --channel t1=t1.nii.gz.
     Beside it OUT/<case>_record.json: statistics, what stands out, how it was made.
-    Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _rtstruct.dcm and _sr.dcm.
+    Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _probabilities.dcm,
+    _rtstruct.dcm, _sr.dcm and _preview.dcm.
+
+    With --anonymize no result says who the patient is, and cases get new names, the same in every
+    run: of a name that is a UID the new UID, of others CASE-...; only what is printed says which.
 
     With --progress lines standard error has a JSON object a line, with a case and a stage: loading,
     fetching, segmenting (done and total), and in the end done, skipped or failed (output or error).
@@ -70,9 +76,12 @@ def segment(
         segmenter = inference.segmenter()
         results.require_possible(segmenter)
         if transfer.push is not None:
-            require_pushable(transfer.push, map(described, cases.values()), results.formats)
+            sources, anonymized = map(described, cases.values()), anonymizer is not None
+            require_pushable(transfer.push, sources, results.formats, anonymized=anonymized)
+        if anonymizer is not None:
+            cases = {anonymizer.new_name(case): source for case, source in cases.items()}
         shown.expect(len(cases))
-        runner = CaseRunner(segmenter, reading, results, transfer, connection, shown)
+        runner = CaseRunner(segmenter, reading, results, transfer, connection, anonymizer, shown)
         for case, source in cases.items():
             row = runner.run(case, source)
             rows.append(row)

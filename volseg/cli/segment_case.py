@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from volseg.cli.case_progress import CaseProgress
     from volseg.cli.result_options import Results
     from volseg.io import ImageSource, ReadingOptions
-    from volseg.pacs import Connection
+    from volseg.pacs import Anonymizer, Connection
     from volseg.segmenter import CaseRecord, MemoryPlan, Segmenter
     from volseg.segmenter.streamed import Progress as Advance
 
@@ -36,6 +36,7 @@ class CaseRunner:
     results: Results
     transfer: Transfer
     connection: Connection
+    anonymizer: Anonymizer | None
     progress: CaseProgress
 
     def run(self, case: str, source: Source) -> dict[str, Any]:
@@ -66,12 +67,7 @@ class CaseRunner:
     def _segment_source(self, case: str, source: Source, files: dict[str, Path]) -> dict[str, Any]:
         with self._on_disk(case, source) as image:
             started = time.perf_counter()
-            channels = source.images if isinstance(source, Channels) else {}
-            record = replace(  # what was fetched lies here only for a while
-                self._segment(case, image, files),
-                image=str(described(source)),
-                channels={name: str(one) for name, one in channels.items()},
-            )
+            record = self._of_source(self._segment(case, image, files), source)
             record.write(self.results.record(case))
             seconds = round(time.perf_counter() - started, 3)
         first, *others = record.files.items()
@@ -83,6 +79,19 @@ class CaseRunner:
             "seconds": seconds,
         }
 
+    def _of_source(self, record: CaseRecord, source: Source) -> CaseRecord:
+        """Return a record that says what was given: what was fetched lies here only for a while.
+
+        An anonymized one says nothing of it.
+        """
+        channels = source.images if isinstance(source, Channels) else {}
+        if self.anonymizer is None:
+            places = {name: str(one) for name, one in channels.items()}
+            return replace(record, image=str(described(source)), channels=places)
+        settings = {name: value for name, value in record.settings.items() if name != "series"}
+        hidden = dict.fromkeys(channels, record.case)
+        return replace(record, image=record.case, channels=hidden, settings=settings)
+
     def _segment(self, case: str, image: ImageSource, files: dict[str, Path]) -> CaseRecord:
         """Write all results of what lies here."""
         from volseg.segmenter import segment_to_files
@@ -91,25 +100,45 @@ class CaseRunner:
             record = segment_to_files(
                 self.segmenter,
                 image,
-                files,
+                {name: file for name, file in files.items() if name != "dicom-preview"},
                 case=case,
                 stable=self.results.stable_uids,
+                anonymizer=self.anonymizer,
                 reading=self.reading,
                 planned=_show_plan if self.segmenter.memory_budget is not None else None,
                 progress=tiles,
                 **self.results.maps(case, self.segmenter.passes),
             )
-        if self.results.preview:
-            self._write_preview(image, files["nifti"], self.results.folder / f"{case}_preview.png")
-        return record
+        self._write_previews(case, image, files)
+        return replace(record, files={**record.files, **files})
 
-    def _write_preview(self, source: ImageSource, labels: Path, target: Path) -> None:
+    def _write_previews(self, case: str, image: ImageSource, files: dict[str, Path]) -> None:
+        """Write the pictures that were asked for."""
+        capture = files.get("dicom-preview")
+        if capture is None and not self.results.preview:
+            return
+        import numpy as np
+
         from volseg.io import read_image
-        from volseg.report import write_preview
+        from volseg.report import preview_picture, write_preview
+        from volseg.segmenter import require_showable, write_dicom_picture
 
+        if self.anonymizer is not None:
+            require_showable(image, self.segmenter, self.reading, self.anonymizer)
         names = {value: name for name, value in self.segmenter.labels.items()}
-        image = read_image(source, **self.reading)
-        write_preview(image, read_image(labels), target, names=names)
+        values, labels = read_image(image, **self.reading), read_image(files["nifti"])
+        if self.results.preview:
+            write_preview(values, labels, self.results.folder / f"{case}_preview.png", names=names)
+        if capture is not None:
+            write_dicom_picture(
+                np.asarray(preview_picture(values, labels, names=names)),
+                capture,
+                segmenter=self.segmenter,
+                image=image,
+                reading=self.reading,
+                stable=self.results.stable_uids,
+                anonymizer=self.anonymizer,
+            )
 
     @contextmanager
     def _on_disk(self, case: str, source: Source) -> Iterator[ImageSource]:

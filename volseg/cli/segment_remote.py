@@ -117,15 +117,25 @@ def on_disk(
 
 
 def require_pushable(
-    to: str, sources: Iterable[Path | RemoteSeries], formats: Sequence[str]
+    to: str,
+    sources: Iterable[Path | RemoteSeries],
+    formats: Sequence[str],
+    *,
+    anonymized: bool,
 ) -> None:
     """Refuse, before any work, to send what is not DICOM, or back to what is no server.
 
     Raises:
-        InputError: if no format is DICOM, or `to` is "source" and a source is no server.
+        InputError: if no format is DICOM, or `to` is "source" and a source is no server, or does
+            not have the images under the UIDs that anonymized results refer to.
     """
     if set(formats) <= {"nifti"}:
         raise InputError("--push sends DICOM files: add dicom-seg, for example, to --format.")
+    if to == _SOURCE and anonymized:
+        raise InputError(
+            "--push source: anonymized results refer to images by new UIDs, which their server "
+            "does not know; give the address of one that has the anonymized images."
+        )
     local = next((source for source in sources if isinstance(source, Path)), None)
     if to == _SOURCE and local is not None:
         raise InputError(

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from volseg.errors import InputError, MissingPackageError
 from volseg.pacs.part10 import damage, files_of, instance_in, read_dataset, write_dataset
 from volseg.pacs.pseudonyms import Pseudonyms
+from volseg.pacs.query import is_uid
 from volseg.pacs.server import Instance
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ class Anonymizer:
         """Return the UID that takes the place of another."""
         return self._pseudonyms.uid(uid)
 
+    def new_name(self, name: str) -> str:
+        """Return the name that takes the place of that of a case; a UID becomes its new UID."""
+        is_series = "." in name and is_uid(name)
+        return self.new_uid(name) if is_series else self._pseudonyms.case(name)
+
     def new_instance(self, instance: Instance) -> Instance:
         """Return what an instance is called afterwards."""
         return replace(
@@ -109,6 +115,15 @@ class Anonymizer:
             _say_what_was_done(dataset)
             _renew_file_meta(dataset)
         return dataset
+
+    def write_copy(self, path: Path, target: Path) -> None:
+        """Write a file without what tells who the patient is; it is whole or not there.
+
+        Raises:
+            InputError: if it is damaged, or cannot be anonymized.
+            OutputError: if it cannot be written.
+        """
+        write_dataset(self.anonymize(read_dataset(path), source=str(path)), target)
 
     def require_possible(self, dataset: Dataset, source: str) -> None:
         """Refuse what the profile does not clean; the header is enough to tell.
@@ -218,7 +233,7 @@ def anonymize_files(
             target = Path(folder) / instance.series / f"{instance.uid}.dcm"
             if target in written:
                 raise InputError("another of the files is the same instance.")
-            write_dataset(anonymizer.anonymize(read_dataset(path), source=str(path)), target)
+            anonymizer.write_copy(path, target)
             written[target] = None
         except InputError as error:
             refused[path] = str(error)

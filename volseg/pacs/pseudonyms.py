@@ -45,6 +45,10 @@ class Pseudonyms:
         """Return the Patient ID that takes the place of another."""
         return f"ANON-{self._digest('patient', old).hex()[:16].upper()}"
 
+    def case(self, old: str) -> str:
+        """Return the name that takes the place of that of a case."""
+        return f"CASE-{self._digest('case', old).hex()[:16].upper()}"
+
     def _digest(self, kind: str, text: str) -> bytes:
         return hmac.digest(self._key, f"{kind}:{text}".encode(), hashlib.sha256)
 

@@ -14,6 +14,11 @@ _DATES = re.compile(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}")
 _LONGEST_UID = 64
 
 
+def is_uid(text: str) -> bool:
+    """Return whether a text may be a DICOM UID (PS3.5, 9.1)."""
+    return _UID.fullmatch(text) is not None and len(text) <= _LONGEST_UID
+
+
 @dataclass(frozen=True)
 class FoundSeries:
     """A series as a server describes it; what the server does not say is empty."""
@@ -63,7 +68,7 @@ class SeriesQuery:
             InputError: if a UID or the date is not one.
         """
         for uid in (self.study, self.series):
-            if uid and not (_UID.fullmatch(uid) and len(uid) <= _LONGEST_UID):
+            if uid and not is_uid(uid):
                 raise InputError(
                     f"{uid!r} is not a DICOM UID: expected digits and dots, 64 at most; `volseg "
                     "pacs find` lists those of a server."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from volseg.label_colors import label_color
 from volseg.report.case_page import write_case_page
 from volseg.report.cohort_page import CohortCase, write_cohort_page
-from volseg.report.preview import write_preview
+from volseg.report.preview import preview_picture, write_preview
 from volseg.report.reporting import Outcome, find_records, read_further_columns, write_report
 from volseg.report.statistics_table import statistics_row, write_statistics
 from volseg.report.viewer import fetch_viewer, find_viewer
@@ -17,6 +17,7 @@ __all__ = [
     "find_records",
     "find_viewer",
     "label_color",
+    "preview_picture",
     "read_further_columns",
     "statistics_row",
     "write_case_page",

@@ -33,7 +33,33 @@ def write_preview(
     *,
     names: Mapping[int, str] | None = None,
 ) -> None:
-    """Write a PNG of about 1200 x 500 pixels that shows a segmentation on its image.
+    """Write the picture of a segmentation (`preview_picture`) as PNG.
+
+    Args:
+        image: As for `preview_picture`, as are
+        labels: and
+        names: too.
+        path: The `.png` file to write; it appears whole or not at all.
+
+    Raises:
+        OutputError: The name does not end in `.png`, or the file cannot be written.
+        VolsegError: What `preview_picture` raises.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path} cannot hold a preview; expected a name that ends in .png.")
+    picture = preview_picture(image, labels, names=names)
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def preview_picture(
+    image: MetaTensor,
+    labels: MetaTensor | npt.NDArray[Any],
+    *,
+    names: Mapping[int, str] | None = None,
+) -> Image.Image:
+    """Return a picture of 1200 x 500 pixels that shows a segmentation on its image.
 
     A volume is shown in the axial, coronal and sagittal plane with the largest labelled area, all
     at one scale in millimetres, as radiologists look at it: the patient's right on the left. The
@@ -45,18 +71,13 @@ def write_preview(
         image: `(channels, x, y, z)` or `(channels, x, y)`. A 2D image of three or four channels is
             shown in colour; of others the first channel is shown.
         labels: Integer classes on the same grid, 0 is background; with or without a channel axis.
-        path: The `.png` file to write; it appears whole or not at all.
         names: Names by value, for the legend.
 
     Raises:
         ShapeError: The label map does not have the shape of the image.
         GeometryError: The label map lies on another grid than the image.
         InputError: The values of the label map are not labels.
-        OutputError: The name does not end in `.png`, or the file cannot be written.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"{path} cannot hold a preview; expected a name that ends in .png.")
     grid = grid_of(image)
     label_map = on_source_grid(labels, image).as_tensor().numpy()[0]
     values = image.as_tensor().detach().cpu().numpy()
@@ -64,9 +85,7 @@ def write_preview(
     values = values[: 3 if in_colour else 1]
     planes = telling_planes(values, label_map, grid.affine)
     rows = label_statistics(label_map, grid.affine, names=names)
-    picture = draw_preview(planes, rows, window=window(values))
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+    return draw_preview(planes, rows, window=window(values))
 
 
 def draw_preview(

@@ -1,5 +1,6 @@
 """Load a bundle once, segment many volumes, in the memory that is allowed."""
 
+from volseg.segmenter.dicom_results import require_showable, write_dicom_picture
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.record import RECORD_SUFFIX, CaseRecord, UsedBundle, read_record
 from volseg.segmenter.results import RESULT_FORMATS, result_files, segment_to_files
@@ -17,6 +18,8 @@ __all__ = [
     "bytes_of",
     "choose_device",
     "read_record",
+    "require_showable",
     "result_files",
     "segment_to_files",
+    "write_dicom_picture",
 ]

@@ -12,8 +12,6 @@ from typing import Any, cast
 
 from volseg.errors import InputError
 from volseg.io import (
-    FileReading,
-    ImagePath,
     ImageSource,
     ReadingOptions,
     StoredVolume,
@@ -24,18 +22,10 @@ from volseg.io import (
     read_image,
     segmentation_suffix,
 )
-from volseg.io.dicom import open_series
-from volseg.io.dicom.segmentations import (
-    SegmentMeasurements,
-    SourceSlices,
-    source_slices,
-    write_dicom_seg,
-    write_measurement_report,
-    write_rtstruct,
-)
-from volseg.io.formats import ImageFormat, format_of_input
-from volseg.metrics import VolumeStatistics
+from volseg.io.block_spool import BlockSpool
+from volseg.pacs import Anonymizer
 from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
+from volseg.segmenter.dicom_results import DICOM_FORMATS, DicomResults, series_slices
 from volseg.segmenter.memory_plan import MemoryPlan
 from volseg.segmenter.process_memory import measured_peak
 from volseg.segmenter.record import CaseRecord, UsedBundle
@@ -43,15 +33,11 @@ from volseg.segmenter.segmenter import Planned, Segmenter
 
 RESULT_FORMATS: dict[str, str] = {
     "nifti": "",  # as `segmentation_suffix` says
-    "dicom-seg": "_seg.dcm",
-    "dicom-labelmap": "_labelmap.dcm",
-    "rtstruct": "_rtstruct.dcm",
-    "sr": "_sr.dcm",
+    **DICOM_FORMATS,
 }
 """What each format of a result adds to the name of its case."""
 _UNCERTAINTY = ("entropy", "disagreement")
 _MAPS = ("probabilities", *_UNCERTAINTY)
-_RESAMPLING = ("orthogonal", "irregular")
 
 
 def result_files(
@@ -92,13 +78,15 @@ def segment_to_files(
     *,
     case: str | None = None,
     stable: bool = False,
+    anonymizer: Anonymizer | None = None,
     reading: Mapping[str, Any] | None = None,
     planned: Planned | None = None,
     **options: Any,
 ) -> CaseRecord:
     """Segment an image file, write the result in each format that was asked for, and measure it.
 
-    For the DICOM formats the label map is held in memory; nothing is held for what is measured.
+    For the DICOM formats the label map is held in memory, for probabilities what they are in the
+    file; nothing is held for what is measured.
 
     Args:
         segmenter: what segments.
@@ -107,6 +95,8 @@ def segment_to_files(
         files: of the results, by format, as `result_files` gives them.
         case: its name; by default that of the image file, or of its first channel.
         stable: whether the same image and bundle give the same DICOM files, with the same UIDs.
+        anonymizer: takes out of DICOM results who the patient is; other formats say nothing of it
+            but by their names, which are the caller's, and the record by the path of the image.
         reading: how the image is read, as `read_image` takes it.
         planned: called with the plan before the run begins.
         options: further ones of `Segmenter.segment_file`.
@@ -129,9 +119,17 @@ def segment_to_files(
         if planned is not None:
             planned(plan)
 
+    maps = {name: Path(options[name]) for name in _MAPS if options.get(name) is not None}
+    room: BlockSpool | None = None
     started = time.perf_counter()
     with measured_peak() as peak, ExitStack() as cleanup:
-        source = None if set(files) == {"nifti"} else _source(first, of_first)
+        dicom: DicomResults | None = None
+        if in_dicom := {name: file for name, file in files.items() if name in DICOM_FORMATS}:
+            source = series_slices(first, of_first)
+            dicom = DicomResults(in_dicom, source, stable, anonymizer)
+            room = dicom.room_for_probabilities(segmenter, cleanup)
+            if room is not None:
+                options = _with_probabilities(options, room)
         labels = files.get("nifti")
         if labels is None:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))
@@ -141,8 +139,8 @@ def segment_to_files(
         # No more than was taken at a time before: the budget is kept.
         block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
         found = _measured(segmenter, image, labels, options, block_voxels)
-        if source is not None:
-            _write_dicom(segmenter, labels, files, source, found.statistics, stable=stable)
+        if dicom is not None:
+            dicom.write(segmenter, labels, found.statistics, room)
     channels = path if isinstance(path, Mapping) else {}
     return CaseRecord(
         case=case or image_name(Path(first).resolve()),
@@ -150,7 +148,7 @@ def segment_to_files(
         channels={name: str(one) for name, one in channels.items()},
         grid=image.grid,
         modality=found.modality,
-        files={**files, **{name: Path(options[name]) for name in _MAPS if options.get(name)}},
+        files={**files, **maps},
         statistics=found.statistics,
         quality=check_case(found, segmenter.bundle.quality, modality=segmenter.bundle.modality),
         bundles=tuple(map(UsedBundle.of, segmenter.bundles)),
@@ -188,66 +186,10 @@ def _measured(
         )
 
 
-def _source(path: ImagePath, reading: FileReading) -> SourceSlices:
-    resampling = [name for name in _RESAMPLING if reading.get(name)]
-    if resampling:
+def _with_probabilities(options: Mapping[str, Any], room: BlockSpool) -> dict[str, Any]:
+    if options.get("probabilities") is not None:
         raise InputError(
-            f"DICOM results lie on the slices of their series, but with {' and '.join(resampling)} "
-            "labels lie on others: leave it out, or ask for the format nifti."
+            "probabilities are written as DICOM or as another file: ask for one of them; `volseg "
+            "convert` makes the other."
         )
-    if format_of_input(path) is not ImageFormat.DICOM:
-        raise InputError(
-            f"DICOM results refer to the DICOM series of their image, and {path} is none: give a "
-            "DICOM folder, or ask for the format nifti."
-        )
-    return source_slices(open_series(path, reading.get("series")))
-
-
-def _write_dicom(
-    segmenter: Segmenter,
-    labels_file: Path,
-    files: Mapping[str, Path],
-    source: SourceSlices,
-    statistics: VolumeStatistics,
-    *,
-    stable: bool,
-) -> None:
-    labels = read_image(labels_file)
-    bundle = segmenter.bundle
-    about: dict[str, Any] = {
-        "source": source,
-        "segments": bundle.segments,
-        "algorithm": bundle.algorithm,
-        "stable": stable,
-    }
-    segmentation = None
-    if "dicom-labelmap" in files:
-        segmentation = write_dicom_seg(
-            labels, files["dicom-labelmap"], encoding="labelmap", compression="rle", **about
-        )
-    if "dicom-seg" in files:
-        segmentation = write_dicom_seg(labels, files["dicom-seg"], **about)
-    if "rtstruct" in files:
-        write_rtstruct(labels, files["rtstruct"], **about)
-    if "sr" in files:
-        write_measurement_report(
-            measurements(statistics), files["sr"], segmentation=segmentation, **about
-        )
-
-
-def measurements(statistics: VolumeStatistics) -> list[SegmentMeasurements]:
-    """Return what a structured report says; of several channels no intensities."""
-    found = []
-    for row in statistics.labels:
-        one = row.intensities[0] if len(row.intensities) == 1 else None
-        intensities: dict[str, float] = {}
-        if one is not None:
-            intensities = {
-                "mean": one.mean,
-                "standard_deviation": one.standard_deviation,
-                "minimum": one.minimum,
-                "maximum": one.maximum,
-                "median": one.percentiles[50],
-            }
-        found.append(SegmentMeasurements(row.label, row.volume_mm3 or 0.0, **intensities))
-    return found
+    return {**options, "probabilities": room}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 
 from volseg.bundle import Bundle, BundleParts, build_inferer, build_parts, open_bundle
 from volseg.errors import InputError, ShapeError
-from volseg.inference import SlidingWindowInferer, SpooledArray
+from volseg.inference import SlidingWindowInferer, SpooledArray, Target
 from volseg.io import (
     ImageSource,
     ReadingOptions,
@@ -252,7 +252,7 @@ class Segmenter:
         path: ImageSource,
         output: str | Path,
         *,
-        probabilities: str | Path | None = None,
+        probabilities: str | Path | Target | None = None,
         entropy: str | Path | None = None,
         disagreement: str | Path | None = None,
         planned: Planned | None = None,
@@ -269,7 +269,7 @@ class Segmenter:
             output: Where the label map goes: ``.nii.gz``, ``.nii``, ``.nrrd``, ``.mha``; pictures
                 ``.png`` or ``.tif``.
             probabilities: Where class probabilities go as they come: ``.nii``, ``.nii.gz`` or
-                ``.zarr``.
+                ``.zarr``, or an array that takes them block by block.
             entropy: Where the entropy of the probabilities goes, likewise.
             disagreement: Where the disagreement of the passes goes, likewise.
             planned: Called with the plan before the run begins.
@@ -297,7 +297,7 @@ class Segmenter:
                 maps = Maps()
                 if probabilities is not None:
                     classes = self.bundle.out_channels
-                    written = probabilities_target(probabilities, like=volume, classes=classes)
+                    written = _probabilities_target(probabilities, volume, classes)
                     maps = replace(maps, probabilities=files.enter_context(written))
                 if entropy is not None:
                     written = map_target(entropy, like=volume)
@@ -378,6 +378,14 @@ class Segmenter:
                 "such images, each channel by its name if they are files of their own, or choose "
                 "another bundle."
             )
+
+
+def _probabilities_target(
+    where: str | Path | Target, volume: StoredVolume, classes: int
+) -> AbstractContextManager[Target]:
+    if isinstance(where, str | Path):
+        return probabilities_target(where, like=volume, classes=classes)
+    return nullcontext(where)
 
 
 def choose_device(device: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from volseg.io.dicom.segmentations.identity import Algorithm
 from volseg.io.dicom.segmentations.measurements import SegmentMeasurements
+from volseg.io.dicom.segmentations.preview_writing import write_dicom_preview
 from volseg.io.dicom.segmentations.probability_writing import write_dicom_probabilities
 from volseg.io.dicom.segmentations.reading import read_segmentation
 from volseg.io.dicom.segmentations.report_writing import write_measurement_report
@@ -30,6 +31,7 @@ __all__ = [
     "read_segmentation",
     "read_segments",
     "source_slices",
+    "write_dicom_preview",
     "write_dicom_probabilities",
     "write_dicom_seg",
     "write_measurement_report",

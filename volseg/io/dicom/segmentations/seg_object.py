@@ -74,7 +74,7 @@ def segmentation_object(
                 instance_number=1,
                 manufacturer=MANUFACTURER,
                 manufacturer_model_name=model,
-                software_versions=tuple(versions),
+                software_versions=versions[0],
                 device_serial_number="none",
                 content_label="SEGMENTATION",
                 content_description=about,
@@ -91,6 +91,7 @@ def segmentation_object(
         ) from error
     for item in dataset.SegmentSequence:
         _take_out_what_is_not_stated(item)
+    dataset.SoftwareVersions = versions
     _name_dimensions(dataset, identity.uid("dimensions"))
     identity.stamp(dataset)
     return dataset

@@ -1,0 +1,121 @@
+"""Writing of a picture of a segmentation as DICOM Secondary Capture (PS3.3 A.8.1)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.atomic import replacing
+from volseg.errors import InputError, MissingPackageError, ShapeError
+from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.io.dicom.segmentations.concepts import code_item
+from volseg.io.dicom.segmentations.identity import (
+    MANUFACTURER,
+    Algorithm,
+    Identity,
+    identity_of,
+    made_by,
+)
+from volseg.io.dicom.segmentations.segments import Code
+from volseg.io.dicom.segmentations.source import SourceSlices
+
+SERIES_NUMBER = 9004
+_SOURCE = Code("121322", "DCM", "Source image for image processing operation")
+
+
+def write_dicom_preview(
+    picture: npt.NDArray[np.uint8],
+    path: str | os.PathLike[str],
+    *,
+    source: SourceSlices,
+    algorithm: Algorithm | None = None,
+    stable: bool = False,
+) -> Any:
+    """Write a picture as DICOM Secondary Capture that refers to its series; return its dataset.
+
+    Args:
+        picture: `(rows, columns, 3)`, red, green and blue.
+        path: of the file, `.dcm`.
+        source: the series.
+        algorithm: what made the segmentation in it.
+        stable: whether the same picture of the same source gives the same file, with the same UIDs.
+
+    Raises:
+        ShapeError: if the picture is no such array.
+        InputError: if the headers of the source do not allow it.
+        OutputError: if writing fails; nothing half-written is left.
+        MissingPackageError: if highdicom is not installed.
+    """
+    try:
+        import highdicom  # noqa: F401, PLC0415 - an optional package, asked for when needed
+    except ImportError as error:
+        raise MissingPackageError("writing DICOM pictures", "highdicom", "dicom") from error
+
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ShapeError(
+            f"a picture must be (rows, columns, 3) of uint8, got {picture.shape} of "
+            f"{picture.dtype}."
+        )
+    content = (b"preview", picture.tobytes(), repr((picture.shape, algorithm)).encode())
+    identity = identity_of(content, source.headers, stable=stable)
+    try:
+        with without_pydicom_warnings():
+            dataset = _capture(picture, source, algorithm, identity)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"cannot make a DICOM picture of the series {source.headers[0].SeriesInstanceUID}: its "
+            f"headers do not allow it ({error}); export the series again."
+        ) from error
+    with replacing(path) as temporary:
+        dataset.save_as(temporary, enforce_file_format=True)
+    return dataset
+
+
+def _capture(
+    picture: npt.NDArray[np.uint8],
+    source: SourceSlices,
+    algorithm: Algorithm | None,
+    identity: Identity,
+) -> Any:
+    from highdicom.sc import SCImage  # noqa: PLC0415
+    from pydicom import Dataset  # noqa: PLC0415
+    from pydicom.uid import ExplicitVRLittleEndian  # noqa: PLC0415
+
+    _, versions, about = made_by(algorithm)
+    dataset = SCImage.from_ref_dataset(
+        source.headers[0],
+        pixel_array=np.ascontiguousarray(picture),
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        # Several planes in one picture have no orientation in the patient.
+        coordinate_system="PATIENT",
+        patient_orientation=("L", "P"),
+        series_instance_uid=identity.uid("series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=identity.uid("instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+    )
+    dataset.PatientOrientation = ""
+    dataset.Laterality = source.headers[0].get("Laterality", "")
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.SoftwareVersions = versions
+    dataset.SeriesDescription = f"Preview: {about}"[:64]
+    # Names of structures and letters of directions, unless there was text in the image itself.
+    burnt_in = any(header.get("BurnedInAnnotation") == "YES" for header in source.headers)
+    dataset.BurnedInAnnotation = "YES" if burnt_in else "NO"
+    dataset.SourceImageSequence = []
+    for header in source.headers:
+        item = Dataset()
+        item.ReferencedSOPClassUID = header.SOPClassUID
+        item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+        item.PurposeOfReferenceCodeSequence = [code_item(_SOURCE)]
+        dataset.SourceImageSequence.append(item)
+    identity.stamp(dataset)
+    dataset.DateOfSecondaryCapture = identity.created.strftime("%Y%m%d")
+    dataset.TimeOfSecondaryCapture = identity.created.strftime("%H%M%S")
+    return dataset
