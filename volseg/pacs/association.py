@@ -89,9 +89,6 @@ class Peer:
         entity = self.application()
         from pynetdicom import evt  # noqa: PLC0415 - an optional package
 
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, _send_at_once)]
-        if on_store is not None:
-            handlers.append((evt.EVT_C_STORE, on_store))
         association = entity.associate(
             *self.place,
             contexts=list(contexts),
@@ -99,7 +96,7 @@ class Peer:
             max_pdu=_PDU_SIZE,
             ext_neg=list(roles),
             tls_args=self.tls and (self.tls.client_context(), self.address.host),
-            evt_handlers=handlers,
+            evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store is not None else [],
         )
         if not association.is_established:
             raise self._not_established(association)
@@ -168,12 +165,6 @@ class Peer:
             "DICOM server.",
             passing=True,
         )
-
-
-def _send_at_once(event: Any) -> None:
-    """Have small messages not wait for the acknowledgement of what was sent before (Nagle)."""
-    connection = event.assoc.dul.socket.socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _shake_hands(plain: socket.socket, tls: Tls, host: str) -> None:
