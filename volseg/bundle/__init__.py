@@ -16,7 +16,7 @@ from volseg.bundle.composition import (
     network_data_format,
     with_cleaning,
 )
-from volseg.bundle.creation import new_bundle
+from volseg.bundle.creation import new_bundle, require_free
 from volseg.bundle.description import describe_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.recomposition import recompose
@@ -41,6 +41,7 @@ __all__ = [
     "new_bundle",
     "open_bundle",
     "recompose",
+    "require_free",
     "shipped_bundles",
     "verify_bundle",
     "with_cleaning",

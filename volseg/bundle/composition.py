@@ -50,7 +50,9 @@ class Composition:
             them an image is one file.
         loss: Name of the loss of one head; the recipe's own by default.
         cleaning: Piece that cleans the label map; the recipe's own by default.
+        label_reading: Piece that makes classes of a label file; the recipe's own by default.
         values: One-line entries of the pieces to change, by name.
+        reasons: Why some of them are what they are, one line each: their comments.
     """
 
     network: str
@@ -59,7 +61,9 @@ class Composition:
     channels: tuple[str, ...] = ()
     loss: str | None = None
     cleaning: str | None = None
+    label_reading: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     def as_metadata(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -70,7 +74,9 @@ class Composition:
             **({"channels": list(self.channels)} if self.channels else {}),
             **({"loss": self.loss} if self.loss else {}),
             **({"cleaning": self.cleaning} if self.cleaning else {}),
+            **({"label_reading": self.label_reading} if self.label_reading else {}),
             "values": dict(self.values),
+            **({"reasons": dict(self.reasons)} if self.reasons else {}),
         }
 
     @classmethod
@@ -158,7 +164,7 @@ def compose(composition: Composition) -> dict[str, str]:
     # Tiles as large as the patches of training, unless tuning has found better ones.
     own_patch = yaml.safe_load(_piece(f"images/{recipe.images}"))["patch"]
     chosen.setdefault("tile", chosen.get("patch") or own_patch)
-    comments = {"classes": classes}
+    comments = {**composition.reasons, "classes": classes}
     texts = {name: _with_values(text, chosen, comments) for name, text in texts.items()}
     return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
 
@@ -184,7 +190,9 @@ def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
     loss = composition.loss or recipe.loss
     _named("loss", "losses", loss)
     cleaning = composition.cleaning or recipe.cleaning
-    _require_cleaning(cleaning)
+    _require_defining("cleaning", "inference", cleaning)
+    label_reading = composition.label_reading or recipe.label_reading
+    _require_defining("label_reading", "transforms", label_reading)
     images = f"images/{recipe.images}"
     return {
         "train.yaml": _joined(
@@ -194,7 +202,7 @@ def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
             f"losses/{loss}",
             "training/optimisation",
             recipe.preparation,
-            recipe.label_reading,
+            label_reading,
             "transforms/check_labels",
             *recipe.training,
             "transforms/augmentation",
@@ -210,7 +218,7 @@ def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
         ),
         "evaluate.yaml": _joined(
             "inference/evaluate",
-            recipe.label_reading,
+            label_reading,
             "transforms/check_labels",
             "inference/metrics",
         ),
@@ -289,14 +297,15 @@ def _named(kind: str, folder: str, name: str) -> Path:
     return known[name]
 
 
-def _require_cleaning(name: str) -> None:
+def _require_defining(section: str, folder: str, name: str) -> None:
+    """Refuse a piece that does not define a section."""
     known = [
-        f"inference/{path.stem}"
-        for path in (recipe_book() / "inference").glob("*.yaml")
-        if re.search(r"^cleaning:", path.read_text(encoding="utf-8"), re.MULTILINE)
+        f"{folder}/{path.stem}"
+        for path in (recipe_book() / folder).glob("*.yaml")
+        if re.search(rf"^{section}:", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
     if name not in known:
-        raise UnknownNameError("cleaning", name, known)
+        raise UnknownNameError(section.replace("_", " "), name, known)
 
 
 @cache
@@ -347,7 +356,10 @@ def _require_channel_names(composition: Composition) -> None:
 
 
 def _require_values(composition: Composition, texts: Mapping[str, str]) -> None:
-    """Refuse values that no piece has, of another kind than the piece's own, or that are code."""
+    """Refuse values that no piece has, of another kind than the piece's own, or that are code.
+
+    Reasons become comments, which end with their line.
+    """
     own: dict[str, Any] = {}
     for text in texts.values():
         content = yaml.safe_load(text)
@@ -359,15 +371,24 @@ def _require_values(composition: Composition, texts: Mapping[str, str]) -> None:
             )
         if not _same_kind(value, own[name]):
             raise InputError(f"{name} is {value!r}; expected a value such as {own[name]!r}.")
+    for name, reason in composition.reasons.items():
+        if not reason.isprintable():
+            raise InputError(f"the reason of {name} is {reason!r}; expected one printable line.")
 
 
 def _same_kind(value: Any, own: Any) -> bool:
-    """Whether a value can stand for a piece's own; what has none (null) may become a list."""
+    """Whether a value can stand for a piece's own.
+
+    What has none (null) may become a list of whole numbers, or of lists of them.
+    """
     if own is None or isinstance(own, list):
-        kind = type(own[0]) if own else int
         if value is None:
             return own in (None, [])
-        return isinstance(value, list) and all(_same_kind(one, kind()) for one in value)
+        kind = type(own[0]) if own else int
+        return isinstance(value, list) and (
+            all(_same_kind(one, kind()) for one in value)
+            or (own is None and all(_same_kind(one, []) for one in value))
+        )
     if isinstance(value, bool) or isinstance(own, bool):
         return isinstance(value, bool) and isinstance(own, bool)
     if isinstance(own, float):

@@ -42,6 +42,7 @@ def new_bundle(
     *,
     data: str | Path | None = None,
     about: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write a bundle that holds all it needs, ready to be trained, and return it.
 
@@ -50,6 +51,7 @@ def new_bundle(
         composition: What to compose it of.
         data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds.
         about: Texts of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
+        files: Texts of other files to write with it, by path in the bundle.
 
     Raises:
         UnknownNameError: The composition names what is not in the book.
@@ -57,21 +59,22 @@ def new_bundle(
         OutputError: The folder is not free or cannot be written.
     """
     folder = Path(folder).resolve()
-    if folder.name in shipped_bundles():
-        raise OutputError(
-            f"{folder.name} is the name of a bundle that comes with volseg: choose another name."
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not empty: choose another folder.")
+    require_free(folder)
     texts = compose(composition)
     _require_fitting(composition, texts["inference.yaml"])
     metadata = _metadata(folder.name, composition, about or {})
     readme = (recipe_book() / "bundle" / "README.md").read_text(encoding="utf-8")
-    texts = {f"configs/{name}": text for name, text in texts.items()} | {
-        "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
-        "docs/README.md": readme.replace("{name}", folder.name).replace("{task}", metadata["task"]),
-        "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
-    }
+    texts = (
+        dict(files or {})
+        | {f"configs/{name}": text for name, text in texts.items()}
+        | {
+            "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
+            "docs/README.md": readme.replace("{name}", folder.name).replace(
+                "{task}", metadata["task"]
+            ),
+            "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
+        }
+    )
     # Listed before anything is written: data that cannot be paired leave no half bundle.
     listed = None if data is None else list_cases(data, channels=composition.channels)
     for name, text in texts.items():
@@ -83,6 +86,21 @@ def new_bundle(
         cases, described = listed
         write_datalist(cases, folder / "configs" / "datalist.json", about=described)
     return open_bundle(folder)
+
+
+def require_free(folder: str | Path) -> None:
+    """Refuse a folder that cannot become a new bundle.
+
+    Raises:
+        OutputError: It is not empty, or has the name of a bundle that comes with volseg.
+    """
+    folder = Path(folder).resolve()
+    if folder.name in shipped_bundles():
+        raise OutputError(
+            f"{folder.name} is the name of a bundle that comes with volseg: choose another name."
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} exists and is not empty: choose another folder.")
 
 
 def _require_fitting(composition: Composition, inference: str) -> None:

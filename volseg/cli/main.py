@@ -22,6 +22,7 @@ from volseg.cli import (
     inspect,
     networks,
     pacs,
+    plan,
     postprocess,
     report,
     segment,
@@ -44,6 +45,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("segment")(segment.segment)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)

@@ -2,6 +2,7 @@
 
 from volseg.data.datalist import (
     Case,
+    datalist_text,
     fold_cases,
     list_images,
     paired_cases,
@@ -18,6 +19,7 @@ __all__ = [
     "Case",
     "Draw",
     "RandomDraws",
+    "datalist_text",
     "fold_cases",
     "grouped_folds",
     "hash_files",

@@ -58,7 +58,12 @@ def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, 
             folder,
         )
     numbered = _numbered(image_files(folder))
-    if not any(0 in files for files in numbered.values()):
+    if len(channels) == 1:
+        # Cases themselves may be numbered; only 0000 throughout is a channel.
+        found_as_numbered = all(set(files) == {0} for files in numbered.values())
+    else:
+        found_as_numbered = any(0 in files for files in numbered.values())
+    if not found_as_numbered:
         return {}
     named = {
         case: {

@@ -54,7 +54,7 @@ def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> li
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give a folder of images.")
-    if channels is not None and len(channels) > 1:
+    if channels:
         cases = channel_files(folder, channels)
         if cases:
             return [
@@ -105,10 +105,15 @@ def write_datalist(cases: Iterable[Case], path: str | Path, *, about: Mapping[st
     Raises:
         OutputError: The file could not be written.
     """
+    with replacing(path) as temporary:
+        temporary.write_text(datalist_text(cases, about=about), encoding="utf-8")
+
+
+def datalist_text(cases: Iterable[Case], *, about: Mapping[str, object]) -> str:
+    """Return what `write_datalist` writes."""
     head = json.dumps(dict(about), indent=2)[1:-2] + "," if about else ""
     rows = ",\n".join("    " + json.dumps(asdict(case)) for case in cases)
-    with replacing(path) as temporary:
-        temporary.write_text(f'{{{head}\n  "training": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+    return f'{{{head}\n  "training": [\n{rows}\n  ]\n}}\n'
 
 
 def read_datalist(path: str | Path) -> list[Case]:

@@ -11,6 +11,7 @@ from volseg.transforms.standardization import (
     Standardization,
     read_standardization,
     standardization,
+    standardization_text,
     write_standardization,
 )
 from volseg.transforms.standardization_fit import FITTED_METHODS, fit_standardization
@@ -51,5 +52,6 @@ __all__ = [
     "regrid",
     "resample",
     "standardization",
+    "standardization_text",
     "write_standardization",
 ]

@@ -162,15 +162,19 @@ def write_standardization(fitted: Standardization, path: str | Path) -> None:
     Raises:
         OutputError: The file could not be written.
     """
+    with replacing(path) as temporary:
+        temporary.write_text(standardization_text(fitted), encoding="utf-8")
+
+
+def standardization_text(fitted: Standardization) -> str:
+    """Return what `write_standardization` writes."""
     content = {
         "format": _FORMAT,
         "method": fitted.method,
         "channels": [asdict(channel) for channel in fitted.channels],
         "provenance": dict(fitted.provenance),
     }
-    text = json.dumps(content, indent=2, allow_nan=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _method(kind: type[Method], entry: object) -> Method:

@@ -1,0 +1,161 @@
+"""Plans of known fingerprints: every choice has its reason, and follows from the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from volseg.bundle import compose
+from volseg.errors import MemoryLimitError
+from volseg.planning import (
+    CaseFingerprint,
+    Fingerprint,
+    Intensities,
+    LabelSize,
+    Wishes,
+    find_preset,
+    make_plan,
+)
+
+WISHES = Wishes(preset=find_preset("plain"), labels={"liver": 1, "tumour": 2}, memory=10**12)
+
+
+def fingerprint(shape, spacing, *, number=20, channels=1, content=None, labels=(1, 2)):
+    case = CaseFingerprint(
+        case="",
+        shape=shape,
+        content=content or shape,
+        spacing=spacing,
+        orientation="RAS"[: len(shape)],
+        channels=channels,
+        intensities=(Intensities(0, 1, 0.5, 0.1, 0.1, 0.5, 0.9),) * channels,
+        labels={value: LabelSize(100, 1, 100) for value in labels},
+        image_hash="",
+    )
+    return Fingerprint(tuple(replace(case, case=f"c{i}", image_hash=str(i)) for i in range(number)))
+
+
+def planned(found, **changes):
+    plan = make_plan(found, replace(WISHES, **changes))
+    composition = plan.composition
+    assert composition.values.keys() == composition.reasons.keys()
+    return plan, composition.values
+
+
+THICK = fingerprint((320, 320, 20), (0.625, 0.625, 3.6))
+CUBE = fingerprint((128, 128, 120), (1.0, 1.0, 1.0))
+PICTURES = fingerprint((512, 500), (1.0, 1.0), channels=3, labels=(255,))
+
+
+def test_thick_slices_stay_in_their_plane():
+    _, values = planned(THICK)
+    assert values["rotation"] == [0.0, 0.0, 3.1416]
+    assert values["kernels"][0] == [3, 3, 1]
+    assert values["strides"][1] == [2, 2, 1]
+    _, values = planned(CUBE)
+    assert values["rotation"] == [0.4, 0.4, 0.4]
+
+
+@pytest.mark.parametrize(
+    ("names", "mirrored"),
+    [
+        (("liver", "tumour"), [0, 1, 2]),
+        (("kidney_left", "kidney_right"), [1, 2]),
+        (("kidney L", "kidney R"), [1, 2]),
+        (("anterior", "posterior"), [0, 2]),
+        (("upper lobe", "lower lobe"), [0, 1]),
+    ],
+)
+def test_an_axis_whose_ends_have_names_is_not_mirrored(names, mirrored):
+    _, values = planned(CUBE, labels={name: i + 1 for i, name in enumerate(names)})
+    assert values["mirror_axes"] == mirrored
+
+
+@pytest.mark.parametrize(
+    ("modality", "content", "recipe"),
+    [
+        ("CT", None, "ct_foreground"),
+        ("ct", None, "ct_foreground"),
+        ("MR", None, "mr"),
+        ("MR", (100, 100, 90), "mr_masked"),
+        ("US", None, "volumes"),
+    ],
+)
+def test_the_recipe_follows_from_modality_and_content(modality, content, recipe):
+    found = fingerprint((128, 128, 120), (1.0, 1.0, 1.0), content=content)
+    plan, _ = planned(found, modality=modality)
+    assert plan.composition.recipe == recipe
+
+
+def test_label_values_that_are_no_classes_are_mapped():
+    plan, values = planned(CUBE, labels={"b": 7, "a": 3})
+    assert plan.composition.labels == ("a", "b")
+    assert (values["stored_labels"], values["stored_classes"]) == ([0, 3, 7], [0, 1, 2])
+    evaluate = yaml.safe_load(compose(plan.composition)["evaluate.yaml"])
+    assert evaluate["stored_labels"] == [0, 3, 7]
+
+
+def test_pictures_are_planned_in_two_axes():
+    plan, values = planned(PICTURES, labels={"membrane": 255})
+    assert plan.composition.recipe == "pictures"
+    assert values["patch"] == [512, 512]
+    assert values["in_channels"] == 3
+    assert values["rotation"] == 3.1416
+    assert values["stored_labels"] == [0, 255]
+    assert "spacing" not in values
+    _, values = planned(fingerprint((900, 300), (1.0, 1.0)))
+    assert values["rotation"] == 0.2618
+
+
+def test_reasons_are_comments_of_the_configuration():
+    plan, _ = planned(CUBE)
+    lines = compose(plan.composition)["train.yaml"].splitlines()
+    for name, reason in plan.composition.reasons.items():
+        (line,) = (line for line in lines if line.startswith(f"{name}: "))
+        assert line.endswith(f"# {reason}")
+
+
+def test_a_residual_network_is_planned_with_its_blocks():
+    plan, values = planned(CUBE, preset=find_preset("M"))
+    assert plan.composition.network == "resencunet"
+    assert values["blocks"] == [1, 3, 4, 6, 6, 6]
+    assert values["widths"] == [32, 64, 128, 256, 320, 320]
+
+
+def test_a_step_keeps_to_the_memory_it_may_take():
+    whole, values = planned(CUBE)
+    assert whole.remarks[0].startswith("the data do not say what kind of images")
+    small, fewer = planned(CUBE, memory=whole.memory.total // 3)
+    assert small.memory.total <= whole.memory.total // 3
+    assert fewer["patch"] < values["patch"]
+    assert "smaller than preset plain allows" in small.remarks[0]
+    with pytest.raises(MemoryLimitError, match="no network of 3 levels fits"):
+        planned(CUBE, memory=10**6)
+
+
+def test_what_somebody_should_know_is_remarked():
+    large = fingerprint((512, 512, 400), (0.8, 0.8, 0.8), labels=(1,))
+    nothing = replace(large.cases[0], case="none", labels={})
+    found = Fingerprint((*large.cases, nothing))
+    plan, values = planned(found, modality="CT", folds=4)
+    view, empty, rare = plan.remarks
+    assert "a coarser grid (--spacing)" in view
+    assert "1 cases hold nothing but background (first: none)" in empty
+    assert rare == "tumour is in 0 cases: too few to be in every fold."
+    assert values["class_ratios"] == [4, 1, 1]
+
+
+def test_the_spacing_can_be_given():
+    _, values = planned(CUBE, spacing=(2.0, 2.0, 2.5))
+    assert values["spacing"] == [2.0, 2.0, 2.5]
+
+
+def test_an_epoch_has_about_fifty_steps():
+    for number in (10, 500):
+        _, values = planned(fingerprint((128, 128, 120), (1.0, 1.0, 1.0), number=number))
+        training = number * 4 // 5
+        steps = values["patches"] * training / values["batch_size"]
+        assert steps >= 50
+        assert values["patches"] == 1 or steps < 50 + training

@@ -1,0 +1,182 @@
+"""``volseg plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from volseg.cli.console import errors, output, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from volseg.planning import Dataset, Fingerprint, Plan
+
+
+def plan(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA", help="Folder with images and labels, or a datalist (.json) of them."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Bundle folder to make.")],
+    preset: Annotated[
+        str, typer.Option(help="plain (nnU-Net's U-Net, 2021), or residual: M, L, XL (2024).")
+    ] = "plain",
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Classes: liver,tumour or liver=1,tumour=7; dataset.json by default."),
+    ] = None,
+    channels: Annotated[
+        str | None, typer.Option(help="Names of the image channels: t1,flair; likewise.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="CT, MR or another; dataset.json by default.")
+    ] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Of the network's grid in mm, x,y,z; the median by default.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="A training step may take, such as 8GB; 80% of the device by default."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that the paths of a datalist are relative to.")
+    ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV with the columns case and patient, of a folder.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Folds to deal the cases into.", min=2)] = 5,
+    workers: Annotated[
+        int | None, typer.Option(help="Cases read at a time; one a processor by default.", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="To train on: auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+) -> None:
+    """Look at a data set, and make the bundle that fits it: untrained, all of it yours to edit.
+
+    Cases that cannot be used are named, with the reason, and left out; the exit code is then 1.
+    Run again after a stop, it goes on with the cases it has not seen.
+    """
+    from volseg.bundle import require_free
+    from volseg.errors import InputError
+    from volseg.planning import (
+        Wishes,
+        find_preset,
+        fingerprint_cases,
+        make_plan,
+        named_labels,
+        open_dataset,
+        unnamed_labels,
+        usable_memory,
+        write_planned_bundle,
+    )
+    from volseg.segmenter import bytes_of, choose_device
+
+    require_free(out)
+    chosen = find_preset(preset)
+    dataset = open_dataset(
+        source,
+        data=data,
+        patients=patients,
+        folds=folds,
+        channels=() if channels is None else [name.strip() for name in channels.split(",")],
+    )
+    names = dataset.labels if labels is None else named_labels(labels)
+    allowed = usable_memory(choose_device(device)) if memory is None else bytes_of(memory)
+    grid = None if spacing is None else _spacing(spacing)
+    # What was seen is kept beside the bundle until that is written.
+    journal = out.with_name(f"{out.name}.fingerprint.jsonl")
+    with progress_bar() as bar:
+        task = bar.add_task("looking at the cases", total=len(dataset.files))
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        fingerprint = fingerprint_cases(
+            dataset.files,
+            values=[0, *names.values()] if names else None,
+            workers=workers,
+            journal=journal,
+            progress=show,
+        )
+        if grid is not None and len(grid) != fingerprint.spatial_dims:
+            raise InputError(
+                f"--spacing has {len(grid)} numbers, but the images have "
+                f"{fingerprint.spatial_dims} axes."
+            )
+        wishes = Wishes(
+            preset=chosen,
+            labels=names or unnamed_labels(fingerprint.label_values),
+            memory=allowed,
+            channels=dataset.named_channels,
+            modality=dataset.modality if modality is None else modality,
+            spacing=grid,
+            folds=dataset.folds,
+        )
+        made = make_plan(fingerprint, wishes)
+        bar.update(task, description="writing the bundle", completed=0)
+        bundle = write_planned_bundle(out, made, dataset, fingerprint, progress=show)
+    journal.unlink(missing_ok=True)
+    if as_json:
+        print_json(_as_json(bundle.folder, made, fingerprint))
+    else:
+        output.print(str(bundle.folder), soft_wrap=True)
+        _show(made, fingerprint, dataset)
+        errors.print(
+            f"train it with: volseg train {bundle.folder} --data {dataset.folder} -o OUT",
+            soft_wrap=True,
+            markup=False,
+        )
+    if fingerprint.faults:
+        raise typer.Exit(1)
+
+
+def _show(plan: Plan, fingerprint: Fingerprint, dataset: Dataset) -> None:
+    """Say on standard error what was chosen, and what somebody should know."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    composition = plan.composition
+    errors.print(
+        f"{len(fingerprint.cases)} of {len(dataset.files)} cases, recipe {composition.recipe}, "
+        f"network {composition.network}, {plan.memory.total / 1e9:.2g} GB for a training step"
+    )
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    for name, value in composition.values.items():
+        table.add_row(name, escape(str(value)), escape(composition.reasons[name]))
+    errors.print(table)
+    for remark in plan.remarks:
+        errors.print(f"[yellow]note:[/] {escape(remark)}", soft_wrap=True)
+    for fault in fingerprint.faults:
+        what = escape(f"{fault.case}: {fault.sentence}")
+        errors.print(f"[red]left out:[/] {what}", soft_wrap=True)
+
+
+def _as_json(folder: Path, plan: Plan, fingerprint: Fingerprint) -> dict[str, object]:
+    from dataclasses import asdict
+
+    return {
+        "bundle": str(folder),
+        "composition": plan.composition.as_metadata(),
+        "cases": len(fingerprint.cases),
+        "left_out": [asdict(fault) for fault in fingerprint.faults],
+        "remarks": list(plan.remarks),
+        "step_bytes": asdict(plan.memory) | {"total": plan.memory.total},
+    }
+
+
+def _spacing(text: str) -> tuple[float, ...]:
+    from volseg.errors import InputError
+
+    try:
+        steps = tuple(float(step) for step in text.split(","))
+    except ValueError:
+        steps = ()
+    if not steps or not all(0 < step < float("inf") for step in steps):
+        raise InputError(
+            f"--spacing {text!r} cannot be read: expected sizes in mm with commas between them."
+        )
+    return steps

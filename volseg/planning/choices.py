@@ -1,0 +1,208 @@
+"""The values of a bundle that a plan sets, each with the reason that becomes its comment.
+
+The rules start from nnU-Net 2 (Isensee et al., Nature Methods 2021; MICCAI 2024); where one is
+another, its function says why.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from volseg.losses import halving_weights
+from volseg.planning.fingerprint import Fingerprint
+from volseg.planning.network_plan import NetworkPlan
+from volseg.planning.presets import SMALLEST_BATCH, WIDEST, Preset
+from volseg.planning.target_grid import target_spacing
+
+# The patch has this many times fewer voxels across its slices than in their plane.
+_FLAT_PATCH = 3.0
+_LONG_PICTURE = 1.5
+_SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that are much longer than high
+_SOME_ANGLE = 0.4
+_ANY_ANGLE = 3.1416
+_STEPS = 50
+# Two thirds of the patches have background in the middle, a third one of the classes.
+_BACKGROUND_TO_FOREGROUND = 2
+# Bytes of a voxel of each channel, and of the label, of a case in memory.
+_FLOAT = 4
+# Words for the ends of each axis of a patient.
+_ENDS = (
+    ("left", "right", "l", "r", "lh", "rh"),
+    ("anterior", "posterior", "ventral", "dorsal"),
+    ("superior", "inferior", "upper", "lower", "cranial", "caudal"),
+)
+
+
+@dataclass
+class Choices:
+    """Values of a bundle, and why they are what they are."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def choose(self, name: str, value: Any, reason: str) -> None:
+        """Set a value."""
+        self.values[name] = value
+        self.reasons[name] = reason
+
+
+def choose_spacing(
+    choices: Choices, fingerprint: Fingerprint, wished: Sequence[float] | None
+) -> tuple[float, ...]:
+    """Choose the spacing of the network's grid and return it; pictures keep their pixels."""
+    spacings = [case.spacing for case in fingerprint.cases]
+    shapes = [case.content for case in fingerprint.cases]
+    if fingerprint.spatial_dims == 2:
+        return (1.0, 1.0)
+    if wished is not None:
+        spacing, why = tuple(float(step) for step in wished), "as asked for"
+    else:
+        found = target_spacing(spacings, shapes)
+        spacing = tuple(round(step, 4) for step in found)
+        finer = [m > f for m, f in zip(np.median(spacings, axis=0), found, strict=True)]
+        why = f"median of {len(spacings)} cases"
+        if any(finer):
+            why += f"; across the thick slices ({'xyz'[finer.index(True)]}) the finest tenth"
+    choices.choose("spacing", list(spacing), f"mm; {why}")
+    return spacing
+
+
+def choose_network(
+    choices: Choices,
+    network: NetworkPlan,
+    preset: Preset,
+    image: Sequence[float],
+    gigabytes: float,
+) -> None:
+    """Choose patch, batch and levels.
+
+    nnU-Net leaves the coarsest head out of the loss; here each counts half as much as the one
+    before, so that no weight is without a gradient.
+    """
+    topology = network.topology
+    patch = topology.patch
+    median = " x ".join(f"{side:g}" for side in image)
+    if all(side >= whole for side, whole in zip(patch, image, strict=True)):
+        why = f"as large as the median image, {median}"
+    else:
+        why = f"largest for {gigabytes:.3g} GB, preset {preset.name}; median image {median}"
+    choices.choose("patch", list(patch), why)
+    if network.batch < network.batch_for_memory:
+        why = f"a batch holds at most {preset.covered:.0%} of the voxels of the data set"
+    elif network.batch == SMALLEST_BATCH:
+        why = "patches; as large a patch as possible comes first"
+    else:
+        why = "patches; what memory the patch leaves"
+    choices.choose("batch_size", network.batch, why)
+    widest = WIDEST[len(topology.patch)]
+    choices.choose(
+        "widths",
+        list(network.widths),
+        f"feature maps a level, doubled up to {widest}",
+    )
+    if network.blocks:
+        choices.choose("blocks", list(network.blocks), "residual blocks a level, as published")
+    choices.choose(
+        "strides",
+        [list(step) for step in topology.strides],
+        "into each level; axes of about equally long voxels are halved together",
+    )
+    choices.choose(
+        "kernels",
+        [list(kernel) for kernel in topology.kernels],
+        "of each level; 1 across slices twice as far apart as pixels, or more",
+    )
+    heads = len(topology.strides) - 1
+    choices.choose(
+        "head_weights",
+        [round(weight, 4) for weight in halving_weights(heads)],
+        "of the loss, full resolution first; each half of the one before",
+    )
+
+
+def choose_patches(choices: Choices, network: NetworkPlan, cases: int, folds: int) -> None:
+    """Choose how many patches are cut from each image in an epoch.
+
+    nnU-Net has 250 steps an epoch whatever the data. Here an epoch meets every image equally often.
+    """
+    training = max(1, cases * (folds - 1) // folds)
+    patches = max(1, math.ceil(_STEPS * network.batch / training))
+    steps = math.ceil(patches * training / network.batch)
+    choices.choose("patches", patches, f"cut from each image in an epoch: {steps} steps")
+
+
+def choose_sampling(choices: Choices, classes: int) -> None:
+    """Choose what lies in the middle of a patch."""
+    ratios = [_BACKGROUND_TO_FOREGROUND * classes, *[1] * classes]
+    choices.choose(
+        "class_ratios",
+        ratios,
+        "a third of the patches have a class in the middle",
+    )
+
+
+def choose_augmentation(
+    choices: Choices, patch: Sequence[int], spacing: Sequence[float], labels: Mapping[str, int]
+) -> None:
+    """Choose mirroring and the largest rotation.
+
+    nnU-Net mirrors along every axis; here not along one whose ends classes are called by, such as
+    left and right, as a mirrored patch would show one of them under the name of the other. It
+    rotates by up to 30 degrees, in a fifth of the patches; here nearly every patch is, by less.
+    Thick slices are rotated in their plane alone, by any angle, as there.
+    """
+    if len(patch) == 2:
+        long = max(patch) > _LONG_PICTURE * min(patch)
+        why = "radians; pictures much longer than high have an up" if long else "radians; any angle"
+        choices.choose("rotation", _SMALL_ANGLE if long else _ANY_ANGLE, why)
+        choices.choose("mirror_axes", [0, 1], "along both axes, as nnU-Net")
+        return
+    across = max(range(3), key=lambda axis: (spacing[axis], -patch[axis]))
+    if max(patch) > _FLAT_PATCH * patch[across]:
+        angles = [_ANY_ANGLE if axis == across else 0.0 for axis in range(3)]
+        choices.choose("rotation", angles, "radians; thick slices stay in their plane")
+    else:
+        why = "radians; nnU-Net's is 0.52, in a fifth of the patches"
+        choices.choose("rotation", [_SOME_ANGLE] * 3, why)
+    words = {word for name in labels for word in re.split(r"[^a-z]+", name.lower())}
+    mirrored = [axis for axis, ends in enumerate(_ENDS) if words.isdisjoint(ends)]
+    left_out = "".join("xyz"[axis] for axis in range(3) if axis not in mirrored)
+    why = f"but {left_out}, by whose ends classes are called" if left_out else "as nnU-Net"
+    choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+
+
+def choose_label_values(choices: Choices, labels: Mapping[str, int]) -> None:
+    """Choose which class each value of the label files stands for."""
+    stored = [0, *sorted(labels.values())]
+    choices.choose("stored_labels", stored, "values in the label files")
+    choices.choose("stored_classes", list(range(len(stored))), "the class each of them stands for")
+
+
+def choose_cache(
+    choices: Choices, fingerprint: Fingerprint, spacing: Sequence[float], memory: int
+) -> None:
+    """Choose which part of the prepared cases is kept in memory.
+
+    Args:
+        choices: Takes the choice.
+        fingerprint: Of the data set.
+        spacing: Of the network's grid.
+        memory: Bytes that they may take.
+    """
+    size = sum(
+        _FLOAT
+        * (1 + case.channels)
+        * math.prod(
+            side * step / new
+            for side, step, new in zip(case.shape, case.spacing, spacing, strict=True)
+        )
+        for case in fingerprint.cases
+    )
+    share = min(1.0, math.floor(100 * memory / size) / 100)
+    choices.choose("cached", share, f"of the prepared cases, {size / 1e9:.2g} GB in all, in memory")

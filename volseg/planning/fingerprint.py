@@ -1,0 +1,236 @@
+"""What a data set looks like: its cases, and those that cannot be used with the reason."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from volseg.atomic import writing_to
+from volseg.errors import InputError
+from volseg.io import ImageSource
+from volseg.planning.case_fingerprint import CaseFaultError, CaseFingerprint, fingerprint_case
+from volseg.planning.dataset import CaseFiles
+
+Progress = Callable[[int, int], None]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A case that cannot be used, and why.
+
+    Attributes:
+        case: Name.
+        kind: As of `CaseFaultError`.
+        sentence: What is wrong, and what to do.
+    """
+
+    case: str
+    kind: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a data set looks like.
+
+    Attributes:
+        cases: Those that can be used, in the order of the list.
+        faults: Those that cannot.
+    """
+
+    cases: tuple[CaseFingerprint, ...]
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 or 3."""
+        return len(self.cases[0].shape)
+
+    @property
+    def channels(self) -> int:
+        """Channels of each image."""
+        return self.cases[0].channels
+
+    @property
+    def label_values(self) -> list[int]:
+        """The labels that occur, background left out."""
+        return sorted({value for case in self.cases for value in case.labels})
+
+    def text(self) -> str:
+        """Return it as JSON, one case a line."""
+
+        def lines(entries: Sequence[Mapping[str, Any]]) -> str:
+            return ",".join(f"\n    {json.dumps(entry, allow_nan=False)}" for entry in entries)
+
+        cases = lines([case.as_json() for case in self.cases])
+        faults = lines([asdict(fault) for fault in self.faults])
+        return f'{{\n  "cases": [{cases}\n  ],\n  "faults": [{faults}\n  ]\n}}\n'
+
+    @classmethod
+    def from_text(cls, text: str) -> Fingerprint:
+        """Return what `text` gave."""
+        content = json.loads(text)
+        return cls(
+            tuple(CaseFingerprint.from_json(entry) for entry in content["cases"]),
+            tuple(Fault(**entry) for entry in content["faults"]),
+        )
+
+
+def fingerprint_cases(
+    files: CaseFiles,
+    *,
+    values: Collection[int] | None = None,
+    workers: int | None = None,
+    journal: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Fingerprint:
+    """Return what a data set looks like.
+
+    Args:
+        files: Image and label of each case, by name.
+        values: Labels that may occur, background included; any without it.
+        workers: Cases at a time; as many as there are processors by default.
+        journal: File that keeps what was found, a line a case: called again with it after a stop,
+            only cases are read that it lacks, or whose files have changed.
+        progress: Called with the number of cases done and of all.
+
+    Raises:
+        InputError: No case can be used; the message names the first.
+    """
+    report = progress or (lambda _done, _total: None)
+    found: dict[str, CaseFingerprint | Fault] = {}
+    with _journal(journal) as kept:
+        stamps = {case: _stamp(case, files[case], values) for case in files}
+        found = {case: kept.known[stamp] for case, stamp in stamps.items() if stamp in kept.known}
+        report(len(found), len(files))
+        waiting = {case: paths for case, paths in files.items() if case not in found}
+        for case, entry in _measured(waiting, values, workers):
+            kept.add(stamps[case], entry)
+            found[case] = entry
+            report(len(found), len(files))
+    return _together([found[case] for case in files])
+
+
+def _measured(
+    files: CaseFiles, values: Collection[int] | None, workers: int | None
+) -> Iterator[tuple[str, CaseFingerprint | Fault]]:
+    """Yield cases as they are done. Decompression and counting leave Python to other threads."""
+
+    def measure(case: str) -> CaseFingerprint | Fault:
+        try:
+            return fingerprint_case(case, *files[case], values=values)
+        except CaseFaultError as error:
+            return Fault(case, error.kind, str(error))
+
+    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    try:
+        futures = {pool.submit(measure, case): case for case in files}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _together(found: Sequence[CaseFingerprint | Fault]) -> Fingerprint:
+    """Return the fingerprint, without cases that do not go with the others."""
+    sound = [entry for entry in found if isinstance(entry, CaseFingerprint)]
+    if not sound:
+        first = next((entry for entry in found if isinstance(entry, Fault)), None)
+        reason = "there is none" if first is None else f"{first.case}: {first.sentence}"
+        raise InputError(f"no case can be used for training: {reason}")
+    kinds = Counter((len(case.shape), case.channels) for case in sound)
+    (dims, channels), _ = kinds.most_common(1)[0]
+    first_with: dict[str, str] = {}
+    entries: list[CaseFingerprint | Fault] = []
+    for entry in found:
+        if isinstance(entry, CaseFingerprint):
+            entry = _fitting(entry, dims, channels, first_with)  # noqa: PLW2901
+        entries.append(entry)
+    return Fingerprint(
+        tuple(entry for entry in entries if isinstance(entry, CaseFingerprint)),
+        tuple(entry for entry in entries if isinstance(entry, Fault)),
+    )
+
+
+def _fitting(
+    case: CaseFingerprint, dims: int, channels: int, first_with: dict[str, str]
+) -> CaseFingerprint | Fault:
+    """Return a case, or why it does not go with those before it."""
+    if (len(case.shape), case.channels) != (dims, channels):
+        return Fault(
+            case.case,
+            "channels",
+            f"the image has {len(case.shape)} axes and {case.channels} channels, but most have "
+            f"{dims} and {channels}.",
+        )
+    twin = first_with.setdefault(case.image_hash, case.case)
+    if twin != case.case:
+        return Fault(
+            case.case,
+            "duplicate",
+            f"it holds the same image as {twin}, and must not be in another fold than that.",
+        )
+    return case
+
+
+class _Journal:
+    """What was found before, by the state of the files it was found in."""
+
+    def __init__(self, file: TextIO | None, known: Mapping[str, CaseFingerprint | Fault]) -> None:
+        self._file = file
+        self.known = known
+
+    def add(self, stamp: str, entry: CaseFingerprint | Fault) -> None:
+        if self._file is not None:
+            kind = "measured" if isinstance(entry, CaseFingerprint) else "fault"
+            line = json.dumps({"stamp": stamp, kind: asdict(entry)}, allow_nan=False)
+            self._file.write(line + "\n")
+            self._file.flush()
+
+
+@contextmanager
+def _journal(path: str | Path | None) -> Iterator[_Journal]:
+    if path is None:
+        yield _Journal(None, {})
+        return
+    path = Path(path)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")
+    with file:
+        if text and not text.endswith("\n"):  # a killed run may have left half a line
+            file.write("\n")
+        yield _Journal(file, dict(_kept(text)))
+
+
+def _kept(text: str) -> Iterator[tuple[str, CaseFingerprint | Fault]]:
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            if "fault" in entry:
+                yield entry["stamp"], Fault(**entry["fault"])
+            else:
+                yield entry["stamp"], CaseFingerprint.from_json(entry["measured"])
+        except (ValueError, KeyError, TypeError):
+            _log.debug("a line of what was found before is not whole: its case is read again")
+
+
+def _stamp(case: str, files: tuple[ImageSource, str | Path], values: Collection[int] | None) -> str:
+    """Return a text that changes when a file of the case, or what is expected of it, does."""
+    states = []
+    for source in files:
+        for path in source.values() if isinstance(source, Mapping) else [source]:
+            state = Path(path).stat() if Path(path).exists() else None
+            states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
+    return json.dumps([case, states, None if values is None else sorted(values)])

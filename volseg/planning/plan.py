@@ -1,0 +1,185 @@
+"""From what a data set looks like to what its bundle is composed of, with the reasons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import psutil
+
+from volseg.bundle import Composition
+from volseg.errors import InputError
+from volseg.planning.choices import (
+    Choices,
+    choose_augmentation,
+    choose_cache,
+    choose_label_values,
+    choose_network,
+    choose_patches,
+    choose_sampling,
+    choose_spacing,
+)
+from volseg.planning.fingerprint import Fingerprint
+from volseg.planning.network_plan import NetworkPlan, plan_network
+from volseg.planning.presets import Preset
+from volseg.planning.step_memory import StepMemory, composed_step_memory
+from volseg.planning.target_grid import median_shape
+
+#: The recipe whose intensities are fitted on the data set before: of CT, as in nnU-Net.
+FITTED_RECIPE = "ct_foreground"
+# Below this part of the voxels, the box of what is not 0 is what was left of a larger image.
+_MASKED = 0.75
+_CACHE_OF_MEMORY = 0.5
+# A patch with less of the image than this misses what only the whole shows.
+_SMALL_VIEW = 0.25
+_STEP_DOWN = 0.9
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is not left to the plan.
+
+    Attributes:
+        preset: Kind and largest size of the network.
+        labels: Value of each class in the label files, by name.
+        memory: Bytes that a training step may take.
+        channels: Names of the image channels; none if they have none.
+        modality: ``CT``, ``MR`` or any other; empty if it is not known.
+        spacing: Of the network's grid, in mm; the plan's own without it.
+        folds: Into how many the cases are dealt.
+    """
+
+    preset: Preset
+    labels: Mapping[str, int]
+    memory: int
+    channels: tuple[str, ...] = ()
+    modality: str = ""
+    spacing: tuple[float, ...] | None = None
+    folds: int = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the bundle of a data set is composed of.
+
+    Attributes:
+        composition: With a reason for each value.
+        memory: What a training step takes.
+        remarks: What somebody should know before training, a sentence each.
+    """
+
+    composition: Composition
+    memory: StepMemory
+    remarks: tuple[str, ...]
+
+
+def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
+    """Return the plan for a data set.
+
+    Where a training step would take more memory than it may, the network becomes smaller.
+
+    Raises:
+        MemoryLimitError: No network fits.
+        InputError: The names do not go with the data.
+    """
+    choices = Choices()
+    spacing = choose_spacing(choices, fingerprint, wishes.spacing)
+    sampled = [case.spacing for case in fingerprint.cases]
+    image = median_shape(sampled, [case.content for case in fingerprint.cases], spacing)
+    choose_sampling(choices, len(wishes.labels))
+    choose_cache(
+        choices, fingerprint, spacing, int(_CACHE_OF_MEMORY * psutil.virtual_memory().total)
+    )
+    if wishes.channels and len(wishes.channels) != fingerprint.channels:
+        raise InputError(
+            f"the images have {fingerprint.channels} channels, but these are named: "
+            f"{', '.join(wishes.channels)}; name each."
+        )
+    base = _composition(fingerprint, wishes)
+    if base.label_reading is not None:
+        choose_label_values(choices, wishes.labels)
+    if not wishes.channels:
+        choices.choose("in_channels", fingerprint.channels, "image channels")
+    gigabytes = wishes.preset.gigabytes
+    while True:
+        network = plan_network(
+            spacing,
+            image,
+            wishes.preset,
+            gigabytes=gigabytes,
+            classes=1 + len(wishes.labels),
+            cases=len(fingerprint.cases),
+        )
+        choose_network(choices, network, wishes.preset, image, gigabytes)
+        choose_augmentation(choices, network.topology.patch, spacing, wishes.labels)
+        choose_patches(choices, network, len(fingerprint.cases), wishes.folds)
+        composition = replace(base, values=choices.values, reasons=choices.reasons)
+        memory = composed_step_memory(composition)
+        if memory.total <= wishes.memory:
+            remarks = tuple(_remarks(fingerprint, network, image, gigabytes, wishes))
+            return Plan(composition, memory, remarks)
+        gigabytes *= min(_STEP_DOWN, wishes.memory / memory.total)
+
+
+def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
+    """Return the pieces: by modality and, for MR, by whether the surroundings were set to 0."""
+    masked = median(case.content_share for case in fingerprint.cases) < _MASKED
+    consecutive = sorted(wishes.labels.values()) == list(range(1, 1 + len(wishes.labels)))
+    if fingerprint.spatial_dims == 2:
+        recipe = "pictures"
+    elif wishes.modality.upper() == "CT":
+        recipe = FITTED_RECIPE
+    elif wishes.modality.upper().startswith("MR"):
+        recipe = "mr_masked" if masked else "mr"
+    else:
+        recipe = "volumes"
+    mapped = fingerprint.spatial_dims == 2 or not consecutive
+    names = sorted(wishes.labels, key=lambda name: wishes.labels[name])
+    return Composition(
+        network=wishes.preset.network,
+        recipe=recipe,
+        labels=tuple(names),
+        channels=wishes.channels,
+        label_reading="transforms/map_labels" if mapped else None,
+    )
+
+
+def _remarks(
+    fingerprint: Fingerprint,
+    network: NetworkPlan,
+    image: Sequence[float],
+    gigabytes: float,
+    wishes: Wishes,
+) -> Iterator[str]:
+    """Yield what somebody should know before training."""
+    if gigabytes < wishes.preset.gigabytes:
+        yield (
+            f"the network is smaller than preset {wishes.preset.name} allows, as a training step "
+            f"may take {wishes.memory / 1e9:.3g} GB here."
+        )
+    view = math.prod(network.topology.patch) / math.prod(image)
+    if fingerprint.spatial_dims == 3 and view < _SMALL_VIEW:
+        yield (
+            f"a patch holds {view:.0%} of the median image; if what is sought can only be told "
+            "apart from afar, plan a second bundle at a coarser grid (--spacing)."
+        )
+    if not wishes.modality and fingerprint.spatial_dims == 3:
+        yield (
+            "the data do not say what kind of images they are: intensities are standardised image "
+            "by image; for CT give --modality CT."
+        )
+    empty = [case.case for case in fingerprint.cases if not case.labels]
+    if empty:
+        yield (
+            f"{len(empty)} cases hold nothing but background (first: {empty[0]}); they are trained "
+            "on as such."
+        )
+    rare = {
+        name: sum(value in case.labels for case in fingerprint.cases)
+        for name, value in wishes.labels.items()
+    }
+    for name, number in rare.items():
+        if number < wishes.folds:
+            yield f"{name} is in {number} cases: too few to be in every fold."
