@@ -24,9 +24,15 @@ def test_numbers_are_channels_in_their_order(tmp_path):
         {"case": "a", "image": {"t1": str(folder / names[1]), "flair": str(folder / names[0])}},
         {"case": "b_2", "image": {"t1": str(folder / names[2]), "flair": str(folder / names[3])}},
     ]
-    # Of one channel, a number is part of the name.
+    # Of one channel, a number is part of the name, unless it is that of the first one throughout.
     for channels in (None, ["t1"]):
         assert list_images(folder, channels)[0]["case"] == "a_0000"
+
+
+def test_the_number_of_a_single_channel_is_left_out_of_the_name(tmp_path):
+    folder = touched(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz")
+    assert [item["case"] for item in list_images(folder, ["ct"])] == ["a", "b"]
+    assert [item["case"] for item in list_images(folder)] == ["a_0000", "b_0000"]
 
 
 def test_folders_are_channels_by_their_name(tmp_path):

@@ -60,10 +60,10 @@ def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, 
     numbered = _numbered(image_files(folder))
     if len(channels) == 1:
         # Cases themselves may be numbered; only 0000 throughout is a channel.
-        found_as_numbered = all(set(files) == {0} for files in numbered.values())
+        are_channels = all(set(files) == {0} for files in numbered.values())
     else:
-        found_as_numbered = any(0 in files for files in numbered.values())
-    if not found_as_numbered:
+        are_channels = any(0 in files for files in numbered.values())
+    if not are_channels:
         return {}
     named = {
         case: {
