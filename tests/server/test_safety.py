@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
@@ -106,6 +107,36 @@ def test_a_full_queue_and_a_full_disk_say_so(serve_here, image):
     assert full.status_code == 503
     assert "disk" in full.json()["detail"]
     assert int(full.headers["retry-after"]) > 0
+
+
+def test_the_queue_has_an_end(serve_here, image):
+    client = serve_here(limits=Limits(waiting_jobs=1))
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    statuses = [client.post("/v1/jobs", **form).status_code for _ in range(4)]
+    assert statuses[0] == 202
+    assert 503 in statuses  # one is being computed, one waits
+
+
+def test_jobs_are_removed_when_they_expire_or_room_is_needed(serve_here, tmp_path):
+    jobs = tmp_path / "served" / "jobs"
+    for name, ended, held in (("a" * 32, 0, 10), ("b" * 32, time.time(), 600), ("c" * 32, None, 0)):
+        (jobs / name).mkdir(parents=True)
+        state = "queued" if ended is None else "done"
+        job = {"id": name, "bundle": "gone", "options": {}, "state": state, "created": ord(name[0])}
+        (jobs / name / "job.json").write_text(
+            json.dumps({**job, "ended": ended, "held_bytes": held})
+        )
+    client = serve_here(limits=Limits(disk_bytes=9000, upload_bytes=8900, keep_seconds=3600))
+    deadline = time.monotonic() + 10
+    while (jobs / ("a" * 32)).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [job["id"][0] for job in client.get("/v1/jobs").json()] == ["b", "c"]
+    nothing = {"data": {"bundle": "tiny_bundle"}, "files": {"image": bytes(8500)}}
+    assert client.post("/v1/jobs", **nothing).status_code == 422
+    assert not (jobs / ("b" * 32)).exists()
+    (left,) = client.get("/v1/jobs").json()
+    assert left["state"] == "failed"  # its bundle is not served any more
+    assert "gone" in left["error"]
 
 
 def test_answers_carry_headers_that_keep_browsers_safe(serve_here):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import errors
+from volseg.errors import MissingPackageError
 
 
 def serve(
@@ -73,8 +74,12 @@ def serve(
 
     from volseg.pacs import Connection, Credentials, read_secret
     from volseg.segmenter import bytes_of
-    from volseg.server import Limits, ServerSettings
-    from volseg.server import serve as run
+
+    try:
+        from volseg.server import Limits, ServerSettings
+        from volseg.server import serve as run
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("volseg serve", str(error.name), "server") from error
 
     logging.getLogger("volseg.server").setLevel(logging.INFO)
     credentials = Credentials(

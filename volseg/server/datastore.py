@@ -16,12 +16,13 @@ from typing import Any
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, VolsegError
-from volseg.io import SUFFIXES, image_name
+from volseg.io import image_name
 from volseg.server.content import ZIP, suffix_of_content
 
 FINAL = "final"
 """The tag of labels that are finished: those that are trained on."""
 _LABELS = "labels"
+_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".dcm")
 _INFO = ".info.json"
 
 
@@ -155,7 +156,7 @@ def _images_in(folder: Path) -> dict[str, Path]:
     return {
         image_name(path): path
         for path in sorted(folder.iterdir())
-        if path.name.lower().endswith((*SUFFIXES, ".dcm"))
+        if path.name.lower().endswith(_SUFFIXES)
         and not path.name.startswith(".")
         and path.is_file()
     }

@@ -84,11 +84,16 @@ class Service:
 
     async def stop(self) -> None:
         """Stop working; what waits or is being computed is taken up by the next process."""
+        interrupted = [self._jobs[identifier] for identifier in self._at_work]
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop() for worker in self._workers.values()))
         await self.trainer.stop()
+        for job in interrupted:
+            if not job.has_ended:
+                job.attempts -= 1  # it is not the job that brought the server down
+                self.folder.save(job)
 
     def health(self) -> Health:
         """Return how busy the server is."""

@@ -99,7 +99,7 @@ class Trainer:
         }
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "volseg.server.training_process"),
+            *("-P", "-m", "volseg.server.training_process"),  # nothing of the folder it is in
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # file names, which may be those of patients

@@ -111,7 +111,7 @@ class WorkerProcess:
             return self._process
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "volseg.server.worker"),
+            *("-P", "-m", "volseg.server.worker"),  # nothing of the folder it is in
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the server, which then ends this in good order
