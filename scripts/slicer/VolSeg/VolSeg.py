@@ -87,7 +87,6 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._service: Service | None = None
         self._bundles: list[Bundle] = []
         self._selectors: dict[str, Any] = {}
-        self._chosen: list[Any] = []
         self._rows: Any = None
         self._driver = Driver(self._show_progress, self._ended)
         self._timer = qt.QTimer()
@@ -97,16 +96,19 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             edit.filters = edit.Dirs
         self._restore_settings()
         self.ui.bundleSelector.connect("currentIndexChanged(int)", self._show_bundle)
+        self.ui.outputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._keep_choices)
         self.ui.serverButton.connect("toggled(bool)", self._update_buttons)
         self.ui.connectButton.connect("clicked(bool)", self._connect)
         self.ui.createButton.connect("clicked(bool)", self._create)
         self.ui.applyButton.connect("clicked(bool)", self._apply)
         self.ui.cancelButton.connect("clicked(bool)", self._cancel)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._leave_scene)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._cancel)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self._show_choices)
         self._update_buttons()
 
     def enter(self) -> None:
         """List the bundles when the user first comes here."""
+        self._show_choices()
         if self._service is None and not self._driver.running:
             self._look_for_bundles(failed=self._say)
 
@@ -158,15 +160,32 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._service, self._bundles = found
         for bundle in self._bundles:
             self.ui.bundleSelector.addItem(bundle.name)
-        self.ui.bundleSelector.setCurrentText(qt.QSettings().value("VolSeg/bundle", ""))
         self._say(f"{len(self._bundles)} bundles are there.")
+        self._show_choices()
+
+    def _show_choices(self, *_: Any) -> None:
+        """Show what was chosen in this scene, and the bundle that was used last in another one."""
+        parameters = self.logic.getParameterNode()
+        used_last = qt.QSettings().value("VolSeg/bundle", "")
+        self.ui.bundleSelector.setCurrentText(parameters.GetParameter("Bundle") or used_last)
+        self._show_bundle(self.ui.bundleSelector.currentIndex)
+        self.ui.outputSelector.setCurrentNode(parameters.GetNodeReference("Segmentation"))
+
+    def _keep_choices(self, *_: Any) -> None:
+        """Keep in the scene what is chosen, to be there again when it was saved and loaded."""
+        scene = slicer.mrmlScene
+        if not (scene.IsClosing() or scene.IsImporting()):
+            parameters = self.logic.getParameterNode()
+            selectors = {"Segmentation": self.ui.outputSelector}
+            selectors |= {f"Volume{n}": one for n, one in enumerate(self._selectors.values())}
+            for role, selector in selectors.items():
+                node = selector.currentNode()
+                parameters.SetNodeReferenceID(role, node.GetID() if node else None)
         self._update_buttons()
 
     def _show_bundle(self, index: int) -> None:
         bundle = self._bundles[index] if 0 <= index < len(self._bundles) else None
         self.ui.descriptionLabel.text = bundle.description if bundle else ""
-        if self._selectors:  # what was chosen stays for the next bundle
-            self._chosen = [selector.currentNode() for selector in self._selectors.values()]
         if self._rows is not None:
             self._rows.deleteLater()
         self._rows = qt.QWidget()
@@ -174,12 +193,12 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         form = qt.QFormLayout(self._rows)
         form.setContentsMargins(0, 0, 0, 0)
         self._selectors = {}
+        parameters = self.logic.getParameterNode()
         channels = bundle.channels if bundle else ()
         for place, channel in enumerate(channels):
             selector = _volume_selector()
-            if place < len(self._chosen):
-                selector.setCurrentNode(self._chosen[place])
-            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._update_buttons)
+            selector.setCurrentNode(parameters.GetNodeReference(f"Volume{place}"))
+            selector.connect("currentNodeChanged(vtkMRMLNode*)", self._keep_choices)
             self._selectors[channel] = selector
             form.addRow("Volume:" if len(channels) == 1 else f"{channel}:", selector)
         self._update_buttons()
@@ -202,6 +221,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _apply(self, *_: Any) -> None:
         bundle = self._bundles[self.ui.bundleSelector.currentIndex]
         qt.QSettings().setValue("VolSeg/bundle", bundle.name)
+        self.logic.getParameterNode().SetParameter("Bundle", bundle.name)
         volumes = {name: selector.currentNode() for name, selector in self._selectors.items()}
         options = {"device": self.ui.deviceSelector.currentText}
         if self.ui.memoryEdit.text.strip():
@@ -219,10 +239,6 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._driver.running:
             self._driver.cancel()
             self._say("Cancelled; nothing was changed.")
-
-    def _leave_scene(self, *_: Any) -> None:
-        self._cancel()
-        self._chosen = []
 
     def _start(
         self, steps: Steps[Any], done: Callable[[Any], None], failed: Callable[[str], None]

@@ -201,6 +201,31 @@ def test_a_bundle_with_several_channels_asks_for_each(connected, add_volume, in_
     assert connected.ui.applyButton.enabled
 
 
+def test_choices_are_saved_with_the_scene(connected, add_volume, scene, tmp_path):
+    (selector,) = connected._selectors.values()
+    selector.setCurrentNode(a_volume(add_volume))
+    connected.ui.applyButton.click()
+    wait_for(connected)
+    scene.SetRootDirectory(str(tmp_path))
+    for node in (selector.currentNode(), connected.ui.outputSelector.currentNode()):
+        storage = node.CreateDefaultStorageNode()
+        scene.AddNode(storage)
+        node.SetAndObserveStorageNodeID(storage.GetID())
+        storage.SetFileName(str(tmp_path / f"{node.GetID()}.nrrd"))
+        assert storage.WriteData(node)
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(0)
+    connected._show_choices()
+    assert connected.ui.outputSelector.currentNode() is None
+    assert not connected.ui.applyButton.enabled
+    assert scene.Import()  # and the panel hears of it
+    (selector,) = connected._selectors.values()
+    assert selector.currentNode().GetName() == "scan"
+    assert connected.ui.outputSelector.currentNode().GetName() == "scan tiny_bundle"
+    assert connected.ui.applyButton.enabled
+
+
 def test_what_goes_wrong_is_shown(panel, said, tmp_path, monkeypatch):
     panel.ui.programEdit.currentPath = str(tmp_path / "absent")
     panel.enter()

@@ -196,11 +196,23 @@ def make_modules(settings: Path) -> dict[str, types.ModuleType]:
 
             return str(Path(VolSeg.__file__).parent / "Resources" / name)
 
+    class ScriptedLoadableModuleLogic:
+        def getParameterNode(self) -> Any:  # noqa: N802
+            import slicer
+
+            tag, kind = type(self).__name__, "vtkMRMLScriptedModuleNode"
+            node = slicer.mrmlScene.GetSingletonNode(tag, kind)
+            if node is None:
+                node = slicer.vtkMRMLScriptedModuleNode()
+                node.SetSingletonTag(tag)
+                node = slicer.mrmlScene.AddNode(node)
+            return node
+
     classes = types.ModuleType("slicer.ScriptedLoadableModule")
     vars(classes).update(
         ScriptedLoadableModule=ScriptedLoadableModule,
         ScriptedLoadableModuleWidget=ScriptedLoadableModuleWidget,
-        ScriptedLoadableModuleLogic=type("ScriptedLoadableModuleLogic", (), {}),
+        ScriptedLoadableModuleLogic=ScriptedLoadableModuleLogic,
         ScriptedLoadableModuleTest=__import__("unittest").TestCase,
     )
     return {"qt": qt, "slicer.ScriptedLoadableModule": classes}
