@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from research_tables import (
     read_table,
     save_plot,
     structure_volumes,
+    volumes_of_table,
     write_table,
 )
 from volseg.errors import InputError, VolsegError
@@ -70,29 +71,26 @@ def grouped(volumes: Iterable[StructureVolume], table: Path, reference: str | No
     """Return the mean volume of each patient, by structure and group, the reference first.
 
     Raises:
-        InputError: The table and the volumes are not of the same cases.
+        InputError: The table cannot be used, or has no such group.
     """
-    rows = {row["case"]: row for row in read_table(table, ["case", "patient", "group"])}
-    names = list(dict.fromkeys(row["group"] for row in rows.values()))
+    found = volumes_of_table(volumes, table, ["patient", "group"])
+    names = list(dict.fromkeys(row["group"] for row in read_table(table, ["group"])))
     if reference is not None:
         if reference not in names:
             raise InputError(f"{table} has no group {reference!r}; it has {', '.join(names)}.")
         names.sort(key=lambda name: name != reference)
-    volumes = sorted(volumes, key=lambda one: one.structure)
-    without = sorted(rows.keys() - {one.case for one in volumes})
-    if without:
-        raise InputError(f"{len(without)} cases of {table} have no volume (first: {without[0]}).")
-    found: Groups = {}
-    for structure, of_structure in groupby(volumes, key=lambda one: one.structure):
-        listed = [one for one in of_structure if one.case in rows]
-        found[structure] = {
-            name: patient_means(
-                [one.ml for one in listed if rows[one.case]["group"] == name],
-                [rows[one.case]["patient"] for one in listed if rows[one.case]["group"] == name],
-            )
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    patients: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one, row in found:
+        values[one.structure, row["group"]].append(one.ml)
+        patients[one.structure, row["group"]].append(row["patient"])
+    return {
+        structure: {
+            name: patient_means(values[structure, name], patients[structure, name])
             for name in names
         }
-    return found
+        for structure in sorted({one.structure for one, _ in found})
+    }
 
 
 def group_rows(groups: Groups) -> Iterable[dict[str, Any]]:

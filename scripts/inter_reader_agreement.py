@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from research_tables import named_labels, plotting, save_plot, structure_volumes, write_table
+from research_tables import map_volumes, named_labels, plotting, save_plot, write_table
 from volseg.errors import InputError, VolsegError
 from volseg.evaluation import (
     Evaluation,
@@ -115,7 +115,7 @@ def volumes_of(readers: Mapping[str, Path], labels: Mapping[str, int]) -> Volume
     """Return the volumes of all structures; the folders hold the same cases."""
     found: Volumes = {name: {reader: {} for reader in readers} for name in labels}
     for reader, folder in readers.items():
-        for one in structure_volumes(folder, labels):
+        for one in map_volumes(folder, labels):
             found[one.structure][reader][one.case] = one.ml
     return found
 

@@ -24,9 +24,9 @@ from research_tables import (
     StructureVolume,
     named_labels,
     plotting,
-    read_table,
     save_plot,
     structure_volumes,
+    volumes_of_table,
     write_table,
 )
 from volseg.errors import InputError, VolsegError
@@ -74,27 +74,17 @@ def courses_of(volumes: Iterable[StructureVolume], table: Path) -> Courses:
     Raises:
         InputError: A date cannot be read, or a case has no volume.
     """
-    rows = {row["case"]: row for row in read_table(table, ["case", "patient", "date"])}
-    days: dict[str, date] = {}
-    for case, row in rows.items():
+    found: Courses = {}
+    for one, row in volumes_of_table(volumes, table, ["patient", "date"]):
         try:
-            days[case] = date.fromisoformat(row["date"])
+            day = date.fromisoformat(row["date"])
         except ValueError as error:
             raise InputError(
-                f"the date of the case {case} in {table} is {row['date']!r}; expected a day such "
-                "as 2024-05-17."
+                f"the date of the case {one.case} in {table} is {row['date']!r}; expected a day "
+                "such as 2024-05-17."
             ) from error
-    found: Courses = {}
-    seen: set[str] = set()
-    for one in volumes:
-        if one.case in rows:
-            seen.add(one.case)
-            courses = found.setdefault(one.structure, {})
-            course = courses.setdefault(rows[one.case]["patient"], defaultdict(list))
-            course[days[one.case]].append(one.ml)
-    without = sorted(rows.keys() - seen)
-    if without:
-        raise InputError(f"{len(without)} cases of {table} have no volume (first: {without[0]}).")
+        course = found.setdefault(one.structure, {}).setdefault(row["patient"], defaultdict(list))
+        course[day].append(one.ml)
     return found
 
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
+from volseg.data import list_images
 from volseg.errors import InputError, MissingPackageError
 from volseg.evaluation import case_name
-from volseg.io import grid_of, read_image
-from volseg.metrics import label_statistics
-from volseg.segmenter import read_record
-
-_RECORD = "_record.json"
+from volseg.io import grid_of, on_source_grid, read_image
+from volseg.metrics import LabelStatistics, label_statistics
+from volseg.segmenter import RECORD_SUFFIX, read_record
 
 
 @dataclass(frozen=True)
@@ -72,40 +71,63 @@ def structure_volumes(folder: Path, labels: Mapping[str, int] | None) -> list[St
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}.")
-    records = sorted(folder.glob(f"*{_RECORD}"))
-    found: list[StructureVolume] = []
-    for path in records:
-        record = read_record(path)
-        for row in record.statistics.labels:
-            if row.volume_ml is not None and (labels is None or row.name in labels):
-                found.append(StructureVolume(record.case, row.name, row.volume_ml))
+    records = [read_record(path) for path in sorted(folder.glob(f"*{RECORD_SUFFIX}"))]
     if records:
-        return found
+        return [
+            StructureVolume(record.case, row.name, _volume(row, record.case))
+            for record in records
+            for row in record.statistics.labels
+            if labels is None or row.name in labels
+        ]
     if labels is None:
         raise InputError(
-            f"{folder} holds no record of a case (*{_RECORD}): name what the labels of its maps "
-            "are, --labels liver=1,spleen=2."
+            f"{folder} holds no record of a case (*{RECORD_SUFFIX}): name what the labels of its "
+            "maps are, --labels liver=1,spleen=2."
         )
+    return map_volumes(folder, labels)
+
+
+def map_volumes(folder: Path, labels: Mapping[str, int]) -> list[StructureVolume]:
+    """Return the volumes of structures in the label maps of a folder.
+
+    Raises:
+        InputError: There is no label map, or one cannot be used.
+    """
     names = {value: name for name, value in labels.items()}
-    for path in label_maps(folder):
-        image = read_image(path)
-        grid = grid_of(image)
-        for row in label_statistics(image.numpy()[0], grid.affine, names=names):
-            if row.label in names and row.volume_ml is not None:
-                found.append(StructureVolume(case_name(path), row.name, row.volume_ml))
+    found: list[StructureVolume] = []
+    for item in list_images(folder):
+        image = read_image(item["image"])
+        maps = on_source_grid(image, image).numpy()[0]
+        for row in label_statistics(maps, grid_of(image).affine, names=names):
+            if row.label in names:
+                volume = _volume(row, item["image"])
+                found.append(StructureVolume(case_name(item["image"]), row.name, volume))
     return found
 
 
-def label_maps(folder: Path) -> list[Path]:
-    """Return the label maps in a folder, sorted.
+def volumes_of_table(
+    volumes: Iterable[StructureVolume], table: Path, columns: Sequence[str]
+) -> list[tuple[StructureVolume, dict[str, str]]]:
+    """Return each volume with the row of its case; cases that are in no row are left out.
+
+    Args:
+        volumes: Of all cases.
+        table: CSV with the column ``case``.
+        columns: What else it must have.
 
     Raises:
-        InputError: There is none.
+        InputError: The table cannot be used, names a case twice, or one that has no volume.
     """
-    paths = [path for path in sorted(folder.iterdir()) if path.name.endswith((".nii.gz", ".nii"))]
-    if not paths:
-        raise InputError(f"{folder} holds no label map: expected files such as case_seg.nii.gz.")
-    return paths
+    rows: dict[str, dict[str, str]] = {}
+    for row in read_table(table, ["case", *columns]):
+        if row["case"] in rows:
+            raise InputError(f"{table} has two rows of the case {row['case']}: leave one.")
+        rows[row["case"]] = row
+    found = [(one, rows[one.case]) for one in volumes if one.case in rows]
+    without = sorted(rows.keys() - {one.case for one, _ in found})
+    if without:
+        raise InputError(f"{len(without)} cases of {table} have no volume (first: {without[0]}).")
+    return found
 
 
 def named_labels(text: str) -> dict[str, int]:
@@ -140,6 +162,12 @@ def save_plot(figure: Any, path: Path) -> None:
     """Write a figure, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
+
+
+def _volume(row: LabelStatistics, source: str) -> float:
+    if row.volume_ml is None:
+        raise InputError(f"{source} is a picture, which has no volume: give volumes.")
+    return row.volume_ml
 
 
 def _cell(value: Any) -> Any:

@@ -89,6 +89,9 @@ def test_statistics_of_groups_by_patient(tmp_path, monkeypatch, capsys):
     ):
         with pytest.raises(SystemExit, match=sentence):
             run(cohort_statistics, monkeypatch, *words, *more)
+    write_rows(table, ["case", "patient", "group"], [*groups, ["d", "d", "control"]])
+    with pytest.raises(SystemExit, match="two rows of the case d"):
+        run(cohort_statistics, monkeypatch, *words)
     write_rows(table, ["case", "patient", "group"], [*groups, ["z", "z", "patient"]])
     with pytest.raises(SystemExit, match=r"1 cases of .* have no volume \(first: z\)"):
         run(cohort_statistics, monkeypatch, *words)
