@@ -67,3 +67,13 @@ def test_options_under_a_heading_are_shown_together():
 
     text = CliRunner().invoke(app, ["--help"]).output
     assert text.index("Ends") < text.index("--first") < text.index("--last")
+
+
+def test_reading_options_of_channels_are_by_name():
+    from volseg.cli.reading_options import reading
+
+    assert reading()["suv"] is False
+    assert reading(suv=True)["suv"] is True
+    found = reading(suv_channels=["pet"], series="ct=1.2.3, pet=1.2.4")
+    assert (found["suv"], found["series"]) == ({"pet": True}, {"ct": "1.2.3", "pet": "1.2.4"})
+    assert reading(series="1.2.3")["series"] == "1.2.3"

@@ -47,6 +47,14 @@ def reading(
             help="Turn PET into standardised uptake values first.",
         ),
     ] = False,
+    suv_channels: Annotated[
+        list[str] | None,
+        _option(
+            "--suv-channel",
+            metavar="NAME",
+            help="The same for this channel alone, such as that of PET beside CT.",
+        ),
+    ] = None,
     onto_first: Annotated[
         bool,
         _option(
@@ -61,7 +69,7 @@ def reading(
         "series": None if series is None else _series(series),
         "irregular": irregular,
         "orthogonal": orthogonal,
-        "suv": suv,
+        "suv": dict.fromkeys(suv_channels, True) if suv_channels else suv,
         "onto_first": onto_first,
     }
 

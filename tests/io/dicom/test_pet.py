@@ -119,3 +119,14 @@ def test_what_cannot_be_known_is_refused(
     with pytest.raises(InputError, match=words) as caught:
         read_image(tmp_path, suv=True)
     assert "\n" not in str(caught.value)
+
+
+def test_pet_beside_ct_becomes_suv_alone(synthetic: Any, tmp_path: Path) -> None:
+    activity = pet(synthetic, tmp_path / "pet")
+    synthetic(kind="int16").write(tmp_path / "ct")
+    pair = {"ct": tmp_path / "ct", "pet": tmp_path / "pet"}
+    image = read_image(pair, suv={"PET": True})
+    np.testing.assert_array_equal(image.numpy()[:1], read_image(pair["ct"]).numpy())
+    np.testing.assert_allclose(image.numpy()[1:], activity * after(3600), rtol=1e-6)
+    with pytest.raises(InputError, match="cannot give SUV of .*ct"):
+        read_image(pair, suv=True)
