@@ -26,7 +26,9 @@ def extension() -> Path:
 @pytest.fixture
 def scene() -> Iterator[Any]:
     """A scene of Slicer's own, without its windows."""
-    slicer = pytest.importorskip("slicer", reason="slicer-core has no wheel for this platform")
+    pytest.importorskip("slicer_core", reason="slicer-core has no wheel for this platform")
+    import slicer
+
     scene = slicer.vtkMRMLScene()
     yield scene
     scene.Clear(1)

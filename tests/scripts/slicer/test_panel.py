@@ -14,14 +14,19 @@ from in_slicer import InThisProcess
 
 from volseg.io import as_image
 
-slicer = pytest.importorskip("slicer", reason="slicer-core has no wheel for this platform")
+pytest.importorskip("slicer_core", reason="slicer-core has no wheel for this platform")
+import slicer
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-windows = pytest.importorskip("windows", reason="PySide6 has no wheel for this platform")
+pytest.importorskip("PySide6.QtUiTools", exc_type=ImportError, reason="Qt cannot be loaded here")
+import windows
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def application():
-    return windows.application()
+    application = windows.application()
+    yield application
+    application.shutdown()  # what draws without windows does not find one
 
 
 @pytest.fixture

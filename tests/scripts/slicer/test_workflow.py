@@ -9,17 +9,17 @@ import pytest
 from in_slicer import InThisProcess, matrix_of, result_of
 from scipy.spatial.transform import Rotation
 
-slicer = pytest.importorskip("slicer", reason="slicer-core has no wheel for this platform")
+pytest.importorskip("slicer_core", reason="slicer-core has no wheel for this platform")
+from slicer.util import arrayFromSegmentInternalBinaryLabelmap
+from VolSegLib.errors import VolSegError
+from VolSegLib.label_map import read_label_map
+from VolSegLib.results import read_remarks
+from VolSegLib.volumes import save_volume
+from VolSegLib.workflow import segment_volumes
 
-from slicer.util import arrayFromSegmentInternalBinaryLabelmap  # noqa: E402
-from VolSegLib.errors import VolSegError  # noqa: E402
-from VolSegLib.label_map import read_label_map  # noqa: E402
-from VolSegLib.results import read_remarks  # noqa: E402
-from VolSegLib.volumes import save_volume  # noqa: E402
-from VolSegLib.workflow import segment_volumes  # noqa: E402
-
-from volseg.io import read_image, write_image  # noqa: E402
-from volseg.quality import Flag, QualityReport  # noqa: E402
+import slicer
+from volseg.io import read_image, write_image
+from volseg.quality import Flag, QualityReport
 
 ROTATION = Rotation.from_euler("xyz", [0.3, -0.2, 0.5]).as_matrix()
 SHEAR = np.array([[1, 0.1, 0], [0, 1, 0.3], [0, 0, 1]])
