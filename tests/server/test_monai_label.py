@@ -18,6 +18,7 @@ import numpy as np
 import platformdirs
 import pytest
 import SimpleITK as sitk
+from filelock import FileLock
 
 from volseg import Segmenter
 from volseg.cli.main import main
@@ -44,14 +45,15 @@ def client_module(request, tmp_path_factory):
     """The client of the plugin, out of MONAI Label's wheel from PyPI."""
     if sys.version_info >= (3, 13):
         pytest.skip("the client of MONAI Label 0.8.5 imports cgi, which Python 3.13 has not")
-    cache = platformdirs.user_cache_path("volseg-tests", appauthor=False)
-    if not list(cache.glob("monailabel-*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", cache, _WHEEL]
-        if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-            reason = f"{_WHEEL}, whose client is what is tested with, cannot be had from PyPI"
-            if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
+    cache = platformdirs.user_cache_path("volseg-tests", appauthor=False, ensure_exists=True)
+    with FileLock(cache / "monailabel.lock"):  # of all processes of pytest-xdist
+        if not list(cache.glob("monailabel-*.whl")):
+            command = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", cache, _WHEEL]
+            if subprocess.run(command, check=False, capture_output=True).returncode != 0:
+                reason = f"{_WHEEL}, whose client is what is tested with, cannot be had from PyPI"
+                if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
+                    pytest.fail(reason)
+                pytest.skip(reason)
     wheel = next(cache.glob("monailabel-*.whl"))
     path = tmp_path_factory.mktemp("client") / "monailabel_client.py"
     with zipfile.ZipFile(wheel) as archive:

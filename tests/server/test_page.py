@@ -56,6 +56,11 @@ def test_an_image_is_segmented_in_the_browser(server, page, image, tiny, tmp_pat
     page.click("#send")
     row = page.locator("#jobs tr", has_text="ball0.nii.gz")
     row.locator(".done").wait_for()
+    job = server.client.get("/v1/jobs").json()[-1]["id"]
+    quality = server.client.get(f"/v1/jobs/{job}/record").json()["quality"]
+    assert quality["flags"], "a network of random weights gives a doubtful label map"
+    for flag in quality["flags"]:
+        row.get_by_text(flag["sentence"]).wait_for()
     with page.expect_download() as download:
         row.get_by_role("button", name="label map").click()
     assert download.value.suggested_filename == "ball0_seg.nii.gz"
