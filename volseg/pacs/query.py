@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from volseg.errors import InputError
@@ -12,6 +13,20 @@ from volseg.errors import InputError
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _DATES = re.compile(r"[0-9]{8}(-([0-9]{8})?)?|-[0-9]{8}")
 _LONGEST_UID = 64
+# The condition that each matching key of a search takes.
+_STUDY_KEYS = {
+    "StudyInstanceUID": "study",
+    "PatientID": "patient",
+    "PatientName": "name",
+    "StudyDate": "date",
+    "AccessionNumber": "accession",
+    "ModalitiesInStudy": "modality",
+}
+_SERIES_KEYS = {
+    "SeriesInstanceUID": "series",
+    "Modality": "modality",
+    "SeriesDescription": "description",
+}
 
 
 def is_uid(text: str) -> bool:
@@ -100,24 +115,15 @@ class SeriesQuery:
 
     def study_keys(self) -> dict[str, str]:
         """Return the matching keys of a search for studies, keyword to value."""
-        keys = {
-            "StudyInstanceUID": self.study,
-            "PatientID": self.patient,
-            "PatientName": self.name,
-            "StudyDate": self.date,
-            "AccessionNumber": self.accession,
-            "ModalitiesInStudy": self.modality,
-        }
-        return {keyword: value for keyword, value in keys.items() if value}
+        return self._keys(_STUDY_KEYS)
 
     def series_keys(self) -> dict[str, str]:
         """Return the matching keys of a search for series, keyword to value."""
-        keys = {
-            "SeriesInstanceUID": self.series,
-            "Modality": self.modality,
-            "SeriesDescription": self.description,
-        }
-        return {keyword: value for keyword, value in keys.items() if value}
+        return self._keys(_SERIES_KEYS)
+
+    def _keys(self, conditions: Mapping[str, str]) -> dict[str, str]:
+        values = {keyword: getattr(self, name) for keyword, name in conditions.items()}
+        return {keyword: value for keyword, value in values.items() if value}
 
     def matches(self, found: FoundSeries) -> bool:
         """Return whether a series meets every condition.

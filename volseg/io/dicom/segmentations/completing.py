@@ -18,8 +18,7 @@ from volseg.io.dicom.segmentations.identity import derived_uid
 _log = logging.getLogger(__name__)
 
 _REQUIRED = ("SOPInstanceUID", "SOPClassUID", "Modality")
-# What objects of a patient and a study repeat, if only as an empty value (type 2).
-_REPEATED = (
+REPEATED = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -31,6 +30,7 @@ _REPEATED = (
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
+"""What objects of a patient and a study repeat, if only as an empty value (type 2)."""
 _SHARED = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _SEXES = ("M", "F", "O", "")
 _TIMES = ("AS", "DA", "DT", "TM")
@@ -101,7 +101,7 @@ def _completed(header: Any, grid: Grid, shared: dict[str, str]) -> Any:
             added[element.keyword] = PersonName(str(element.value))
         elif _is_repeatable(element):
             completed.add(element)
-    added |= {name: "" for name in _REPEATED if name not in completed and name not in added}
+    added |= {name: "" for name in REPEATED if name not in completed and name not in added}
     added |= shared | {name: _required(header, name) for name in _REQUIRED}
     if "PerFrameFunctionalGroupsSequence" in header:
         added["SharedFunctionalGroupsSequence"] = [_shared_groups(header)]

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.atomic import replacing
-from volseg.errors import InputError, MissingPackageError, ShapeError
-from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.errors import ShapeError
 from volseg.io.dicom.segmentations.concepts import code_item
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
@@ -19,6 +18,7 @@ from volseg.io.dicom.segmentations.identity import (
     identity_of,
     made_by,
 )
+from volseg.io.dicom.segmentations.making import making
 from volseg.io.dicom.segmentations.segments import Code
 from volseg.io.dicom.segmentations.source import SourceSlices
 
@@ -49,11 +49,6 @@ def write_dicom_preview(
         OutputError: if writing fails; nothing half-written is left.
         MissingPackageError: if highdicom is not installed.
     """
-    try:
-        import highdicom  # noqa: F401, PLC0415 - an optional package, asked for when needed
-    except ImportError as error:
-        raise MissingPackageError("writing DICOM pictures", "highdicom", "dicom") from error
-
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ShapeError(
             f"a picture must be (rows, columns, 3) of uint8, got {picture.shape} of "
@@ -61,14 +56,8 @@ def write_dicom_preview(
         )
     content = (b"preview", picture.tobytes(), repr((picture.shape, algorithm)).encode())
     identity = identity_of(content, source.headers, stable=stable)
-    try:
-        with without_pydicom_warnings():
-            dataset = _capture(picture, source, algorithm, identity)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"cannot make a DICOM picture of the series {source.headers[0].SeriesInstanceUID}: its "
-            f"headers do not allow it ({error}); export the series again."
-        ) from error
+    with making("DICOM picture", source):
+        dataset = _capture(picture, source, algorithm, identity)
     with replacing(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
     return dataset

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from volseg.atomic import replacing
-from volseg.errors import InputError, MissingPackageError
-from volseg.io.dicom.files import without_pydicom_warnings
+from volseg.errors import InputError
 from volseg.io.dicom.segmentations.concepts import concept, standard_concept
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
@@ -18,6 +17,7 @@ from volseg.io.dicom.segmentations.identity import (
     identity_of,
     made_by,
 )
+from volseg.io.dicom.segmentations.making import making
 from volseg.io.dicom.segmentations.measurements import SegmentMeasurements
 from volseg.io.dicom.segmentations.segments import Segment
 from volseg.io.dicom.segmentations.source import SourceSlices
@@ -68,11 +68,6 @@ def write_measurement_report(
         OutputError: if writing fails; nothing half-written is left.
         MissingPackageError: if highdicom is not installed.
     """
-    try:
-        import highdicom  # noqa: F401, PLC0415 - an optional package, asked for when needed
-    except ImportError as error:
-        raise MissingPackageError("writing DICOM SR", "highdicom", "dicom") from error
-
     held = {int(item.SegmentNumber) for item in segmentation.SegmentSequence}
     by_number = {one.number: one for one in measurements}
     for segment in segments:
@@ -87,16 +82,10 @@ def write_measurement_report(
     about = repr((list(segments), algorithm, measured)).encode()
     content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
     identity = identity_of(content, source.headers, stable=stable)
-    try:
-        with without_pydicom_warnings():
-            dataset = _report(
-                measured, segmentation, source, segments, algorithm=algorithm, identity=identity
-            )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"cannot make a DICOM SR of the series {source.headers[0].SeriesInstanceUID}: its "
-            f"headers do not allow it ({error}); export the series again."
-        ) from error
+    with making("DICOM SR", source):
+        dataset = _report(
+            measured, segmentation, source, segments, algorithm=algorithm, identity=identity
+        )
     identity.stamp(dataset)
     with replacing(path) as temporary:
         dataset.save_as(temporary)

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from volseg.atomic import replacing
 from volseg.errors import MissingPackageError
+from volseg.io.dicom.segmentations.completing import REPEATED
 from volseg.io.dicom.segmentations.concepts import code_item
 from volseg.io.dicom.segmentations.contours import Points, mask_contours
 from volseg.io.dicom.segmentations.identity import (
@@ -32,22 +33,13 @@ _TRANSFER_SYNTAX = "1.2.840.10008.1.2"
 _FAMILY = Code("123109", "DCM", "Artificial Intelligence")
 _DETACHED_STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"
 _REPEATED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
+    *REPEATED,
     "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
     "StudyDescription",
     "PatientAge",
     "PatientSize",
     "PatientWeight",
     "FrameOfReferenceUID",
-    "PositionReferenceIndicator",
 )
 
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.errors import InputError, MissingPackageError
-from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.segmentations.concepts import concept, standard_concept
 from volseg.io.dicom.segmentations.identity import (
     MANUFACTURER,
@@ -18,6 +16,7 @@ from volseg.io.dicom.segmentations.identity import (
     Identity,
     made_by,
 )
+from volseg.io.dicom.segmentations.making import making
 from volseg.io.dicom.segmentations.segments import Segment
 from volseg.io.dicom.segmentations.source import SourceSlices
 
@@ -48,47 +47,38 @@ def segmentation_object(
         InputError: if the headers of the source do not allow it.
         MissingPackageError: if highdicom is not installed.
     """
-    try:
-        import highdicom  # noqa: PLC0415 - an optional package, asked for when it is needed
-    except ImportError as error:
-        raise MissingPackageError("writing DICOM SEG", "highdicom", "dicom") from error
-
     if source.frames is not None:  # of a multi-frame file, in the order of its own frames
         own = np.zeros((int(source.headers[0].NumberOfFrames), *frames.shape[1:]), frames.dtype)
         own[np.array(source.frames) - 1] = frames
         frames = own
     model, versions, about = made_by(algorithm)
-    try:
-        with without_pydicom_warnings():
-            dataset = highdicom.seg.Segmentation(
-                source_images=list(source.headers),
-                pixel_array=np.ascontiguousarray(frames),
-                segmentation_type=kind,
-                segment_descriptions=[
-                    _description(segment, segment.algorithm or algorithm, identity)
-                    for segment in segments
-                ],
-                series_instance_uid=identity.uid("series"),
-                series_number=SERIES_NUMBER,
-                sop_instance_uid=identity.uid("instance"),
-                instance_number=1,
-                manufacturer=MANUFACTURER,
-                manufacturer_model_name=model,
-                software_versions=versions[0],
-                device_serial_number="none",
-                content_label="SEGMENTATION",
-                content_description=about,
-                content_creator_name=f"{MANUFACTURER}^",
-                series_description=about,
-                # All frames of an empty map: a SEG without a frame is none.
-                omit_empty_frames=bool(frames.any()),
-                specific_character_set="ISO_IR 192",
-            )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"cannot make a DICOM SEG of the series {source.headers[0].SeriesInstanceUID}: its "
-            f"headers do not allow it ({error}); export the series again."
-        ) from error
+    with making("DICOM SEG", source):
+        import highdicom  # noqa: PLC0415
+
+        dataset = highdicom.seg.Segmentation(
+            source_images=list(source.headers),
+            pixel_array=np.ascontiguousarray(frames),
+            segmentation_type=kind,
+            segment_descriptions=[
+                _description(segment, segment.algorithm or algorithm, identity)
+                for segment in segments
+            ],
+            series_instance_uid=identity.uid("series"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=identity.uid("instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=model,
+            software_versions=versions[0],
+            device_serial_number="none",
+            content_label="SEGMENTATION",
+            content_description=about,
+            content_creator_name=f"{MANUFACTURER}^",
+            series_description=about,
+            # All frames of an empty map: a SEG without a frame is none.
+            omit_empty_frames=bool(frames.any()),
+            specific_character_set="ISO_IR 192",
+        )
     for item in dataset.SegmentSequence:
         _take_out_what_is_not_stated(item)
     dataset.SoftwareVersions = versions
