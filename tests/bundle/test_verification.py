@@ -104,6 +104,8 @@ def test_deviations_are_found_and_named(tiny_bundle):
     assert not checks["version in changelog"].passed
     assert "(1, 3, " in checks["network output"].detail
     assert checks["safe building and weights"].passed
+    (tiny_bundle / "configs" / "quality.json").write_text('{"volseg_quality": 1}')
+    assert "does not hold limits of quality" in found()["quality limits"].detail
     (tiny_bundle / "configs" / "train.yaml").write_text("a: [unclosed")
     del metadata["network_data_format"]["inputs"]
     (tiny_bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))

@@ -42,8 +42,8 @@ def verify_bundle(bundle: str | Path) -> list[Check]:
     """Check a bundle without executing any code it holds.
 
     Files, metadata against the schema, the property tables of MONAI's workflows (by their
-    identifiers), safe building, weights that fit, and the output of the network against the
-    channels the metadata declares.
+    identifiers), safe building, weights that fit, the output of the network against the channels
+    the metadata declares, and limits of quality, if there are any, against their schema.
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder.
@@ -60,6 +60,7 @@ def verify_bundle(bundle: str | Path) -> list[Check]:
         ("training properties", lambda b: _properties(b, "train", TrainProperties)),
         ("safe building and weights", _building),
         ("network output", _network_output),
+        ("quality limits", _quality),
     ]
     return list(_run(opened, checks))
 
@@ -131,3 +132,13 @@ def _network_output(bundle: Bundle) -> str:
     if not torch.isfinite(logits).all():
         raise _Failed("the network gives values that are not finite")
     return f"{classes} channels for an input of {' x '.join(map(str, sides))}"
+
+
+def _quality(bundle: Bundle) -> str:
+    limits = bundle.quality
+    if limits is None:
+        return "none learned: see `volseg bundle quality`"
+    strange = {measure.label for measure in limits.limits} - {"", *bundle.labels}
+    if strange:
+        raise _Failed(f"of classes the bundle does not have: {', '.join(sorted(strange))}")
+    return f"{len(limits.limits)} measures of {limits.about['cases']} cases"

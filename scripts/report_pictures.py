@@ -1,0 +1,93 @@
+"""Make the pictures of reports in docs/: phantoms, segmented and reported on, in a browser.
+
+    volseg report --fetch-viewer
+    python scripts/report_pictures.py
+
+needs playwright and Debian's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from rich.progress import track
+
+from volseg.errors import VolsegError
+from volseg.io import as_image, write_image
+from volseg.phantom import make_phantom
+from volseg.report import fetch_viewer, find_records, write_report
+from volseg.segmenter import RECORD_SUFFIX, Segmenter, result_files, segment_to_files
+
+BUNDLE = "phantom_unet"
+# What was done to some of the phantoms, so that there is something to find.
+CUT, COARSE = 4, 9
+FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+WIDTH = 1280
+
+
+def write_phantom(seed: int, path: Path) -> None:
+    """Write a phantom; one is cut off, and one says that its voxels are larger than they are."""
+    phantom = make_phantom(seed)
+    values, affine = np.rint(phantom.image).astype(np.int16), phantom.affine.copy()
+    if seed == CUT:
+        values = values[:, :, : values.shape[2] // 2]
+    if seed == COARSE:
+        affine[:3, :3] *= 1.5
+    write_image(as_image(values[np.newaxis], affine), path)
+
+
+def make_report(count: int, viewer: Path) -> None:
+    """Segment phantoms and write their report, all in the present folder."""
+    segmenter = Segmenter(BUNDLE)
+    out = Path("out")
+    for seed in track(range(1, count + 1), description="phantoms"):
+        case = f"phantom_{seed:02d}"
+        image = Path("phantoms") / f"{case}.nii.gz"
+        write_phantom(seed, image)
+        files = result_files(out, case, ["nifti"], spatial_dims=3)
+        segment_to_files(segmenter, image, files).write(out / f"{case}{RECORD_SUFFIX}")
+    write_report(find_records([out]), "report", viewer=viewer)
+
+
+def take_pictures(chromium: str, target: Path) -> None:
+    """Take pictures of the pages in the folder report."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        context = browser.new_context(viewport={"width": WIDTH, "height": 1010}, offline=True)
+        page = context.new_page()
+        for name, file in (("case", "phantom_01.html"), ("cohort", "index.html")):
+            page.goto((Path("report") / file).resolve().as_uri())
+            if name == "case":
+                page.wait_for_selector("body[data-ready=true]")
+            shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            # Pages have few colours: a fourth of the file.
+            shot.quantize(256).save(target / f"report_{name}.png", optimize=True)
+        browser.close()
+
+
+def main() -> None:
+    """Read the arguments and make the pictures."""
+    parser = argparse.ArgumentParser(description="Make the pictures of reports in docs/.")
+    parser.add_argument("--count", type=int, default=10, help="number of phantoms")
+    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser")
+    arguments = parser.parse_args()
+    target = Path(__file__).resolve().parent.parent / "docs"
+    try:
+        viewer = fetch_viewer()
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            make_report(arguments.count, viewer)
+            take_pictures(arguments.chromium, target)
+    except VolsegError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
