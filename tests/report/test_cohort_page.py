@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.report import find_records, read_further_columns, write_report
 
@@ -66,9 +68,11 @@ def test_the_table_shows_outliers_first_and_sorts_and_filters(page, folder, tmp_
 
 def test_a_case_without_an_image_is_in_the_table_all_the_same(folder, tmp_path):
     (tmp_path / "images" / "small.nii.gz").unlink()
+    (folder / "touching_record.json").write_text("{}")
     outcomes = write_report(find_records([folder]), tmp_path / "report")
     failed = {one.case: one.error for one in outcomes if one.page is None}
-    assert list(failed) == ["small"]
+    assert list(failed) == ["small", "touching"]
+    assert "touching_record.json is no record of a case" in failed["touching"]
     assert "--images" in failed["small"]
     assert not (tmp_path / "report" / "small.html").exists()
     assert ">small</th>" in (tmp_path / "report" / "index.html").read_text()
@@ -101,3 +105,33 @@ def test_a_table_must_name_cases(tmp_path):
     (tmp_path / "table.csv").write_text("name,age\nsmall,61\n")
     with pytest.raises(InputError, match="no column 'case'"):
         read_further_columns(tmp_path / "table.csv")
+    (tmp_path / "table.csv").write_text("case,age,group\nsmall,61,a\n")
+    found = read_further_columns(tmp_path / "table.csv", ["group"])
+    assert found == {"small": {"group": "a"}}
+    with pytest.raises(InputError, match="did you mean 'group'"):
+        read_further_columns(tmp_path / "table.csv", ["groups"])
+
+
+def test_the_command(folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "none"))
+    (tmp_path / "images" / "small.nii.gz").unlink()
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["report", *map(str, words)])
+        return (int(end.value.code or 0), *capfd.readouterr())
+
+    out = tmp_path / "report"
+    code, text, errors = run(folder.parent, "-o", out)
+    assert (code, text) == (1, f"{out / 'index.html'}\n")
+    assert errors.startswith("small: the image of small is not at")
+    code, text, _ = run(folder / "touching_seg.nii.gz", "-o", out, "--json")
+    [row] = json.loads(text)
+    assert (code, row) == (
+        0,
+        {"case": "touching", "page": str(out / "touching.html"), "error": None},
+    )
+    for words in ([], [folder], [tmp_path / "nothing", "-o", out]):
+        code, _, errors = run(*words)
+        assert code == 2
+        assert len(errors.splitlines()) == 1

@@ -31,6 +31,9 @@ def report(
         Path | None,
         typer.Option(help="CSV with a column case; its other columns are shown, too."),
     ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Which of these: age,group for example; all by default.")
+    ] = None,
     viewer: Annotated[
         Path | None, typer.Option(help="niivue.umd.js of NiiVue, fetched by other means.")
     ] = None,
@@ -65,6 +68,10 @@ def report(
     if not inputs or out is None:
         raise InputError("volseg report needs results and a folder: volseg report OUT -o report/")
     records = find_records(inputs)
+    further = None
+    if table is not None:
+        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+        further = read_further_columns(table, wanted)
     with progress_bar() as bar:
         pages = bar.add_task("pages", total=len(records))
         outcomes = write_report(
@@ -72,7 +79,7 @@ def report(
             out,
             images=images,
             viewer=viewer or find_viewer(),
-            further=None if table is None else read_further_columns(table),
+            further=further,
             progress=lambda done, _: bar.update(pages, completed=done),
         )
     if as_json:

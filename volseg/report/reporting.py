@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from volseg.errors import InputError, VolsegError
+from volseg.errors import InputError, UnknownNameError, VolsegError
 from volseg.io import (
     ReadingOptions,
     StoredVolume,
@@ -46,7 +46,8 @@ def find_records(inputs: Sequence[str | Path]) -> dict[str, Path]:
     """Return the records that are meant, by the name of the case as its files have it.
 
     Args:
-        inputs: Records, label maps or other results beside their records, or folders of these.
+        inputs: Records, label maps or other results beside their records, or folders of these, at
+            any depth.
 
     Raises:
         InputError: There is none, or two cases have one name.
@@ -75,7 +76,8 @@ def write_report(
 ) -> list[Outcome]:
     """Write a page for each case, and `index.html` of all of them, and return what became of each.
 
-    A case whose page cannot be made is in the table of all cases all the same.
+    A case whose page cannot be made is in the table of all cases all the same, if its record can be
+    read.
 
     Args:
         records: As `find_records` gives them.
@@ -87,22 +89,23 @@ def write_report(
         progress: Called as ``progress(done, total)`` with cases.
 
     Raises:
-        InputError: A record is damaged.
         OutputError: The table cannot be written.
     """
     folder = Path(folder)
-    cases, outcomes = [], []
+    cases: list[CohortCase] = []
+    outcomes: list[Outcome] = []
     for done, (name, path) in enumerate(records.items(), start=1):
-        record = read_record(path)
-        page: Path | None = folder / f"{name}.html"
+        record = page = error = None
         try:
+            record = read_record(path)
             _write_page(record, folder / f"{name}.html", images, viewer)
-            outcomes.append(Outcome(name, page))
-        except VolsegError as error:
-            page = None
-            outcomes.append(Outcome(name, None, str(error)))
-        address = None if page is None else quote(page.name)
-        cases.append(CohortCase(record, address, (further or {}).get(record.case, {})))
+            page = folder / f"{name}.html"
+        except VolsegError as trouble:
+            error = str(trouble)
+        outcomes.append(Outcome(name, page, error))
+        if record is not None:
+            address = None if page is None else quote(page.name)
+            cases.append(CohortCase(record, address, (further or {}).get(record.case, {})))
         if progress is not None:
             progress(done, len(records))
     if cases:
@@ -110,11 +113,17 @@ def write_report(
     return outcomes
 
 
-def read_further_columns(path: Path) -> dict[str, dict[str, str]]:
-    """Return the columns of a CSV table with a column ``case``, by case and heading.
+def read_further_columns(
+    path: Path, columns: Sequence[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Return columns of a CSV table with a column ``case``, by case and heading.
+
+    Args:
+        path: The table.
+        columns: Those that are wanted; all of them without it.
 
     Raises:
-        InputError: It cannot be read, or has no such column.
+        InputError: It cannot be read, or lacks a column.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -123,17 +132,16 @@ def read_further_columns(path: Path) -> dict[str, dict[str, str]]:
         raise InputError(f"the table {path} cannot be read ({error}).") from error
     if not rows or "case" not in rows[0]:
         raise InputError(f"the table {path} has no column 'case': expected one that names cases.")
-    return {
-        row["case"]: {
-            name: value or "" for name, value in row.items() if name not in ("case", None)
-        }
-        for row in rows
-    }
+    found = [name for name in rows[0] if name and name != "case"]
+    for name in columns or ():
+        if name not in found:
+            raise UnknownNameError(f"column of the table {path}", name, found)
+    return {row["case"]: {name: row[name] or "" for name in columns or found} for row in rows}
 
 
 def _records_of(path: Path) -> list[Path]:
     if path.is_dir():
-        found = sorted(path.glob(f"*{RECORD_SUFFIX}"))
+        found = sorted(path.rglob(f"*{RECORD_SUFFIX}"))  # cohorts deal them into folders
         if not found:
             raise InputError(
                 f"the folder {path} holds no *{RECORD_SUFFIX}: give one that `volseg segment` "
