@@ -72,7 +72,7 @@ def _of_channels(named: NamedCase, bundle: Bundle, connection: Connection) -> tu
 def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[str, Source]]:
     """Yield the cases that an input stands for: those in a folder, or one image or series."""
     from volseg.data import list_images
-    from volseg.io import SUFFIXES
+    from volseg.io import image_files
 
     path = Path(text)
     channels = bundle.channels if bundle.in_channels > 1 else []
@@ -81,8 +81,7 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
     by_channel = bool(channels) and {name.casefold() for name in channels} <= {
         name.casefold() for name in folders
     }
-    files = any(entry.name.lower().endswith(tuple(SUFFIXES)) for entry in entries)
-    if not files and not by_channel:
+    if not by_channel and not (entries and image_files(path)):
         yield _one_image(text, connection)
         return
     for item in list_images(path, channels):

@@ -13,20 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from volseg.errors import InputError
-from volseg.io import SUFFIXES, image_name
+from volseg.io import image_files, image_name
 
-# The second file of a NIfTI pair is found through its .hdr.
-IMAGE_SUFFIXES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files in a folder, sorted, hidden ones left out."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".")
-    ]
 
 
 def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, Path]]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
-from volseg.data.channel_files import IMAGE_SUFFIXES, channel_files, image_files
+from volseg.data.channel_files import channel_files
 from volseg.errors import InputError
-from volseg.io import image_name
+from volseg.io import IMAGE_SUFFIXES, dicom_folders, image_files, image_name
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Case:
 def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Return ``[{"image": path, "case": name}]`` of all images in ``folder``, sorted.
 
-    Hidden files are left out.
+    These are its image files; without any the folders in it with DICOM files at any depth, one
+    series each; or the folder itself, if DICOM files lie right in it. What is hidden is left out.
 
     Args:
         folder: Holds image files, or for each channel a folder of them.
@@ -49,7 +50,7 @@ def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> li
             (see `volseg.data.channel_files`), ``image`` is their paths by name.
 
     Raises:
-        InputError: The folder does not exist or holds no image file, or a case lacks a channel.
+        InputError: The folder does not exist or holds no image, or a case lacks a channel.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -61,11 +62,11 @@ def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> li
                 {"image": {name: str(path) for name, path in files.items()}, "case": case}
                 for case, files in cases.items()
             ]
-    paths = image_files(folder)
+    paths = image_files(folder) or dicom_folders(folder)
     if not paths:
         raise InputError(
             f"the folder {folder} holds no image: expected files ending in "
-            f"{', '.join(IMAGE_SUFFIXES)}."
+            f"{', '.join(IMAGE_SUFFIXES)}, or folders of DICOM files."
         )
     return [{"image": str(path), "case": image_name(path)} for path in paths]
 
@@ -176,7 +177,7 @@ def fold_cases(
         chosen = [chosen[(2 * place + 1) * len(chosen) // (2 * number)] for place in range(number)]
     for case in chosen:
         for relative in case.files:
-            if not (data / relative).is_file():
+            if not (data / relative).exists():
                 raise InputError(
                     f"case {case.case} of {datalist} needs {data / relative}, which does not "
                     "exist: give the folder of the data set."

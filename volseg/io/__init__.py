@@ -6,6 +6,7 @@ from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
 from volseg.io.float_target import map_target, probabilities_target
+from volseg.io.folders import IMAGE_SUFFIXES, dicom_folders, image_files
 from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
 from volseg.io.label_check import CheckLabelsd
 from volseg.io.label_map import on_source_grid, original_grid_of
@@ -28,6 +29,7 @@ from volseg.io.volume_block import VolumeBlock
 from volseg.io.write import write_image, write_segmentation
 
 __all__ = [
+    "IMAGE_SUFFIXES",
     "SUFFIXES",
     "CheckLabelsd",
     "Conversion",
@@ -46,8 +48,10 @@ __all__ = [
     "convert_file",
     "describe_image",
     "describe_source",
+    "dicom_folders",
     "first_file",
     "grid_of",
+    "image_files",
     "image_name",
     "in_channel_order",
     "label_blocks",

@@ -7,6 +7,7 @@ goes through pydicom and the plugins it finds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,11 +17,11 @@ import numpy.typing as npt
 from volseg.errors import InputError
 from volseg.io.dicom.files import without_pydicom_warnings
 from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.header_reading import EXPLICIT, IMPLICIT
 
 Plane = npt.NDArray[Any]
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
-_LITTLE_ENDIAN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 _WITH_GDCM = (
     "1.2.840.10008.1.2.4.57",  # JPEG lossless
     "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order prediction
@@ -32,34 +33,11 @@ _WITH_GDCM = (
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-def decode_frames(frames: Sequence[Frame]) -> Iterator[Plane]:
-    """Yield the stored values of frames of one file, (rows, columns) or (rows, columns, 3).
-
-    Bits that are no part of a value are removed; colours are RGB.
-
-    Raises:
-        InputError: if the pixels are damaged, or compressed in a way nothing here can decode.
-    """
-    frame = frames[0]
-    if _is_plain(frame):
-        planes = _plain(frames)
-    elif _suits_gdcm(frame):
-        planes = _by_gdcm(frame)
-    else:
-        planes = _by_pydicom(frames)
-    for one, plane in zip(frames, planes, strict=True):
-        yield _without_unused_bits(_checked(plane, one), one)
-
-
-def is_random_access(frame: Frame) -> bool:
-    """Return whether a frame is decoded without its file being read as a whole."""
-    return _is_plain(frame) or frame.frame_count == 1
-
-
-def _is_plain(frame: Frame) -> bool:
+def is_plain(frame: Frame) -> bool:
+    """Return whether stored values are grey and lie in the file as they are in memory."""
     stored = frame.format
     return (
-        stored.transfer_syntax in _LITTLE_ENDIAN
+        stored.transfer_syntax in (IMPLICIT, EXPLICIT)
         and stored.photometric in _GREY
         and stored.samples == 1
         and stored.bits_allocated in (8, 16, 32, 64)
@@ -67,19 +45,39 @@ def _is_plain(frame: Frame) -> bool:
     )
 
 
-def _plain(frames: Sequence[Frame]) -> Iterator[Plane]:
-    stored = frames[0].format
-    little = stored.value_type.newbyteorder("<")
-    with frames[0].path.open("rb", buffering=0) as stream:
-        for frame in frames:
-            plane = np.empty((stored.rows, stored.columns), little)
-            stream.seek(frame.pixels.offset + frame.number * stored.frame_bytes)
-            if stream.readinto(plane.data.cast("B")) != plane.nbytes:
-                raise InputError(
-                    f"cannot read {frame.name}: its pixels are damaged, the file ends before "
-                    "they do; copy the series again."
-                )
-            yield plane.astype(stored.value_type, copy=False)
+def is_random_access(frame: Frame) -> bool:
+    """Return whether a frame is decoded without its file being read as a whole."""
+    return is_plain(frame) or frame.frame_count == 1
+
+
+def read_plain(frame: Frame, plane: Plane) -> None:
+    """Read the stored values of a plain frame into (rows, columns) of their type.
+
+    Raises:
+        InputError: if the file ends before they do.
+    """
+    with frame.path.open("rb", buffering=0) as stream:
+        stream.seek(frame.pixels.offset + frame.number * frame.format.frame_bytes)
+        if stream.readinto(plane.data.cast("B")) != plane.nbytes:
+            raise InputError(
+                f"cannot read {frame.name}: its pixels are damaged, the file ends before they do; "
+                "copy the series again."
+            )
+    if sys.byteorder == "big":
+        plane.byteswap(inplace=True)
+
+
+def decode_frames(frames: Sequence[Frame]) -> Iterator[Plane]:
+    """Yield the stored values of frames of one file, (rows, columns) or (rows, columns, 3).
+
+    Colours are RGB.
+
+    Raises:
+        InputError: if the pixels are damaged, or compressed in a way nothing here can decode.
+    """
+    planes = _by_gdcm(frames[0]) if _suits_gdcm(frames[0]) else _by_pydicom(frames)
+    for frame, plane in zip(frames, planes, strict=True):
+        yield _checked(plane, frame)
 
 
 def _suits_gdcm(frame: Frame) -> bool:
@@ -105,7 +103,7 @@ def _by_gdcm(frame: Frame) -> Iterator[Plane]:
         yield from _by_pydicom([frame])
         return
     values = sitk.GetArrayViewFromImage(image)[0]
-    stored = values.astype(np.int64) - int(frame.intercept) if frame.intercept else values
+    stored = values - np.int64(frame.intercept) if frame.intercept else values
     yield stored.astype(frame.format.value_type)
 
 
@@ -141,7 +139,7 @@ def _checked(plane: Plane, frame: Frame) -> Plane:
     return plane
 
 
-def _without_unused_bits(plane: Plane, frame: Frame) -> Plane:
+def without_unused_bits(plane: Plane, frame: Frame) -> Plane:
     """Return values of the bits that belong to them (PS3.5 8.1.1): others may hold overlays."""
     stored = frame.format
     if stored.is_float or stored.channels > 1 or stored.bits_stored >= stored.bits_allocated:

@@ -94,7 +94,7 @@ def frame_keys(header: Header, shared: Any, own: Any, pointers: tuple[int, ...])
         for name in ("Acquisition", "Content"):
             _add(keys, f"{name.lower()} time", _moment(header, name))
         if "b-value" not in keys:
-            _add(keys, "b-value", _private_b_value(header.dataset))
+            _add(keys, "b-value", _private_b_value(header))
         return keys
     for name, group, element in _MULTI:
         for groups in (own, shared):
@@ -158,13 +158,11 @@ def _gradient(own: Any) -> Any:
     return directions[0].get("DiffusionGradientOrientation") if directions else None
 
 
-def _private_b_value(dataset: Any) -> float | None:
+def _private_b_value(header: Header) -> float | None:
     for group, element, creator in _PRIVATE_B_VALUES:
-        if (group, 0x0010) not in dataset or str(dataset[group, 0x0010].value) != creator:
+        value = header.private(group, element, creator)
+        if value is None:
             continue
-        if (group, 0x1000 + element) not in dataset:
-            continue
-        value = dataset[group, 0x1000 + element].value
         try:
             if isinstance(value, bytes):  # of unknown type: text, in implicit encoding
                 value = value.decode("ascii").strip(" \0").split("\\")

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from volseg.io.dicom.files import HeaderFile, PixelElement
+from volseg.io.dicom.files import HeaderFile
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
 from volseg.io.dicom.header import Header
+from volseg.io.dicom.header_reading import PixelElement
 
 Numbers = tuple[float, ...]
 

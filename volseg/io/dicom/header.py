@@ -1,50 +1,181 @@
-"""The header of a file, read in a folder of many that are nearly the same."""
+"""Headers: what is asked of the data set of a file, or of an item of its sequences.
+
+Values are converted once for all files that hold the same bytes: the slices of a series differ in
+a handful.
+"""
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Protocol
+
+from volseg.io.dicom.elements import Elements, UnusualEncoding, find_items
+from volseg.io.dicom.values import plain_value, representation_of
 
 # Values by tag and stored bytes.
 KnownValues = dict[tuple[Any, ...], Any]
 
+_CHARACTER_SET = 0x00080005
+_PIXEL_REPRESENTATION = 0x00280103
 
-class Header:
-    """The elements of a pydicom data set, each converted once for all files that hold the same.
 
-    Converting a value takes pydicom many times as long as reading it, and the slices of a series
-    differ in a handful.
+class Header(Protocol):
+    """Elements by their names."""
+
+    def get(self, name: str) -> Any:
+        """Return the value of an element, None if there is none; headers of a sequence's items."""
+        ...
+
+    def private(self, group: int, number: int, creator: str) -> Any:
+        """Return the value of a private element, None if there is none.
+
+        Args:
+            group: odd number.
+            number: of the element in the block of its creator, 0 to 0xFF.
+            creator: who reserved the block.
+        """
+        ...
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the element is there, if only empty."""
+        ...
+
+
+class FoundHeader:
+    """Elements that were found in the bytes of a file.
 
     Args:
-        dataset: data set whose values nobody has asked for yet.
+        data: bytes of the file.
+        elements: where they lie in these.
+        implicit: whether they do not state their value representation.
+        known: values of other files; those of this one are added.
+    """
+
+    def __init__(
+        self, data: bytes, elements: Elements, known: KnownValues, *, implicit: bool
+    ) -> None:
+        self._data = data
+        self._elements = elements
+        self._known = known
+        self._implicit = implicit
+
+    def __contains__(self, name: str) -> bool:
+        return _tag(name) in self._elements
+
+    def get(self, name: str) -> Any:
+        """Return a value, None if there is none."""
+        tag = _tag(name)
+        return self._value(tag) if tag in self._elements else None
+
+    def private(self, group: int, number: int, creator: str) -> Any:
+        """Return the value of a private element, None if there is none."""
+        block = self._creators.get((group, creator))
+        if block is None:
+            return None
+        return self._value(group << 16 | block << 8 | number, creator)
+
+    @cached_property
+    def _creators(self) -> dict[tuple[int, Any], int]:
+        """Blocks of private elements, by group and creator (PS3.5 7.8.1)."""
+        tags = [tag for tag in self._elements if _is_creator(tag)]
+        return {(tag >> 16, self._value(tag)): tag & 0xFF for tag in reversed(tags)}
+
+    def _value(self, tag: int, creator: str = "") -> Any:
+        place = self._elements.get(tag)
+        if place is None:
+            return None
+        if isinstance(place, list):
+            return [self._item(elements) for elements in place]
+        representation, start, length = place
+        if representation is None or representation == b"UN":
+            representation = b"LO" if _is_creator(tag) else representation_of(tag, creator)
+        if representation == b"SQ":
+            return self._sequence(tag, start, length)
+        stored = self._data[start : start + length]
+        key = (tag, representation, stored)
+        if key not in self._known:
+            try:
+                self._known[key] = plain_value(representation, stored)
+            except ValueError:
+                self._known[key] = self._by_pydicom(tag, representation)
+        return self._known[key]
+
+    def _sequence(self, tag: int, start: int, length: int) -> Any:
+        try:
+            items = find_items(self._data, start, start + length, implicit=self._implicit)
+        except UnusualEncoding:
+            return self._by_pydicom(tag, b"SQ")
+        return [self._item(elements) for elements in items]
+
+    def _item(self, elements: Elements) -> FoundHeader:
+        return FoundHeader(self._data, elements, self._known, implicit=self._implicit)
+
+    def _by_pydicom(self, tag: int, representation: bytes) -> Any:
+        """Return a value with the two elements beside it that may say how it is to be read."""
+        from pydicom.dataelem import RawDataElement  # noqa: PLC0415 - an optional package
+        from pydicom.dataset import Dataset  # noqa: PLC0415
+        from pydicom.tag import BaseTag  # noqa: PLC0415
+
+        raw = {}
+        for number in (_CHARACTER_SET, _PIXEL_REPRESENTATION, tag):
+            place = self._elements.get(number)
+            if isinstance(place, tuple):
+                stated, start, length = place
+                name = (
+                    representation if number == tag else stated or representation_of(number)
+                ).decode()
+                stored = self._data[start : start + length]
+                raw[BaseTag(number)] = RawDataElement(
+                    BaseTag(number), name, length, stored, start, self._implicit, True
+                )
+        return Dataset(raw)[tag].value
+
+
+class PydicomHeader:
+    """The elements of a pydicom data set whose values nobody has asked for yet.
+
+    Args:
+        dataset: data set, or item of a sequence.
         known: values of other files; those of this one are added.
     """
 
     def __init__(self, dataset: Any, known: KnownValues) -> None:
-        self.dataset = dataset
+        self._dataset = dataset
         self._known = known
 
-    def get(self, name: str) -> Any:
-        """Return the value of an element, None if the file does not have it.
+    def __contains__(self, name: str) -> bool:
+        return name in self._dataset
 
-        Args:
-            name: keyword of an element whose text, if it is one, is ASCII in any character set.
-        """
+    def get(self, name: str) -> Any:
+        """Return a value, None if there is none."""
         tag = _tag(name)
-        element = self.dataset.get_item(tag)
+        element = self._dataset.get_item(tag)
         if element is None:
             return None
         stored = element.value
         if not isinstance(stored, bytes):  # a sequence, or converted already
-            return self.dataset.get(name)
+            return self._dataset.get(name)
         key = (tag, element.VR, element.is_little_endian, stored)
         if key not in self._known:
-            self._known[key] = self.dataset.get(name)
+            self._known[key] = self._dataset.get(name)
         return self._known[key]
+
+    def private(self, group: int, number: int, creator: str) -> Any:
+        """Return the value of a private element, None if there is none."""
+        try:
+            return self._dataset.private_block(group, creator)[number].value
+        except KeyError:
+            return None
+
+
+def _is_creator(tag: int) -> bool:
+    return bool(tag & 0x10000) and 0x10 <= tag & 0xFFFF <= 0xFF
 
 
 @cache
-def _tag(name: str) -> Any:
-    from pydicom.tag import Tag  # noqa: PLC0415 - an optional package
+def _tag(name: str) -> int:
+    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415 - an optional package
 
-    return Tag(name)
+    tag: int | None = tag_for_keyword(name)
+    assert tag is not None  # of a name that is written in the code
+    return tag

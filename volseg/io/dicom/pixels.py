@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError
-from volseg.io.dicom.decoding import decode_frames, is_random_access
-from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.decoding import (
+    decode_frames,
+    is_plain,
+    is_random_access,
+    read_plain,
+    without_unused_bits,
+)
+from volseg.io.dicom.frames import Frame, PixelFormat
 from volseg.io.memory_order import copy_in_tiles
 
 Values = npt.NDArray[Any]
 
 # Slices that are decoded, then turned at once: enough that the last axis, along them, is written
 # in whole cache lines, and so few that they are still in the cache.
-_SLAB = 16
+_SLAB = 32
+_SLAB_BYTES = 1 << 25  # at most, of large pictures
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,56 @@ class _Filling:
     Attributes:
         values: the array.
         is_scaled: whether slope and intercept are applied on the way.
-        lows: smallest values put in, if they are whole numbers.
-        highs: largest values put in, if they are whole numbers.
+        offset: what is else added on the way, in the type of the values: it may wrap around.
+        lows: smallest values before that, if they are whole numbers.
+        highs: largest values before that, if they are whole numbers.
     """
 
     values: Values
     is_scaled: bool
+    offset: Values
     lows: list[int] = field(default_factory=list)
     highs: list[int] = field(default_factory=list)
+
+
+class _Slab:
+    """Neighbouring slices on their way into the array: in one by one, and turned at once.
+
+    Args:
+        values: the array.
+        stored: format of the frames.
+    """
+
+    def __init__(self, values: Values, stored: PixelFormat) -> None:
+        shape = (stored.rows, stored.columns) + ((3,) if stored.channels > 1 else ())
+        bytes_each = math.prod(shape) * values.itemsize
+        count = max(1, min(_SLAB, values.shape[-1], _SLAB_BYTES // bytes_each))
+        self._values = values
+        self._planes = np.empty((count, *shape), values.dtype)
+        self._places: list[_Place] = []
+
+    def room_for(self, place: _Place) -> Values:
+        """Return where the next slice goes, (rows, columns) or (rows, columns, 3)."""
+        places = self._places
+        if places and not (len(places) < len(self._planes) and _follows(place, places[-1])):
+            self.put()
+        self._places.append(place)
+        plane: Values = self._planes[len(self._places) - 1]
+        return plane
+
+    def put(self) -> None:
+        """Put the slices into the array."""
+        if not self._places:
+            return
+        first, count = self._places[0], len(self._places)
+        planes, values = self._planes[:count], self._values
+        along = slice(first.slice, first.slice + count)
+        if planes.ndim == 4:
+            for colour in range(3):
+                copy_in_tiles(values[colour, ..., along], planes[..., colour].T)
+        else:
+            copy_in_tiles(values[first.channel, ..., along], planes.T)
+        self._places = []
 
 
 def true_values(points: Sequence[Sequence[Frame]]) -> Values:
@@ -76,12 +126,10 @@ def true_values(points: Sequence[Sequence[Frame]]) -> Values:
         )
     kind, is_scaled = _type_in_memory(frames)
     shape = (max(stored.channels, len(points)), stored.columns, stored.rows, len(points[0]))
-    filling = _Filling(np.empty(shape, kind), is_scaled)
-    _in_threads([partial(_fill, filling, part) for part in _parts(points)])
-    if kind.kind == "f":
-        return filling.values
     offset = 0 if is_scaled or stored.channels > 1 else int(frames[0].intercept)
-    return _narrowest(filling, offset, frames[0])
+    filling = _Filling(np.empty(shape, kind), is_scaled, _wrapped(offset, kind))
+    _in_threads([partial(_fill, filling, part) for part in _parts(points)])
+    return filling.values if kind.kind == "f" else _narrowest(filling, offset, frames[0])
 
 
 def _type_in_memory(frames: Sequence[Frame]) -> tuple[np.dtype[Any], bool]:
@@ -117,52 +165,60 @@ def _parts(points: Sequence[Sequence[Frame]]) -> Iterator[list[_Place]]:
 
 
 def _fill(filling: _Filling, places: Sequence[_Place]) -> None:
-    """Decode frames into their places, as many neighbouring slices at once as there are."""
-    slab: list[tuple[_Place, Values]] = []
+    """Decode frames into their places."""
+    if not places:
+        return
+    slab = _Slab(filling.values, places[0].frame.format)
     for _, of_file in groupby(places, key=lambda place: place.frame.path):
-        members = list(of_file)
-        planes = decode_frames([place.frame for place in members])
-        for place, plane in zip(members, planes, strict=True):
-            if slab and not (len(slab) < _SLAB and _follows(place, slab[-1][0])):
-                _put(filling, slab)
-                slab = []
-            slab.append((place, _scaled(plane, place.frame, filling)))
-    if slab:
-        _put(filling, slab)
+        for frame, stored, room in _decoded(list(of_file), slab, filling):
+            values = without_unused_bits(stored, frame)
+            if filling.is_scaled:
+                room[...] = _scaled(values, frame, room.dtype)
+                values = room
+            if values.dtype.kind != "f":
+                filling.lows.append(int(values.min()))
+                filling.highs.append(int(values.max()))
+            if values is not room or filling.offset:
+                np.add(values, filling.offset, out=room)
+    slab.put()
+
+
+def _decoded(
+    places: Sequence[_Place], slab: _Slab, filling: _Filling
+) -> Iterator[tuple[Frame, Values, Values]]:
+    """Yield frames of one file, their stored values, and the room for what becomes of these.
+
+    Plain values of the right type are read into the room itself.
+    """
+    frames = [place.frame for place in places]
+    if not is_plain(frames[0]):
+        decoded = decode_frames(frames)
+        for place, stored in zip(places, decoded, strict=True):
+            yield place.frame, stored, slab.room_for(place)
+        return
+    for place in places:
+        room = slab.room_for(place)
+        stored = room
+        if filling.is_scaled:
+            stored = np.empty(room.shape, place.frame.format.value_type)
+        read_plain(place.frame, stored)
+        yield place.frame, stored, room
+
+
+def _scaled(values: Values, frame: Frame, kind: np.dtype[Any]) -> Values:
+    if kind.kind == "i":
+        return values.astype(np.int64) + int(frame.intercept)
+    if frame.slope == 1.0 and frame.intercept == 0.0:
+        return values
+    return values.astype(np.float64) * frame.slope + frame.intercept
 
 
 def _follows(place: _Place, other: _Place) -> bool:
     return (place.channel, place.slice) == (other.channel, other.slice + 1)
 
 
-def _scaled(plane: Values, frame: Frame, filling: _Filling) -> Values:
-    kind = filling.values.dtype
-    if not filling.is_scaled:
-        return plane.astype(kind, copy=False)
-    if kind.kind == "i":
-        return plane.astype(np.int64) + int(frame.intercept)
-    if frame.slope == 1.0 and frame.intercept == 0.0:
-        return plane.astype(kind)
-    scaled: Values = (plane.astype(np.float64) * frame.slope + frame.intercept).astype(kind)
-    return scaled
-
-
-def _put(filling: _Filling, slab: Sequence[tuple[_Place, Values]]) -> None:
-    planes = np.stack([plane for _, plane in slab])
-    first = slab[0][0]
-    along = slice(first.slice, first.slice + len(slab))
-    if planes.ndim == 4:
-        for colour in range(3):
-            copy_in_tiles(filling.values[colour, ..., along], planes[..., colour].T)
-    else:
-        copy_in_tiles(filling.values[first.channel, ..., along], planes.T)
-    if planes.dtype.kind != "f":
-        filling.lows.append(int(planes.min()))
-        filling.highs.append(int(planes.max()))
-
-
 def _narrowest(filling: _Filling, offset: int, frame: Frame) -> Values:
-    """Return whole numbers plus an offset in a type that torch computes with."""
+    """Return whole numbers, to which the offset was added, in a type that torch computes with."""
     values = filling.values
     low, high = min(filling.lows) + offset, max(filling.highs) + offset
     width = 1 if filling.is_scaled else values.dtype.itemsize
@@ -170,15 +226,20 @@ def _narrowest(filling: _Filling, offset: int, frame: Frame) -> Values:
         limits: Any = np.iinfo(kind)
         if kind.itemsize < width or low < limits.min or high > limits.max:
             continue
-        same_width = kind.itemsize == values.dtype.itemsize
-        narrowed = values.view(kind) if same_width else values.astype(kind)
-        if offset:
-            narrowed += np.array(offset % (1 << 64), np.uint64).astype(kind)  # wraps as values do
-        return narrowed
+        if kind.itemsize == values.dtype.itemsize:
+            return values.view(kind)
+        if offset:  # it has wrapped around in a type too narrow for the sum
+            values -= filling.offset
+        return values.astype(kind) + _wrapped(offset, kind) if offset else values.astype(kind)
     raise InputError(
         f"cannot read {frame.path}: its values reach {high}, past the largest supported one, "
         f"{np.iinfo(np.int64).max}; rescale it first."
     )
+
+
+def _wrapped(offset: int, kind: np.dtype[Any]) -> Values:
+    """Return a whole number in a type that may be too narrow for it."""
+    return np.array(offset % (1 << 64), np.uint64).astype(kind)
 
 
 def _cores() -> int:

@@ -181,7 +181,7 @@ def choose_series(found: Survey, uid: str | None) -> Series:
 
 
 def _text(file: HeaderFile, name: str) -> str:
-    value = file.header.dataset.get(name)
+    value = file.header.get(name)
     return "" if value is None else str(value).strip()
 
 
@@ -194,7 +194,7 @@ def _original_of(file: HeaderFile, originals: dict[tuple[str, int], Path]) -> Pa
     uid = str(file.header.get("SOPInstanceUID") or "")
     if not uid:
         return None
-    original = originals.setdefault((uid, file.path.stat().st_size), file.path)
+    original = originals.setdefault((uid, file.size), file.path)
     if original == file.path or not filecmp.cmp(original, file.path, shallow=False):
         return None
     return original
