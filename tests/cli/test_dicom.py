@@ -57,6 +57,30 @@ def test_inspect_lists_series_with_verdicts(capfd, study: Path) -> None:
 
 
 @pytest.mark.data
+def test_inspect_shows_what_is_no_image(capfd, data_root: Path) -> None:
+    code, text, _ = run(capfd, "inspect", data_root / "dicom_seg")
+    assert code == 0
+    for words in (
+        "-  segmentation (DICOM SEG) Segmentation 24x38x3",
+        "   first segment, second segment",
+        "   refers to the series 1.2.826.0.1.3680043.2.1125.1.98816428833471028692419025707005691",
+    ):
+        assert words[:60] in text
+    assert "is a segmentation" not in text
+
+
+@pytest.mark.data
+def test_a_picture_beside_slices_does_not_make_a_folder_of_pictures(
+    capfd, study: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
+    folder = study / "mr_sagittal_raw"
+    (folder / "screenshot.png").write_bytes(b"no matter")
+    words = ("segment", folder, "-o", tmp_path / "out", "-b", tiny_bundle)
+    assert run(capfd, *words)[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mr_sagittal_raw_seg.nii.gz"]
+
+
+@pytest.mark.data
 def test_segment_wants_one_series_and_keeps_its_tilt(
     capfd, study: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:

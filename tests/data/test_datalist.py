@@ -10,6 +10,7 @@ from volseg.data import (
     Case,
     fold_cases,
     hash_files,
+    list_cases,
     list_images,
     paired_cases,
     read_datalist,
@@ -70,6 +71,26 @@ def test_images_are_listed_without_hidden_and_other_files(folder):
         list_images(folder / "empty")
 
 
+def test_folders_of_dicom_files_are_cases(tmp_path):
+    for case in ("b", "a"):
+        (tmp_path / "images" / case / "series").mkdir(parents=True)
+        (tmp_path / "images" / case / "series" / "1").write_bytes(bytes(128) + b"DICM")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{case}.nii.gz").touch()
+    images = tmp_path / "images"
+    assert list_images(images) == [
+        {"image": str(images / case), "case": case} for case in ("a", "b")
+    ]
+    assert list_images(images / "a" / "series") == [
+        {"image": str(images / "a" / "series"), "case": "series"}
+    ]
+    cases, about = list_cases(tmp_path, folds=2)
+    assert [case.image for case in cases] == ["images/a", "images/b"]
+    write_datalist(cases, tmp_path / "list.json", about=about)
+    (case,) = fold_cases(tmp_path / "list.json", tmp_path, fold=0, held_out=True)
+    assert case["image"] == str(images / case["case"])
+
+
 def test_a_case_without_its_label_is_named(folder):
     assert set(paired_cases(folder / "images", folder / "labels")) == {"a", "b"}
     (folder / "labels" / "b.nii.gz").unlink()
@@ -91,6 +112,10 @@ def test_the_hash_depends_on_names_and_contents_only(folder):
     files = [folder / "images" / f"{case}.nii.gz" for case in "ab"]
     before = hash_files(files)
     assert hash_files(reversed(files)) == before
+    assert hash_files([folder / "images"]) != before  # with the hidden file and the notes
+    for name in (".hidden.nii.gz", "notes.txt"):
+        (folder / "images" / name).unlink()
+    assert hash_files([folder / "images"]) == before
     files[0].write_bytes(b"changed")
     assert hash_files(files) != before
 

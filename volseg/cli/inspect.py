@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from volseg.cli.console import output, print_json
+from volseg.cli.console import output, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from volseg.io.dicom import FolderDescription, SeriesDescription
+    from volseg.io.dicom import FolderDescription, ObjectDescription, SeriesDescription
 
 _COLOURS = {"readable": "green", "after a choice": "yellow", "refused": "red"}
 _MOST_NAMED = 3
+_MOST_PARTS = 20
 
 
 def inspect(
@@ -32,7 +33,11 @@ def inspect(
     if is_dicom and not _is_seg(path):
         from volseg.io.dicom import describe_dicom
 
-        folder = describe_dicom(path)
+        with progress_bar() as bar:
+            task = bar.add_task("files", total=None)
+            folder = describe_dicom(
+                path, lambda done, total: bar.update(task, completed=done, total=total)
+            )
         if as_json:
             print_json(asdict(folder))
         else:
@@ -62,6 +67,9 @@ def _is_seg(path: Path) -> bool:
 def _show_folder(folder: FolderDescription) -> None:
     for number, series in enumerate(folder.series, start=1):
         _show_series(number, series)
+    names = {series.uid: series.description for series in folder.series}
+    for found in folder.objects:
+        _show_object(found, names)
     reasons: dict[str, list[str]] = defaultdict(list)
     for file in folder.unused:
         reasons[file["reason"]].append(file["path"])
@@ -94,6 +102,20 @@ def _show_series(number: int, series: SeriesDescription) -> None:
         _print(f"   to read it: {series.choice}, volseg segment --{option}", style)
     for note in series.notes:
         _print(f"   note: {note}", "yellow")
+
+
+def _show_object(found: ObjectDescription, names: dict[str, str]) -> None:
+    files = "" if found.files == 1 else f", {found.files} files"
+    description = f" {found.description}" if found.description else ""
+    _print(f"-  {found.kind}{description}{files}: {found.path}", "bold")
+    if found.parts:
+        more = len(found.parts) - _MOST_PARTS
+        listed = ", ".join(found.parts[:_MOST_PARTS]) + (f" and {more} more" if more > 0 else "")
+        _print(f"   {listed}")
+    for uid in found.refers_to:
+        where = names.get(uid, "not in this folder") or "without description"
+        _print(f"   refers to the series {uid} ({where})")
+    _print(f"   {found.uid or 'no series UID'}")
 
 
 def _volume(series: SeriesDescription) -> str:

@@ -54,9 +54,7 @@ def dicom_folders(folder: str | os.PathLike[str]) -> list[Path]:
     if holds_dicom(source):
         return [source.resolve()]  # so that it has a name
     return [
-        path
-        for path in _visible(source)
-        if path.is_dir() and holds_dicom(path, at_any_depth=True)
+        path for path in _visible(source) if path.is_dir() and holds_dicom(path, at_any_depth=True)
     ]
 
 

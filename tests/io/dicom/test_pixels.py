@@ -186,9 +186,63 @@ def test_colour_with_time_is_refused(synthetic: Any, tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-def test_lookup_tables_are_refused(synthetic: Any, tmp_path: Path) -> None:
-    synthetic(tags={"ModalityLUTSequence": [pydicom.Dataset()]}).write(tmp_path)
-    with pytest.raises(InputError, match="modality lookup table"):
+def table(entries: Any, first: int, *, is_signed: bool, bits: int = 16) -> pydicom.Dataset:
+    item = pydicom.Dataset()
+    words = np.asarray(entries, np.uint8 if bits == 8 else np.uint16)
+    item.add_new("LUTDescriptor", "SS" if is_signed else "US", [len(words) % 65536, first, bits])
+    item.add_new("LUTData", "OW", words.tobytes())
+    item.ModalityLUTType = "US"
+    return item
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "implicit", "JPEG-LS"])
+@pytest.mark.parametrize(
+    ("kind", "bits", "count", "first", "width"),
+    [
+        ("uint16", 12, 4096, 0, 16),
+        ("uint16", 12, 300, 1000, 16),
+        ("int16", 12, 500, -250, 16),
+        ("uint8", None, 256, 0, 8),
+        ("uint16", 16, 65536, 0, 16),
+    ],
+)
+def test_lookup_tables_give_the_true_values(
+    synthetic: Any,
+    tmp_path: Path,
+    syntax: str,
+    kind: str,
+    bits: int | None,
+    count: int,
+    first: int,
+    width: int,
+) -> None:
+    entries = np.random.default_rng(2).integers(0, 1 << width, count)
+    item = table(entries, first, is_signed=kind == "int16", bits=width)
+    tags = {"ModalityLUTSequence": [item]}
+    truth = synthetic(kind=kind, bits=bits, tags=tags, syntax=syntax).write(tmp_path)
+    image = read_image(tmp_path)
+    stored = truth.values.astype(int)
+    expected = entries[np.clip(stored - first, 0, count - 1)]
+    np.testing.assert_array_equal(image.numpy(), expected)
+    with open_volume(tmp_path) as volume:
+        (block,) = volume.blocks(10_000)
+    np.testing.assert_array_equal(block.values, expected)
+    if width == 8:  # which pydicom takes for half of a table
+        return
+    files = sorted(
+        tmp_path.iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2]
+    )
+    for number, file in enumerate(files):
+        dataset = pydicom.dcmread(file)
+        theirs = pydicom.pixels.apply_modality_lut(dataset.pixel_array, dataset)
+        np.testing.assert_array_equal(expected[0, :, :, number], theirs.T)
+
+
+def test_a_lookup_table_without_entries_is_damage(synthetic: Any, tmp_path: Path) -> None:
+    item = table([1, 2, 3], 0, is_signed=False)
+    item.LUTData = b"\0\0"
+    synthetic(tags={"ModalityLUTSequence": [item]}).write(tmp_path)
+    with pytest.raises(InputError, match="lookup table of 1 entries, 3 expected"):
         read_image(tmp_path)
 
 

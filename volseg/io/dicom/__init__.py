@@ -7,6 +7,7 @@ from volseg.io.dicom.description import (
     describe_series,
 )
 from volseg.io.dicom.frames import Frame
+from volseg.io.dicom.objects import ObjectDescription
 from volseg.io.dicom.opening import OpenSeries, open_series
 from volseg.io.dicom.options import DicomOptions
 from volseg.io.dicom.reading import (
@@ -22,6 +23,7 @@ __all__ = [
     "DicomOptions",
     "FolderDescription",
     "Frame",
+    "ObjectDescription",
     "OpenSeries",
     "PreparedSeries",
     "Series",

@@ -214,12 +214,6 @@ def _require_placed(frame: Frame) -> None:
 
 def _require_volume_frames(frames: Sequence[Frame]) -> None:
     for frame in frames:
-        stored = frame.format
-        if stored.has_lookup_table:
-            raise InputError(
-                f"cannot read {frame.name}: its values go through a modality lookup table, "
-                "expected a rescale slope and intercept; convert the series to NIfTI first."
-            )
         if frame.pixels.is_open:
             raise InputError(
                 f"cannot read {frame.name}: the file is cut short, its compressed pixels have no "
@@ -258,6 +252,8 @@ def _notes(frames: Sequence[Frame], set_aside: Sequence[tuple[Frame, str]]) -> l
     notes = [f"{frame.name} is set aside: {reason}" for frame, reason in set_aside]
     if any(frame.format.photometric == "MONOCHROME1" for frame in frames):
         notes.append("MONOCHROME1: shown with larger values darker; values are as stored")
+    if any(frame.format.table is not None for frame in frames):
+        notes.append("true values are those of the modality lookup table")
     paddings = {stored for frame in frames if (stored := frame.format.padding) is not None}
     if paddings:
         stated = " and ".join(str(padding) for padding in sorted(paddings))

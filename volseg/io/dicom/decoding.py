@@ -89,6 +89,7 @@ def _suits_gdcm(frame: Frame) -> bool:
         frame.format.transfer_syntax in _WITH_GDCM
         and frame.format.photometric in _GREY
         and frame.frame_count == 1
+        and frame.format.table is None
         and frame.slope == 1.0
         and plain_scale
     )

@@ -12,6 +12,8 @@ import numpy as np
 from volseg.errors import InputError
 from volseg.geometry import StackError
 from volseg.io.dicom.arrangement import Arrangement, arrange
+from volseg.io.dicom.files import Progress
+from volseg.io.dicom.objects import ObjectDescription, describe_objects
 from volseg.io.dicom.series import Series, Survey, survey
 
 _TILTED_DEGREES = 0.05
@@ -82,27 +84,37 @@ class FolderDescription:
 
     Attributes:
         path: as given.
-        series: every series found.
+        series: every series of images found.
+        objects: what is no image: segmentations, reports and the like.
         unused: path and reason of every file that is part of none.
     """
 
     path: str
     series: list[SeriesDescription]
+    objects: list[ObjectDescription]
     unused: list[dict[str, str]]
 
 
-def describe_dicom(path: str | os.PathLike[str]) -> FolderDescription:
+def describe_dicom(
+    path: str | os.PathLike[str], progress: Progress | None = None
+) -> FolderDescription:
     """Return what a folder, a DICOM file or a DICOMDIR holds; only headers are read.
+
+    Args:
+        path: folder, file or DICOMDIR.
+        progress: called with the number of files that are read, and of all.
 
     Raises:
         InputError: if there is no such file or folder, or it cannot be listed.
         MissingPackageError: if pydicom is not installed.
     """
-    found = survey(path)
+    found = survey(path, progress)
+    unused = [file for file in found.unused if not file.object_class]
     return FolderDescription(
         path=found.source,
-        series=[describe_series(series, found) for series in found.series],
-        unused=[{"path": str(file.path), "reason": file.reason} for file in found.unused],
+        series=[describe_series(series, found) for series in found.series if not series.kind],
+        objects=describe_objects(found),
+        unused=[{"path": str(file.path), "reason": file.reason} for file in unused],
     )
 
 

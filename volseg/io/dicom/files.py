@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from volseg.io.dicom.header_reading import (
     is_marked,
     read_header,
 )
+
+# Called with how many files are read, and of how many.
+Progress = Callable[[int, int], None]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class UnusedFile:
         is_damaged: whether it is a DICOM file of which something is lost or missing.
         is_copy: whether it is another file once more.
         series_uid: Series Instance UID, where the file states one.
+        object_class: SOP Class UID of a DICOM object that is no image; else empty.
     """
 
     path: Path
@@ -50,6 +54,7 @@ class UnusedFile:
     is_damaged: bool = False
     is_copy: bool = False
     series_uid: str = ""
+    object_class: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,13 @@ class HeaderFile:
     size: int
 
 
-def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
+def read_headers(path: Path, progress: Progress | None = None) -> Iterator[HeaderFile | UnusedFile]:
     """Yield every file below a folder, sorted by path, or the given one.
 
     Args:
         path: a folder, searched at any depth; a DICOM file; or a DICOMDIR, which stands for the
             folder it lies in: files that it names and that are not there are yielded as damaged.
+        progress: called with the number of files that are read, and of all.
 
     Raises:
         InputError: if a folder cannot be listed.
@@ -87,14 +93,15 @@ def read_headers(path: Path) -> Iterator[HeaderFile | UnusedFile]:
     if path.is_file() and path.name.upper() != "DICOMDIR":
         yield _read_file(path, known)
         return
-    seen = set()
-    directories = []
-    for file in _files_below(path if path.is_dir() else path.parent):
-        seen.add(file)
-        if file.name.upper() == "DICOMDIR":
-            directories.append(file)
+    files = list(_files_below(path if path.is_dir() else path.parent))
+    for number, file in enumerate(files, start=1):
         yield _read_file(file, known)
-    for directory in directories:
+        if progress is not None:
+            progress(number, len(files))
+    seen = set(files)
+    for directory in files:
+        if directory.name.upper() != "DICOMDIR":
+            continue
         for file in _files_named_by(directory):
             if file not in seen:
                 reason = f"named by {directory}, but not there"
@@ -113,12 +120,18 @@ def require_pydicom() -> None:
 def without_pydicom_warnings() -> Iterator[None]:
     """Silence what pydicom says of values that break the rules of their type.
 
-    Scanners do as they like with them, and pydicom warns on behalf of whoever called it; what
-    matters here is checked by value.
+    Scanners do as they like with them, and pydicom warns on behalf of whoever called it, and logs;
+    what matters here is checked by value.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _read_file(path: Path, known: KnownValues) -> HeaderFile | UnusedFile:
@@ -155,14 +168,15 @@ def _checked(path: Path, file: FileHeader, marked: bool) -> HeaderFile | UnusedF
     if not sop_class and len(missing) == len(_IMAGE_TAGS):
         reason = "a DICOM file that ends before it says what it is"
         return UnusedFile(path, reason, is_damaged=True, series_uid=uid)
-    kind = _class_name(sop_class)
+    kind = class_name(sop_class)
     if len(missing) == len(_IMAGE_TAGS) and "Image" not in kind:
-        return UnusedFile(path, f"no image: {kind}", series_uid=uid)
+        return UnusedFile(path, f"no image: {kind}", series_uid=uid, object_class=sop_class)
     lacking = ", ".join(missing) or "pixels: it is cut short"
     return UnusedFile(path, f"an image without {lacking}", is_damaged=True, series_uid=uid)
 
 
-def _class_name(uid: str) -> str:
+def class_name(uid: str) -> str:
+    """Return the name of a SOP class, such as "CT Image"; its UID where that is not known."""
     from pydicom.uid import UID  # noqa: PLC0415 - an optional package
 
     return str(UID(uid).name).removesuffix(" Storage")

@@ -17,7 +17,8 @@ import numpy as np
 from volseg.io.dicom.files import HeaderFile
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
 from volseg.io.dicom.header import Header
-from volseg.io.dicom.header_reading import PixelElement
+from volseg.io.dicom.header_reading import BIG_ENDIAN, PixelElement
+from volseg.io.dicom.lookup_table import LookupTable, lookup_table
 
 Numbers = tuple[float, ...]
 
@@ -47,7 +48,7 @@ class PixelFormat:
         is_signed: whether they are a number in two's complement.
         transfer_syntax: UID of the encoding.
         padding: stored value outside the image (Pixel Padding Value), None if there is none.
-        has_lookup_table: whether a table, not slope and intercept, gives the true values.
+        table: gives the true values where slope and intercept do not; None of most.
         is_float: whether values are floating-point numbers.
     """
 
@@ -61,7 +62,7 @@ class PixelFormat:
     is_signed: bool
     transfer_syntax: str
     padding: int | None
-    has_lookup_table: bool
+    table: LookupTable | None = None
     is_float: bool = False
 
     @property
@@ -189,7 +190,11 @@ def _pixel_format(file: HeaderFile) -> PixelFormat:
         is_signed=is_signed,
         transfer_syntax=file.transfer_syntax,
         padding=_padding(header, allocated, is_signed),
-        has_lookup_table=bool(header.get("ModalityLUTSequence")),
+        table=lookup_table(
+            header,
+            is_signed=is_signed,
+            is_big_endian=file.transfer_syntax == BIG_ENDIAN,
+        ),
         is_float=file.pixels.is_float,
     )
 

@@ -140,6 +140,8 @@ def _type_in_memory(frames: Sequence[Frame]) -> tuple[np.dtype[Any], bool]:
         return np.dtype(np.uint8 if is_narrow else np.uint16), False
     types = {frame.format.value_type for frame in frames}
     widest = max(types, key=lambda kind: kind.itemsize)
+    if any(frame.format.table is not None for frame in frames):
+        return np.dtype(np.int64), True
     is_whole = all(frame.slope == 1.0 and frame.intercept.is_integer() for frame in frames)
     if stored.is_float or not is_whole:
         few_bits = widest.itemsize <= (4 if stored.is_float else 2)
@@ -206,6 +208,8 @@ def _decoded(
 
 
 def _scaled(values: Values, frame: Frame, kind: np.dtype[Any]) -> Values:
+    if frame.format.table is not None:
+        return frame.format.table.apply(values)
     if kind.kind == "i":
         return values.astype(np.int64) + int(frame.intercept)
     if frame.slope == 1.0 and frame.intercept == 0.0:

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.errors import InputError
-from volseg.io.dicom.files import HeaderFile, UnusedFile, read_headers, without_pydicom_warnings
+from volseg.io.dicom.files import (
+    HeaderFile,
+    Progress,
+    UnusedFile,
+    read_headers,
+    without_pydicom_warnings,
+)
 from volseg.io.dicom.frames import Frame, frames_of
 
 _MOST_LISTED = 12
@@ -101,8 +107,12 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
     return list(survey(path).series)
 
 
-def survey(path: str | os.PathLike[str]) -> Survey:
+def survey(path: str | os.PathLike[str], progress: Progress | None = None) -> Survey:
     """Return the series in a folder, file or DICOMDIR, and the files that are none of it.
+
+    Args:
+        path: as for `find_series`.
+        progress: called with the number of files that are read, and of all.
 
     Raises:
         InputError: if there is no such file or folder, or it cannot be listed.
@@ -116,7 +126,7 @@ def survey(path: str | os.PathLike[str]) -> Survey:
     unused: list[UnusedFile] = []
     originals: dict[tuple[str, int], Path] = {}
     with without_pydicom_warnings():
-        for file in read_headers(source):
+        for file in read_headers(source, progress):
             if isinstance(file, UnusedFile):
                 unused.append(file)
                 continue

@@ -24,6 +24,8 @@ def plain_value(representation: bytes, stored: bytes) -> Any:
     """
     if not stored:
         return None
+    if representation.endswith((b"OB", b"OW")):  # also where it is not known which one
+        return stored
     letter = _NUMBERS.get(representation)
     if letter is not None:
         count, rest = divmod(len(stored), calcsize(f"<{letter}"))
