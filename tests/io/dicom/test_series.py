@@ -108,6 +108,22 @@ def test_a_damaged_file_of_the_series_is_not_passed_over(synthetic: Any, tmp_pat
     assert read_image(tmp_path).shape[3] == 5
 
 
+@pytest.mark.parametrize("name", ["InstanceNumber", "SeriesNumber", "EchoTime", "Rows"])
+def test_a_value_of_the_wrong_type_stops_no_other_file(
+    synthetic: Any, tmp_path: Path, name: str
+) -> None:
+    tags = {"SeriesNumber": "12", "EchoTime": "12", "InstanceNumber": "12"}
+    synthetic(tags=tags, shape=(257, 4, 2)).write(tmp_path / "bad")
+    truth = synthetic(tags={"SeriesInstanceUID": "1.2.9"}, seed=7).write(tmp_path / "good")
+    for file in (tmp_path / "bad").iterdir():
+        tag = pydicom.datadict.tag_for_keyword(name)
+        head = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
+        whole = file.read_bytes()
+        place = whole.index(head + pydicom.datadict.dictionary_VR(tag).encode())
+        file.write_bytes(whole[: place + 8] + b"?!" + whole[place + 10 :])
+    np.testing.assert_array_equal(read_image(tmp_path, series="1.2.9").numpy(), truth.values)
+
+
 def test_copies_are_used_once(synthetic: Any, tmp_path: Path) -> None:
     truth = synthetic().write(tmp_path / "in")
     shutil.copy(tmp_path / "in" / "0002", tmp_path / "again")

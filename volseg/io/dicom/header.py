@@ -23,7 +23,11 @@ class Header(Protocol):
     """Elements by their names."""
 
     def get(self, name: str) -> Any:
-        """Return the value of an element, None if there is none; headers of a sequence's items."""
+        """Return the value of an element, None if there is none; headers of a sequence's items.
+
+        Raises:
+            ValueError: if it is not of its type.
+        """
         ...
 
     def private(self, group: int, number: int, creator: str) -> Any:
@@ -128,7 +132,7 @@ class FoundHeader:
                 raw[BaseTag(number)] = RawDataElement(
                     BaseTag(number), name, length, stored, start, self._implicit, True
                 )
-        return Dataset(raw)[tag].value
+        return _value_in(Dataset(raw), tag)
 
 
 class PydicomHeader:
@@ -154,10 +158,10 @@ class PydicomHeader:
             return None
         stored = element.value
         if not isinstance(stored, bytes):  # a sequence, or converted already
-            return self._dataset.get(name)
+            return _value_in(self._dataset, tag)
         key = (tag, element.VR, element.is_little_endian, stored)
         if key not in self._known:
-            self._known[key] = self._dataset.get(name)
+            self._known[key] = _value_in(self._dataset, tag)
         return self._known[key]
 
     def private(self, group: int, number: int, creator: str) -> Any:
@@ -166,6 +170,16 @@ class PydicomHeader:
             return self._dataset.private_block(group, creator)[number].value
         except KeyError:
             return None
+
+
+def _value_in(dataset: Any, tag: int) -> Any:
+    """Return a value of a pydicom data set."""
+    try:
+        return dataset[tag].value
+    except Exception as error:
+        # pydicom raises many types.
+        name = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+        raise ValueError(f"{name} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _is_creator(tag: int) -> bool:

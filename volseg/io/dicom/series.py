@@ -191,7 +191,10 @@ def choose_series(found: Survey, uid: str | None) -> Series:
 
 
 def _text(file: HeaderFile, name: str) -> str:
-    value = file.header.get(name)
+    try:
+        value = file.header.get(name)
+    except ValueError:  # it is for people: nothing depends on it
+        return ""
     return "" if value is None else str(value).strip()
 
 
