@@ -200,7 +200,9 @@ def test_an_unknown_sequence_of_undefined_length_is_implicit_inside(
 ) -> None:
     synthetic(shape=(3, 2, 2)).write(tmp_path)
     path = tmp_path / "0000"
-    inner = bytes.fromhex("18008100") + (4).to_bytes(4, "little") + b"3.5 "
+    echo = bytes.fromhex("18008100") + (4).to_bytes(4, "little") + b"3.5 "
+    measures = bytes.fromhex("feff00e0") + len(echo).to_bytes(4, "little") + echo
+    inner = echo + bytes.fromhex("28001091") + len(measures).to_bytes(4, "little") + measures
     item = bytes.fromhex("feff00e0ffffffff") + inner + bytes.fromhex("feff0de000000000")
     unknown = bytes.fromhex("08004011") + b"UN\0\0\xff\xff\xff\xff" + item
     unknown += bytes.fromhex("feffdde000000000")  # (0008,1140) ReferencedImageSequence
@@ -209,7 +211,9 @@ def test_an_unknown_sequence_of_undefined_length_is_implicit_inside(
     path.write_bytes(whole[:place] + unknown + whole[place:])
     found = require_the_same(path)
     assert isinstance(found.header, FoundHeader)
-    assert found.header.get("ReferencedImageSequence")[0].get("EchoTime") == 3.5
+    (reference,) = found.header.get("ReferencedImageSequence")
+    assert reference.get("EchoTime") == 3.5
+    assert reference.get("PixelMeasuresSequence")[0].get("EchoTime") == 3.5
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "implicit", "big endian"])

@@ -51,17 +51,13 @@ class FoundHeader:
     Args:
         data: bytes of the file.
         elements: where they lie in these.
-        implicit: whether they do not state their value representation.
         known: values of other files; those of this one are added.
     """
 
-    def __init__(
-        self, data: bytes, elements: Elements, known: KnownValues, *, implicit: bool
-    ) -> None:
+    def __init__(self, data: bytes, elements: Elements, known: KnownValues) -> None:
         self._data = data
         self._elements = elements
         self._known = known
-        self._implicit = implicit
 
     def __contains__(self, name: str) -> bool:
         return _tag(name) in self._elements
@@ -90,11 +86,14 @@ class FoundHeader:
             return None
         if isinstance(place, list):
             return [self._item(elements) for elements in place]
-        representation, start, length = place
-        if representation is None or representation == b"UN":
+        stated, start, length = place
+        if stated is not None and stated != b"UN":
+            representation = stated
+        else:
             representation = b"LO" if _is_creator(tag) else representation_of(tag, creator)
         if representation == b"SQ":
-            return self._sequence(tag, start, length)
+            # Within a sequence of unknown type nothing is stated either (PS3.5 6.2.2).
+            return self._sequence(tag, start, length, implicit=stated != b"SQ")
         stored = self._data[start : start + length]
         key = (tag, representation, stored)
         if key not in self._known:
@@ -104,15 +103,15 @@ class FoundHeader:
                 self._known[key] = self._by_pydicom(tag, representation)
         return self._known[key]
 
-    def _sequence(self, tag: int, start: int, length: int) -> Any:
+    def _sequence(self, tag: int, start: int, length: int, *, implicit: bool) -> Any:
         try:
-            items = find_items(self._data, start, start + length, implicit=self._implicit)
+            items = find_items(self._data, start, start + length, implicit=implicit)
         except UnusualEncoding:
             return self._by_pydicom(tag, b"SQ")
         return [self._item(elements) for elements in items]
 
     def _item(self, elements: Elements) -> FoundHeader:
-        return FoundHeader(self._data, elements, self._known, implicit=self._implicit)
+        return FoundHeader(self._data, elements, self._known)
 
     def _by_pydicom(self, tag: int, representation: bytes) -> Any:
         """Return a value with the two elements beside it that may say how it is to be read."""
@@ -130,7 +129,7 @@ class FoundHeader:
                 ).decode()
                 stored = self._data[start : start + length]
                 raw[BaseTag(number)] = RawDataElement(
-                    BaseTag(number), name, length, stored, start, self._implicit, True
+                    BaseTag(number), name, length, stored, start, stated is None, True
                 )
         return _value_in(Dataset(raw), tag)
 

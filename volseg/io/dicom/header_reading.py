@@ -131,7 +131,7 @@ def _from_bytes(stream: BinaryIO, data: bytes, size: int, known: KnownValues) ->
         pixels = _pixel_element(stream, tag, offset, length, size)
     elif stop < size:
         raise EndsEarly
-    header = FoundHeader(data, elements, known, implicit=implicit)
+    header = FoundHeader(data, elements, known)
     return FileHeader(header, syntax, meta.get(_MEDIA_CLASS, ""), pixels, size)
 
 

@@ -181,7 +181,7 @@ def _fill(filling: _Filling, places: Sequence[_Place]) -> None:
                 filling.lows.append(int(values.min()))
                 filling.highs.append(int(values.max()))
             if values is not room or filling.offset:
-                np.add(values, filling.offset, out=room)
+                np.add(values, filling.offset, out=room, casting="unsafe")
     slab.put()
 
 
