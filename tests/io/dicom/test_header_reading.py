@@ -195,6 +195,25 @@ def test_sequences_within_sequences(
     assert found.header.get("PerFrameFunctionalGroupsSequence") == []
 
 
+@pytest.mark.parametrize("rest", range(8))
+def test_open_sequences_that_go_on_past_what_is_read_first(
+    synthetic: Any, tmp_path: Path, rest: int
+) -> None:
+    synthetic(shape=(3, 2, 2)).write(tmp_path)
+    path = tmp_path / "0000"
+    dataset = pydicom.dcmread(path)
+    dataset.update(nested(is_open=True))
+    filled = nested(is_open=True).SharedFunctionalGroupsSequence[0]
+    filled.is_undefined_length_sequence_item = True
+    dataset.PerFrameFunctionalGroupsSequence = [filled] * 500
+    dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+    dataset.add_new(0x00091011, "OB", bytes(2 * rest))
+    dataset.save_as(path)
+    found = require_the_same(path)
+    assert isinstance(found.header, FoundHeader)
+    assert len(found.header.get("PerFrameFunctionalGroupsSequence")) == 500
+
+
 def test_an_unknown_sequence_of_undefined_length_is_implicit_inside(
     synthetic: Any, tmp_path: Path
 ) -> None:

@@ -136,9 +136,8 @@ def _items(
         if stop > end:
             raise EndsEarly
         item, reached = find_elements(data, start, stop, implicit=implicit, depth=depth + 1)
-        is_marked = reached < stop and _head(data, reached, implicit)[0] == _ITEM_END
-        if has_mark != is_marked:
-            raise UnusualEncoding
+        if has_mark != (reached < stop):  # the mark is where elements end before
+            raise EndsEarly if has_mark else UnusualEncoding
         items.append(item)
         start = reached + 8 if has_mark else stop
     if is_open:
