@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -27,15 +29,14 @@ def run(bundle, data, out):
 @pytest.mark.data
 def test_a_dataset_of_dicom_folders(tiny_bundle, tmp_path, data_root, capfd):
     dataset = tmp_path / "dataset"
-    dataset.mkdir()
     for case in CASES:
-        (dataset / case).symlink_to(data_root / "dicom_series" / case)
+        shutil.copytree(data_root / "dicom_series" / case / "dicom", dataset / case / "series")
     (dataset / "notes").mkdir()
     run(tiny_bundle, dataset, tmp_path / "run")
     command = ["segment", *(str(dataset / case) for case in CASES), "-o", str(tmp_path / "cli")]
-    with pytest.raises(SystemExit, match="0"):
+    with pytest.raises(SystemExit) as end:
         main([*command, "--bundle", str(tiny_bundle)])
-    capfd.readouterr()
+    assert not end.value.code, capfd.readouterr().err
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == sorted(f"{case}_seg.nii.gz" for case in CASES)
     for case in CASES:
