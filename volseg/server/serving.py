@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +16,6 @@ from volseg.server.app import create_app
 from volseg.server.impatient import ImpatientProtocol
 from volseg.server.settings import ServerSettings
 
-_log = logging.getLogger(__name__)
 _SECONDS_TO_END = 5
 _MOST_CONNECTIONS = 512
 
@@ -32,14 +32,7 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
             or a device is not there.
     """
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = FileLock(settings.folder / "server.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            f"another server uses {settings.folder}: give this one a --folder of its own."
-        ) from None
-    with lock, _listening(settings) as listener:
+    with _alone_in(settings.folder), _listening(settings) as listener:
         app = create_app(settings, _devices(settings.devices))
         config = configuration(app, settings)
         scheme = "http" if settings.certificate is None else "https"
@@ -47,6 +40,22 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
         host = f"[{host}]" if ":" in host else host
         server = _Server(config, lambda: ready(f"{scheme}://{host}:{port}"))
         server.run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other servers out of a folder while the block runs."""
+    lock = FileLock(folder / "server.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"another server uses {folder}: give this one a --folder of its own."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def configuration(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:

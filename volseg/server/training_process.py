@@ -6,6 +6,7 @@ when its input ends, the server is gone and it ends, too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -43,7 +44,8 @@ def main() -> None:
     try:
         train(order, tell)
     except VolsegError as error:
-        tell({"error": str(error)})
+        # Where the files of this server lie is nobody's business.
+        tell({"error": str(error).replace(f"{order['folder']}{os.sep}", "")})
         raise SystemExit(1) from None
 
 
@@ -60,9 +62,11 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
         OutputError: something cannot be written.
     """
     from volseg.training import (  # noqa: PLC0415 - after the labels are found to be fit
+        learn_quality,
         measure_bundle,
         record_measurement,
         train_bundle,
+        write_quality,
     )
 
     folder, device = Path(order["folder"]), order["device"]
@@ -82,6 +86,8 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     trained = folder / "trained"
     train_bundle(source, data, trained, epochs=order["epochs"], device=device, progress=report)
     record_measurement(trained, data, measure_bundle(trained, data, device=device))
+    with contextlib.suppress(InputError):  # too few cases: it is trained all the same
+        write_quality(trained, learn_quality(trained, data, device=device))
     result = Path(order["result"])
     result.parent.mkdir(parents=True, exist_ok=True)
     trained.rename(result)
