@@ -43,6 +43,13 @@ class Inference:
 
         return Segmenter(self.bundles, **self.options)
 
+    def execution_and_choices(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what changes no label (``device``, ``memory``, ``trust_code``), and what does."""
+        others = dict(self.options)
+        execution = {"memory": others.pop("memory_budget")}
+        execution |= {name: others.pop(name) for name in ("device", "trust_code")}
+        return execution, others
+
 
 def inference(
     bundle: Annotated[

@@ -16,6 +16,7 @@ import volseg
 from volseg.cli import (
     anonymize,
     bundle,
+    cohort,
     convert,
     demo,
     evaluate,
@@ -56,6 +57,7 @@ app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(pacs.app, name="pacs")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(cohort.app, name="cohort")
 app.add_typer(postprocess.app, name="postprocess")
 app.add_typer(standardize.app, name="standardize")
 app.command("demo")(demo.demo)

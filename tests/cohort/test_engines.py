@@ -1,0 +1,225 @@
+"""Whoever starts the workers, and whatever happens to them: the same bits, and nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from volseg.cohort import (
+    CohortFolder,
+    DaskEngine,
+    LocalEngine,
+    SlurmEngine,
+    WorkerOptions,
+    cohort_rows,
+    cohort_status,
+    dask_engine,
+    run_cohort,
+    work,
+)
+from volseg.cohort.queue import TicketQueue
+from volseg.cohort.slurm_engine import slurm_parameters
+from volseg.errors import InputError, VolsegError
+
+from .conftest import half_written, label_maps
+
+_SECONDS = 120
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "volseg", "cohort", *map(str, words)]
+
+
+@contextlib.contextmanager
+def started(*words: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stopped_in_the_middle(cohort: CohortFolder) -> tuple[int, str]:
+    """Wait until a worker is at a case, and stop it there; its process and the case."""
+    queue = TicketQueue(cohort)
+    until = time.monotonic() + _SECONDS
+    while time.monotonic() < until:
+        for worker, tickets in queue.claimed().items():
+            file = queue.presence.folder / f"{worker}.json"
+            if not tickets or not file.exists():
+                continue
+            process = json.loads(file.read_text())["process"]
+            os.kill(process, signal.SIGSTOP)
+            time.sleep(0.05)
+            held = queue.claimed()[worker]
+            if held:
+                return process, next(iter(held)).case
+            os.kill(process, signal.SIGCONT)
+        time.sleep(0.002)
+    raise AssertionError("no worker took a case")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, images: list[Path]) -> Path:
+    rows = [f"{path.name.split('.')[0]},{path}" for path in images]
+    (tmp_path / "m.csv").write_text("\n".join(["case,image", *rows, ""]))
+    return tmp_path / "m.csv"
+
+
+def test_a_killed_worker_loses_only_its_attempt(cohort, expected):
+    """Two processes; one is killed with signal 9 in the middle of a case."""
+    engine = LocalEngine.sharing(cohort.path, WorkerOptions(run="test"), 2)
+    killed: list[str] = []
+
+    def kill_once(done: int, total: int) -> None:
+        if not killed and engine.running():
+            process, case = stopped_in_the_middle(cohort)
+            os.kill(process, signal.SIGKILL)
+            killed.append(case)
+
+    run_cohort(cohort, engine, 2, kill_once)
+    assert label_maps(cohort) == expected
+    deaths = {row["case"]: row["workers_died"] for row in cohort_rows(cohort)}
+    assert deaths.pop(killed[0]) == 1
+    assert set(deaths.values()) == {0}
+
+
+def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expected):
+    out = tmp_path / "out"
+    words = ("run", manifest, "-o", out, "-b", tiny_bundle)
+    with started(*words) as process:
+        while not (out / "cohort.json").exists():
+            time.sleep(0.05)
+        cohort = CohortFolder.open(out)
+        worker, _ = stopped_in_the_middle(cohort)
+        process.send_signal(signal.SIGINT)
+        os.kill(worker, signal.SIGCONT)
+        _, errors = process.communicate(timeout=_SECONDS)
+    assert process.returncode == 130, errors
+    assert "of 6 cases are done; the same command goes on from here." in errors
+    found = cohort_status(cohort)
+    assert (found.running, found.workers, found.failed) == (0, 0, 0)
+    assert found.waiting + found.done == 6
+    assert not (out / "table.csv").exists()
+    assert half_written(cohort) == []
+    # The same command, beside one more worker; its parent is killed, and its worker leaves.
+    with started(*words, "--lease", "1") as process:
+        stopped, _ = stopped_in_the_middle(cohort)
+        process.kill()
+        os.kill(stopped, signal.SIGCONT)
+        work(out)
+    assert label_maps(cohort) == expected
+    assert half_written(cohort) == []
+    assert cohort_status(cohort).failed == 0
+
+
+def test_two_runs_at_once_share_the_work(cohort, expected):
+    """Each with a worker of its own; both see all of it through."""
+    engines = [LocalEngine(cohort.path, WorkerOptions(run=name)) for name in ("one", "two")]
+    with ThreadPoolExecutor(2) as runs:
+        seen = [runs.submit(run_cohort, cohort, one, 1, lambda *_: None) for one in engines]
+        for run in seen:
+            run.result()
+    assert label_maps(cohort) == expected
+    found = cohort_status(cohort)
+    assert (found.done, found.workers) == (6, 0)
+    assert {row["workers_died"] for row in cohort_rows(cohort)} == {0}
+
+
+def test_workers_that_cannot_work_end_the_run_with_what_they_said(cohort, tiny_bundle):
+    (tiny_bundle / "models" / "model.pt").write_bytes(b"damaged")
+    engine = LocalEngine(cohort.path, WorkerOptions(run="test"))
+    with pytest.raises(VolsegError, match="no worker could do a case; .* is not the one"):
+        run_cohort(cohort, engine, 1, lambda *_: None)
+    assert cohort_status(cohort).waiting == 6
+
+
+def test_slurm(slurm, cohort, expected, monkeypatch):
+    """A job array on a real SLURM; one job is killed with signal 9 in the middle of a case."""
+    options = WorkerOptions(run=cohort.path.parent.name)
+    engine = SlurmEngine(
+        cohort.path, options, {"time": "0:10:00", "partition": "short"}, interval=1
+    )
+    killed: list[str] = []
+
+    def kill_once(done: int, total: int) -> None:
+        if not killed and engine.running():
+            process, case = stopped_in_the_middle(cohort)
+            os.kill(process, signal.SIGKILL)
+            killed.append(case)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # submitit's, that this SLURM keeps no accounts
+        run_cohort(cohort, engine, 2, kill_once)
+    assert label_maps(cohort) == expected
+    deaths = {row["case"]: row["workers_died"] for row in cohort_rows(cohort)}
+    assert deaths.pop(killed[0]) == 1
+    assert set(deaths.values()) == {0}
+    assert engine.running() == 0
+
+
+def test_slurm_refuses_in_a_sentence(slurm, cohort):
+    engine = SlurmEngine(cohort.path, WorkerOptions(run="x"), {"partition": "nowhere"}, interval=1)
+    with pytest.raises(VolsegError, match="SLURM took no jobs: .*partition"):
+        run_cohort(cohort, engine, 1, lambda *_: None)
+
+
+def test_options_of_sbatch(slurm):
+    from submitit.slurm.slurm import SlurmExecutor
+
+    requested = {"time": "1-2:30", "mem": "8G", "cpus-per-task": "4", "reservation": "mri"}
+    parameters, others = slurm_parameters(requested, SlurmExecutor._valid_parameters())
+    assert parameters == {"time": 1590, "mem": "8G", "cpus_per_task": 4}
+    assert others == {"reservation": "mri"}
+    for text, minutes in {
+        "90": 90,
+        "90:30": 91,
+        "1:30:00": 90,
+        "2-0": 2880,
+        "1-1:1:1": 1502,
+    }.items():
+        assert slurm_parameters({"time": text}, set())[0]["time"] == minutes
+    with pytest.raises(InputError, match="'soon' cannot be read"):
+        slurm_parameters({"time": "soon"}, set())
+
+
+def test_dask(cohort, expected):
+    """A cluster of one process; its worker takes all cases."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        engine = DaskEngine(
+            cohort.path, WorkerOptions(run="dask", lease=2), cluster.scheduler_address
+        )
+        run_cohort(cohort, engine, 1, lambda *_: None)
+    assert label_maps(cohort) == expected
+
+
+def test_no_scheduler_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_engine, "_ANSWER_SECONDS", 1)
+    with pytest.raises(InputError, match="no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
+        DaskEngine(tmp_path, WorkerOptions(), "tcp://127.0.0.1:1")
+
+
+def test_workers_share_the_machine(tmp_path):
+    options = WorkerOptions(memory="8GB", threads=8, device="cpu")
+    engine = LocalEngine.sharing(tmp_path, options, 4)
+    words = engine._options.as_words()
+    assert "--memory=2000000000" in words
+    assert "--threads=2" in words

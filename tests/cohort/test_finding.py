@@ -1,0 +1,63 @@
+"""Folders without a manifest: images and DICOM series, named by where they lie."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from volseg.cohort import find_cases
+from volseg.errors import InputError
+
+
+def test_images_are_named_by_their_place(tmp_path: Path, images: list[Path]) -> None:
+    for place in ("top.nii.gz", "sub-01/ct.nii.gz", "sub-02/ct.nii.gz", ".hidden/ct.nii.gz"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(images[0], tmp_path / "in" / place)
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    out = tmp_path / "in" / "out"
+    out.mkdir()
+    shutil.copy(images[0], out / "left_out_seg.nii.gz")
+    found = find_cases(tmp_path / "in", without=out)
+    assert [case.case for case in found] == ["sub-01_ct", "sub-02_ct", "top"]
+    assert [case.image for case in found][-1] == str(tmp_path / "in" / "top.nii.gz")
+
+
+def test_two_places_with_one_name_are_refused(tmp_path: Path, images: list[Path]) -> None:
+    for place in ("a/b_c.nii.gz", "a_b/c.nii.gz"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True)
+        shutil.copy(images[0], tmp_path / "in" / place)
+    with pytest.raises(InputError, match="'a_b_c' .* give every case its own name"):
+        find_cases(tmp_path / "in")
+
+
+def test_an_empty_or_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing below"):
+        find_cases(tmp_path)
+    with pytest.raises(InputError, match="there is no folder"):
+        find_cases(tmp_path / "none")
+
+
+@pytest.mark.data
+def test_series_are_found(data_root: Path, tmp_path: Path) -> None:
+    """Two series of shared/data: each in a folder of its own, then both in one."""
+    sources = [data_root / "dicom_series" / name for name in ("mr_hippocrop_a", "mr_sagittal_raw")]
+    for source, place in zip(sources, ("one/mr", "two/mr"), strict=True):
+        for file in source.rglob("*.dcm"):
+            target = tmp_path / "in" / place / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
+    found = find_cases(tmp_path / "in")
+    assert [case.case for case in found] == ["one_mr", "two_mr"]
+    for number, file in enumerate(sorted((tmp_path / "in").rglob("*.dcm"))):
+        target = tmp_path / "both" / f"{number}.dcm"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(file, target)
+    together = find_cases(tmp_path / "both")
+    assert {case.series for case in together} == {case.series for case in found}
+    assert [case.case for case in together] == sorted(f"both_{case.series}" for case in found)
+    # A series that lies in two places is not guessed at.
+    shutil.copytree(tmp_path / "in" / "one", tmp_path / "in" / "three")
+    with pytest.raises(InputError, match="lie in .* list the cases in a manifest"):
+        find_cases(tmp_path / "in")

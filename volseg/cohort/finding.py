@@ -1,0 +1,102 @@
+"""The cases of a folder without a manifest: all images and DICOM series below it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from volseg.cohort.case import CohortCase, require_usable_names
+from volseg.errors import InputError
+from volseg.io import SUFFIXES, image_name
+from volseg.io.dicom import find_series
+from volseg.io.formats import ImageFormat, format_of_input
+
+# The second file of a NIfTI pair is found through its .hdr.
+_IMAGES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
+
+
+def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list[CohortCase]:
+    """Return a case for each image file and each DICOM series below a folder, sorted.
+
+    A case is called after its path in the folder: ``sub-01/ct.nii.gz`` gives ``sub-01_ct``, the
+    only series in ``sub-02/ct`` gives ``sub-02_ct``, one of several ends in its UID. Hidden files
+    and folders are left out.
+
+    Args:
+        folder: Searched at any depth.
+        without: A folder that is not looked into, such as that of the results.
+
+    Raises:
+        InputError: There is no such folder, nothing in it, or a series lies in several folders.
+        MissingPackageError: There are DICOM files, and pydicom is not installed.
+    """
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: give a folder of images or a manifest.")
+    cases: list[CohortCase] = []
+    folder_of: dict[str, Path] = {}
+    for inner, files in _folders(folder, None if without is None else Path(without).resolve()):
+        images = [name for name in files if name.lower().endswith(_IMAGES)]
+        cases += [_image_case(folder, inner / name) for name in images]
+        if not any(_is_dicom(inner / name) for name in files if name not in images):
+            continue
+        uids = _series_in(inner)
+        for uid in uids:
+            other = folder_of.setdefault(uid, inner)
+            if other != inner:
+                raise InputError(
+                    f"files of the series {uid} lie in {other} and in {inner}: bring them "
+                    "together, or list the cases in a manifest."
+                )
+        cases += _series_cases(folder, inner, uids)
+    if not cases:
+        raise InputError(
+            f"nothing below {folder} is an image: expected files ending in {', '.join(_IMAGES)}, "
+            "or DICOM series."
+        )
+    cases.sort(key=lambda case: case.case)
+    require_usable_names(cases, folder)
+    return cases
+
+
+def _folders(folder: Path, left_out: Path | None) -> Iterator[tuple[Path, list[str]]]:
+    for place, folders, files in os.walk(folder):
+        inner = Path(place)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (inner / name).resolve() != left_out
+        )
+        yield inner, sorted(name for name in files if not name.startswith("."))
+
+
+def _image_case(folder: Path, image: Path) -> CohortCase:
+    return CohortCase(_name(folder, image.with_name(image_name(image))), str(image))
+
+
+def _series_cases(folder: Path, inner: Path, uids: list[str]) -> list[CohortCase]:
+    name = _name(folder, inner)
+    if len(uids) == 1:
+        return [CohortCase(name, str(inner), series=uids[0] or None)]
+    return [CohortCase(f"{name}_{uid}", str(inner), series=uid) for uid in uids]
+
+
+def _series_in(folder: Path) -> list[str]:
+    """Return the series of images with files in a folder itself; others come with theirs."""
+    return [
+        series.uid
+        for series in find_series(folder)
+        if not series.kind and any(frame.path.parent == folder for frame in series.frames)
+    ]
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return format_of_input(path) is ImageFormat.DICOM
+    except InputError:  # a file of another kind
+        return False
+
+
+def _name(folder: Path, path: Path) -> str:
+    return "_".join(path.relative_to(folder).parts) or folder.name
