@@ -151,6 +151,13 @@ def test_what_is_not_usual_is_said_in_sentences(limits):
     assert (flag.value, flag.expected) == (2.0, (0.980199, 1.0202))
 
 
+def test_sides_that_are_not_usual_are_named(limits):
+    labels, image, affine = ordinary(100)
+    flags = check_case(measured(np.roll(labels, 7, axis=0), image, affine), limits).flags
+    [sentence] = [flag.sentence for flag in flags if flag.code == "border"]
+    assert sentence == "spleen reaches the edge of the image (right), which is not usual."
+
+
 def test_another_modality_or_orientation_is_seen(limits):
     labels, image, affine = ordinary(100)
     case = measured(labels[::-1].copy(), image[::-1].copy(), affine * [-1, 1, 1, 1])

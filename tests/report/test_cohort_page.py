@@ -43,7 +43,7 @@ def test_the_table_shows_outliers_first_and_sorts_and_filters(page, folder, tmp_
     page.goto((tmp_path / "report" / "index.html").as_uri())
     page.screenshot(path=tmp_path / "cohort.png", full_page=True)
     assert order(page)[:2] == ["touching", "small"]
-    assert "spleen reaches the edge of the image (left)." in page.inner_text("tbody tr")
+    assert "Spleen reaches the edge of the image (left)." in page.inner_text("tbody tr")
     page.click("text=liver, mL")
     assert order(page)[:2] == ["small", "case 3"]
     page.click("text=liver, mL")

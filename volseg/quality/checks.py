@@ -86,7 +86,6 @@ def _of_orientation(case: CaseMeasurements, limits: QualityLimits) -> Iterator[F
 
 
 def _outside(case: CaseMeasurements, limits: QualityLimits) -> Iterator[Flag]:
-    channels = len(case.statistics.image)
     for measure, value in measures(case).items():
         usual = limits.limits.get(measure)
         kind = KINDS[measure.kind]
@@ -95,7 +94,7 @@ def _outside(case: CaseMeasurements, limits: QualityLimits) -> Iterator[Flag]:
         yield Flag(
             code=measure.kind,
             severity=_severity(value, usual, kind),
-            sentence=_sentence(measure, value, usual, channels),
+            sentence=_sentence(measure, value, usual, case),
             label=measure.label or None,
             value=float(f"{value:.6g}"),
             expected=(usual.low, usual.high),
@@ -115,13 +114,18 @@ def _severity(value: float, usual: Limits, kind: Kind) -> Severity:
     return "alarm" if kind.alarms and beyond > high - low else "warning"
 
 
-def _sentence(measure: Measure, value: float, usual: Limits, channels: int) -> str:
+def _sentence(measure: Measure, value: float, usual: Limits, case: CaseMeasurements) -> str:
     kind = KINDS[measure.kind]
     if measure.kind == "presence":
         return f"{measure.label} was not found, though nearly every such image shows it."
+    if measure.kind == "border":
+        (row,) = (row for row in case.statistics.labels if row.name == measure.label)
+        sides = ", ".join(border_sides(row, case.grid))
+        return f"{measure.label} reaches the edge of the image ({sides}), which is not usual."
     expected = {
         "both": f"{usual.low:.4g} to {usual.high:.4g}{kind.unit} are usual",
         "low": f"at least {usual.low:.4g}{kind.unit} is usual",
         "high": f"at most {usual.high:.4g}{kind.unit} is usual",
     }[kind.sides]
-    return f"{measure.describe(channels)} is {value:.4g}{kind.unit}, where {expected}."
+    what = measure.describe(len(case.statistics.image))
+    return f"{what} is {value:.4g}{kind.unit}, where {expected}."
