@@ -13,8 +13,9 @@ from monai.data import ImageReader, MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 
 from volseg.errors import InputError, UnknownNameError
+from volseg.geometry import require_same_grid
 from volseg.io.formats import format_of_input
-from volseg.io.meta_tensor import affine_of, further_meta, numpy_values
+from volseg.io.meta_tensor import further_meta, grid_of, numpy_values
 from volseg.io.read import read_image
 from volseg.io.reading_options import ReadingOptions
 
@@ -79,25 +80,26 @@ class VolsegReader(ImageReader):
         One channel alone has no axis; of several the axis comes last, as MONAI's readers have it.
 
         Raises:
-            InputError: if the image cannot be read, or not rightly, or several do not lie on one
-                grid.
+            InputError: if the image cannot be read, or not rightly.
+            GeometryError: if several do not lie on one grid.
         """
         if isinstance(img, Refusal):
             raise img.error
         images: Sequence[MetaTensor] = [img] if isinstance(img, MetaTensor) else img
-        affine = affine_of(images[0])
+        grid = grid_of(images[0])
         for image in images[1:]:
-            if image.shape[1:] != images[0].shape[1:] or not affine.is_close(affine_of(image)):
-                raise InputError(
-                    "cannot read images as channels of one: they lie on different grids; read "
-                    "them under keys of their own."
-                )
+            require_same_grid(
+                grid,
+                grid_of(image),
+                what="images that become channels of one",
+                advice="read them under keys of their own",
+            )
         values = np.concatenate([numpy_values(image) for image in images])
         is_single = len(values) == 1
         meta: dict[str, Any] = {
             **further_meta(images[0]),
-            MetaKeys.AFFINE: affine.matrix.copy(),
-            MetaKeys.ORIGINAL_AFFINE: affine.matrix.copy(),
+            MetaKeys.AFFINE: grid.affine.matrix.copy(),
+            MetaKeys.ORIGINAL_AFFINE: grid.affine.matrix.copy(),
             MetaKeys.SPATIAL_SHAPE: np.array(values.shape[1:]),
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if is_single else -1,
