@@ -153,6 +153,13 @@ class Bundle:
         return [str(names[index]) for index in order]
 
     @property
+    def channel_files(self) -> list[str]:
+        """Names of the channels that may be files of their own; none where an image is one file."""
+        composition = self.metadata.get("composition")
+        named = isinstance(composition, dict) and composition.get("channels")
+        return self.channels if named or self.in_channels > 1 else []
+
+    @property
     def in_channels(self) -> int:
         """Number of image channels the network takes."""
         return int(self._image("num_channels"))

@@ -75,7 +75,7 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
     from volseg.io import image_files
 
     path = Path(text)
-    channels = bundle.channels if bundle.in_channels > 1 else []
+    channels = bundle.channel_files
     entries = list(path.iterdir()) if path.is_dir() else []
     folders = sorted(entry.name for entry in entries if entry.is_dir())
     by_channel = bool(channels) and {name.casefold() for name in channels} <= {
