@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import tempfile
@@ -97,10 +98,15 @@ def readers(folder: Path) -> list[Reader]:
     return [reader for reader in known if find_spec(reader.needs) is not None]
 
 
-def measure(size: int, slices: int, repeats: int) -> Iterator[DicomRow]:
-    """Yield a row for every series and reader."""
+def stored_row(values: dict[str, Any]) -> DicomRow:
+    """Return a row that was written as JSON."""
+    return DicomRow(**{**values, "times": Ratio(**values["times"])})
+
+
+def measure(names: Sequence[str], size: int, slices: int, repeats: int) -> Iterator[DicomRow]:
+    """Yield a row for every one of the series and reader."""
     with tempfile.TemporaryDirectory() as temporary:
-        for name in SERIES:
+        for name in names:
             series = Path(temporary) / name.replace(" ", "_")
             truth = write_series(series, name, size, slices)
             candidates = readers(Path(temporary) / "converted")
@@ -123,8 +129,13 @@ def table(rows: Sequence[DicomRow]) -> list[str]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure, and print, store or publish the table."""
+    if arguments.resume and arguments.json is None:
+        raise SystemExit("--resume needs --json: the file of the rows that are there already.")
     rows: list[DicomRow] = []
-    for one in measure(arguments.size, arguments.slices, arguments.repeats):
+    if arguments.resume and arguments.json.exists():
+        rows = [stored_row(values) for values in json.loads(arguments.json.read_text())]
+    wanted = [name for name in arguments.series if name not in {one.series for one in rows}]
+    for one in measure(wanted, arguments.size, arguments.slices, arguments.repeats):
         rows.append(one)
         print(f"{one.series}: {one.reader} {one.seconds:.2f} s, {one.verdict}", flush=True)
         if arguments.json:
@@ -146,10 +157,14 @@ def run(arguments: argparse.Namespace) -> None:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the arguments of ``dicom``."""
     parser = commands.add_parser("dicom", help="reading of a CT series, beside other readers")
+    parser.add_argument("--series", nargs="+", default=list(SERIES), choices=SERIES)
     parser.add_argument("--size", type=int, default=512, help="rows and columns")
     parser.add_argument("--slices", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=5, help="turns each reader is timed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the series that the file of --json has already"
+    )
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     parser.set_defaults(run=run)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 from benchmarks import dicom
 from benchmarks.dicom_series import SERIES, write_series
+from benchmarks.timing import write_rows
 from volseg.geometry import Affine
 
 
@@ -21,6 +24,18 @@ def test_volseg_reads_what_was_written(tmp_path: Path, name: str) -> None:
     assert dicom.verdict(ours.volume(ours.read(tmp_path / "series")), truth) == "right"
     found = dicom.verdict(simpleitk.volume(simpleitk.read(tmp_path / "series")), truth)
     assert ("mm off" in found) if "tilt" in name else (found == "right")
+
+
+def test_series_that_are_measured_are_kept(tmp_path: Path) -> None:
+    before = dicom.DicomRow("uncompressed", "volseg", 1.5, dicom.Ratio(1.0, 0.5, 2.0), "right")
+    rows = tmp_path / "rows.json"
+    write_rows(rows, [before])
+    parser = argparse.ArgumentParser()
+    dicom.add(parser.add_subparsers())
+    words = ["dicom", "--json", str(rows), "--resume", "--series", "uncompressed"]
+    arguments = parser.parse_args(words)
+    arguments.run(arguments)
+    assert [dicom.stored_row(values) for values in json.loads(rows.read_text())] == [before]
 
 
 def test_wrong_volumes_are_told(tmp_path: Path) -> None:
