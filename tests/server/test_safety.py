@@ -166,6 +166,19 @@ def test_logs_name_no_image(serve_here, caplog):
     )
 
 
+def test_a_datastore_that_cannot_be_written_says_no_more_than_that(
+    serve_here, image, tmp_path, caplog
+):
+    client = serve_here()
+    (tmp_path / "served" / "datastore" / "Doe.nii.gz").mkdir()  # in the way
+    with caplog.at_level("ERROR", "volseg.server"):
+        answer = client.put("/datastore/image?image=Doe", files={"file": image.read_bytes()})
+    assert answer.status_code == 507
+    assert str(tmp_path) not in answer.text
+    (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert "Doe" not in record.getMessage()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -103,8 +103,9 @@ async def _refused(_: Request, error: Exception) -> Response:
         return JSONResponse({"detail": str(error)}, 404)
     if isinstance(error, InputError):
         return JSONResponse({"detail": str(error)}, 422)
-    if isinstance(error, OutputError):  # which names a path of this machine
-        _log.error("%s", error)
+    if isinstance(error, OutputError):  # which names a path, and that may name a patient
+        reason = getattr(error.__cause__, "strerror", None)
+        _log.error("what was sent could not be written: %s", reason or "no place for it")
         return JSONResponse({"detail": "the server cannot keep it: its disk may be full."}, 507)
     return JSONResponse({"detail": str(error)}, 500)
 

@@ -49,6 +49,7 @@ _NOT_DONE: dict[int | str, dict[str, Any]] = {
 UPLOADING: dict[int | str, dict[str, Any]] = {
     415: {"model": Problem, "description": "not a form"},
     503: {"model": Problem, "description": "the server is full; try again later"},
+    507: {"model": Problem, "description": "the server could not keep it"},
 }
 _FORM = receiving_form(
     {
