@@ -18,6 +18,8 @@ from volseg.io.dicom.segmentations import (
     read_dicom_seg,
     read_rtstruct,
     source_slices,
+    write_dicom_preview,
+    write_dicom_probabilities,
     write_dicom_seg,
     write_measurement_report,
     write_rtstruct,
@@ -58,13 +60,18 @@ def test_results_of_a_real_series(
     labels = (ndimage.gaussian_filter(noise, (12, 12, 1)) > 0).astype(int)
     labels[3:9, 5:16, :2] = 2
     about = {"source": source, "segments": SEGMENTS}
-    paths = {name: tmp_path / f"{name}.dcm" for name in ("seg", "labelmap", "rtstruct", "sr")}
+    names = ("seg", "labelmap", "probabilities", "rtstruct", "sr", "preview")
+    paths = {name: tmp_path / f"{name}.dcm" for name in names}
     segmentation = write_dicom_seg(labels, paths["seg"], **about)
     write_dicom_seg(labels, paths["labelmap"], encoding="labelmap", compression="rle", **about)
     write_rtstruct(labels, paths["rtstruct"], **about)
     measured = [SegmentMeasurements(one.number, 12.5, mean=-3.25) for one in SEGMENTS]
     write_measurement_report(measured, paths["sr"], segmentation=segmentation, **about)
-    for name in ("seg", "rtstruct", "sr"):
+    shares = np.stack([labels == number for number in range(3)]).astype(np.float32) * 0.6
+    write_dicom_probabilities(shares, paths["probabilities"], **about)
+    picture = np.zeros((20, 30, 3), np.uint8)
+    write_dicom_preview(picture, paths["preview"], source=source)
+    for name in ("seg", "probabilities", "rtstruct", "sr", "preview"):
         assert "Error" not in tool("dciodvfy", paths[name])
     for stored in (
         read_dicom_seg(paths["seg"], source=source.grid),
@@ -72,6 +79,8 @@ def test_results_of_a_real_series(
         read_rtstruct(paths["rtstruct"], source=source.grid),
     ):
         np.testing.assert_array_equal(stored.image.values[0], labels)
+    kept = read_dicom_seg(paths["probabilities"], source=source.grid).image.values
+    np.testing.assert_allclose(kept, shares[1:], atol=0.5 / 255 + 1e-6)
 
 
 @pytest.mark.data
