@@ -195,6 +195,20 @@ def test_sequences_within_sequences(
     assert found.header.get("PerFrameFunctionalGroupsSequence") == []
 
 
+@pytest.mark.parametrize("syntax", ["explicit", "big endian"])
+def test_the_same_bytes_in_two_character_sets(synthetic: Any, tmp_path: Path, syntax: str) -> None:
+    known: dict[Any, Any] = {}
+    for characters in ("ISO_IR 100", "ISO_IR 144"):
+        tags = {"SpecificCharacterSet": characters, "SeriesDescription": "XXXX"}
+        synthetic(shape=(3, 2, 1), tags=tags, syntax=syntax).write(tmp_path / characters)
+        path = tmp_path / characters / "0000"
+        path.write_bytes(path.read_bytes().replace(b"XXXX", b"\xd0\xd1\xd2\xd3"))
+        with path.open("rb") as stream:
+            header = read_header(stream, first_bytes(stream), known).header
+        expected = b"\xd0\xd1\xd2\xd3".decode("latin-1" if "100" in characters else "iso8859-5")
+        assert header.get("SeriesDescription") == expected
+
+
 @pytest.mark.parametrize("rest", range(8))
 def test_open_sequences_that_go_on_past_what_is_read_first(
     synthetic: Any, tmp_path: Path, rest: int

@@ -62,12 +62,11 @@ def find_elements(
             if tag == _ITEM_END if depth else tag in PIXELS:
                 break
             if length == UNDEFINED_LENGTH:
-                # An unknown value of undefined length is a sequence in implicit encoding (6.2.2).
-                unknown = representation == b"UN"
                 if representation not in (None, b"SQ", b"UN"):
                     raise UnusualEncoding
+                # An unknown value of undefined length is a sequence in implicit encoding (6.2.2).
                 found[tag], start = _items(
-                    data, value, end, implicit=implicit or unknown, depth=depth, is_open=True
+                    data, value, end, implicit=representation != b"SQ", depth=depth, is_open=True
                 )
                 continue
             found[tag] = (representation, value, length)

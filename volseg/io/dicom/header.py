@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from typing import Any, Protocol
 
 from volseg.io.dicom.elements import Elements, UnusualEncoding, find_items
-from volseg.io.dicom.values import plain_value, representation_of
+from volseg.io.dicom.values import needs_character_set, plain_value, representation_of
 
 # Values by tag and stored bytes.
 KnownValues = dict[tuple[Any, ...], Any]
@@ -99,8 +99,8 @@ class FoundHeader:
         if key not in self._known:
             try:
                 self._known[key] = plain_value(representation, stored)
-            except ValueError:
-                self._known[key] = self._by_pydicom(tag, representation)
+            except ValueError:  # it may depend on other elements, so it is not that of other files
+                return self._by_pydicom(tag, representation)
         return self._known[key]
 
     def _sequence(self, tag: int, start: int, length: int, *, implicit: bool) -> Any:
@@ -156,8 +156,8 @@ class PydicomHeader:
         if element is None:
             return None
         stored = element.value
-        if not isinstance(stored, bytes):  # a sequence, or converted already
-            return _value_in(self._dataset, tag)
+        if not isinstance(stored, bytes) or needs_character_set(stored):
+            return _value_in(self._dataset, tag)  # also of sequences, and what is converted already
         key = (tag, element.VR, element.is_little_endian, stored)
         if key not in self._known:
             self._known[key] = _value_in(self._dataset, tag)

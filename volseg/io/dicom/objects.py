@@ -67,12 +67,11 @@ class ObjectDescription:
 
 def describe_objects(found: Survey) -> list[ObjectDescription]:
     """Return what is in a folder beside images, by path of the first file."""
-    members: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    members: dict[tuple[str, str], dict[Path, None]] = defaultdict(dict)
     for uid, object_class, path in _objects(found):
-        if path not in members[uid, object_class]:
-            members[uid, object_class].append(path)
+        members[uid, object_class][path] = None
     with without_pydicom_warnings():
-        described = [_described(*of, paths) for of, paths in members.items()]
+        described = [_described(*of, list(paths)) for of, paths in members.items()]
     return sorted(described, key=lambda one: one.path)
 
 

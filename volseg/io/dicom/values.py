@@ -32,7 +32,7 @@ def plain_value(representation: bytes, stored: bytes) -> Any:
         if rest:
             raise ValueError(f"{len(stored)} bytes")
         return _one_or_several(unpack(f"<{count}{letter}", stored))
-    if representation in _OWN_CHARACTERS and (b"\x1b" in stored or not stored.isascii()):
+    if representation in _OWN_CHARACTERS and needs_character_set(stored):
         raise ValueError("text in a character set")
     text = stored.decode("latin-1")
     if representation == b"DS":
@@ -44,6 +44,11 @@ def plain_value(representation: bytes, stored: bytes) -> Any:
     if representation in _PLAIN_TEXT:
         return _one_or_several(_parts(text))
     raise ValueError(f"a value of type {representation!r}")
+
+
+def needs_character_set(stored: bytes) -> bool:
+    """Return whether text has other characters than those of ASCII (PS3.5 6.1)."""
+    return b"\x1b" in stored or not stored.isascii()
 
 
 def _parts(text: str) -> list[str]:
