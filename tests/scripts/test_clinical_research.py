@@ -16,6 +16,7 @@ import cohort_statistics
 import dicom_to_datalist
 import inter_reader_agreement
 import longitudinal_change
+from volseg.cohort import read_manifest
 from volseg.io import as_image, read_image, write_segmentation
 
 
@@ -209,6 +210,9 @@ def test_a_dicom_tree_becomes_a_data_set(data_root, tmp_path, monkeypatch, capsy
     assert "3 images in" in capsys.readouterr().out
     manifest = rows_of(dataset / "manifest.csv")
     assert len(manifest) == 3
+    assert [case.case for case in read_manifest(dataset / "manifest.csv")] == [
+        row["case"] for row in manifest
+    ]
     for row in manifest:
         image = read_image(dataset / row["image"])
         assert image.shape[-1] == int(row["slices"])
