@@ -68,15 +68,14 @@ def take_pictures(chromium: str, target: Path) -> None:
             if name == "case":
                 page.wait_for_selector("body[data-ready=true]")
             shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            # Pages have few colours: a fourth of the file.
-            shot.quantize(256).save(target / f"report_{name}.png", optimize=True)
+            shot.save(target / f"report_{name}.png", optimize=True)
         browser.close()
 
 
 def main() -> None:
     """Read the arguments and make the pictures."""
     parser = argparse.ArgumentParser(description="Make the pictures of reports in docs/.")
-    parser.add_argument("--count", type=int, default=10, help="number of phantoms")
+    parser.add_argument("--count", type=int, default=8, help="number of phantoms")
     parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser")
     arguments = parser.parse_args()
     target = Path(__file__).resolve().parent.parent / "docs"
