@@ -104,6 +104,35 @@ def test_garbage_for_a_search_is_one_sentence(http_server, body, kind):
     assert "127.0.0.1" in str(raised.value)
 
 
+def test_a_server_cannot_send_this_side_to_another_one(http_server):
+    asked = []
+    other = http_server(lambda handler: asked.append(handler.path) or send(handler, b"[]", JSON))
+    elsewhere = other.replace("dicomweb://", "http://")
+
+    def redirect(handler):
+        handler.send_response(307)
+        handler.send_header("Location", f"{elsewhere}/studies")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with pytest.raises(ServerError, match="sends this side on to http://127.0.0.1"):
+        find_series(client(http_server(redirect)), SeriesQuery(patient="1"))
+    assert asked == []
+
+
+def test_a_server_may_send_this_side_to_another_path_of_its_own(http_server):
+    def redirect(handler):
+        if handler.path.startswith("/moved"):
+            send(handler, b"[]", JSON)
+            return
+        handler.send_response(307)
+        handler.send_header("Location", "/moved/series")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    assert find_series(client(http_server(redirect)), SeriesQuery(patient="1")) == []
+
+
 @pytest.mark.parametrize("garbage", [b"", b"no DICOM at all", b"\x00" * 500])
 def test_garbage_for_an_instance_is_one_sentence(http_server, stored, tmp_path, garbage):
     stored.answer = lambda handler, _: Stored.answer(stored, handler, garbage)

@@ -50,6 +50,14 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     assert Segmenter(trained.folder).segment(data / "images" / "ball1.nii.gz").shape[0] == 1
 
 
+def test_what_was_usual_for_other_weights_is_not_taken_over(tiny_bundle, tmp_path):
+    (tiny_bundle / "configs" / "quality.json").write_text("{}")
+    trained = train_bundle(
+        tiny_bundle, tiny_bundle.parent / "data", tmp_path / "trained", fold=1, epochs=1
+    )
+    assert trained.quality is None
+
+
 def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     data = tiny_bundle.parent / "data"
 

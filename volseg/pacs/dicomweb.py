@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 from volseg.errors import MissingPackageError, ServerError
 from volseg.pacs.address import Address
@@ -220,6 +221,18 @@ def _session(url: str, credentials: Credentials, tls: Tls) -> requests.Session:
             path, mark, query = (prepared.url or "").partition("?")
             prepared.url = path + mark + query.replace("%2A", "*").replace("%3F", "?")
             return prepared
+
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            # Who is asked is who was named: a server may not choose whom else this side calls.
+            target: str | None = super().get_redirect_target(resp)
+            if target is not None:
+                there = urlsplit(urljoin(resp.url, target))
+                if there[:2] != urlsplit(resp.url)[:2]:
+                    raise ServerError(
+                        f"it sends this side on to {there.scheme}://{there.netloc}: name that "
+                        "server if you trust it."
+                    )
+            return target
 
     session = _Session()
     # Compressing pixels takes servers several times longer than sending them.

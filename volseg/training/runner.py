@@ -110,7 +110,10 @@ def _copied(bundle: Bundle, output: Path) -> Bundle:
         shutil.copytree(
             bundle.folder,
             output,
-            ignore=shutil.ignore_patterns("runs", "models", "predictions", "evaluation"),
+            # What is usual (`quality.json`) is learned anew: other weights, other data.
+            ignore=shutil.ignore_patterns(
+                "runs", "models", "predictions", "evaluation", "quality.json"
+            ),
             dirs_exist_ok=True,
         )
     except (OSError, shutil.Error) as error:
