@@ -27,21 +27,19 @@ from volseg.report import fetch_viewer, find_records, write_report
 from volseg.segmenter import RECORD_SUFFIX, Segmenter, result_files, segment_to_files
 
 BUNDLE = "phantom_unet"
-# What was done to some of the phantoms, so that there is something to find.
-CUT, COARSE = 4, 9
+# This phantom is cut off, so that there is something to find.
+CUT = 4
 FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 WIDTH = 1280
 
 
 def write_phantom(seed: int, path: Path) -> None:
-    """Write a phantom; one is cut off, and one says that its voxels are larger than they are."""
+    """Write a phantom; of one only the lower half."""
     phantom = make_phantom(seed)
-    values, affine = np.rint(phantom.image).astype(np.int16), phantom.affine.copy()
+    values = np.rint(phantom.image).astype(np.int16)
     if seed == CUT:
         values = values[:, :, : values.shape[2] // 2]
-    if seed == COARSE:
-        affine[:3, :3] *= 1.5
-    write_image(as_image(values[np.newaxis], affine), path)
+    write_image(as_image(values[np.newaxis], phantom.affine), path)
 
 
 def make_report(count: int, viewer: Path) -> None:
