@@ -78,9 +78,9 @@ def test_sides_that_are_reached_are_the_patients(labels, image):
     labels[3, 3, 7] = 1
     turned = np.diag([-1.0, 1.0, 1.0, 1.0])
     [flag] = report_of(labels, image, turned).flags
-    assert flag.sentence == "liver reaches the edge of the image (right, top)."
+    assert flag.sentence == "liver reaches the edge of the image (right, superior)."
     [flag] = report_of(labels, image, np.eye(4)).flags
-    assert flag.sentence == "liver reaches the edge of the image (left, top)."
+    assert flag.sentence == "liver reaches the edge of the image (left, superior)."
     assert flag.severity == "note"
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from volseg.geometry import Affine, Grid
 from volseg.metrics import LabelStatistics
 
-_SIDES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "bottom", "S": "top"}
+_SIDES = {
+    "L": "left",
+    "R": "right",
+    "P": "posterior",
+    "A": "anterior",
+    "I": "inferior",
+    "S": "superior",
+}
 
 
 def border_sides(row: LabelStatistics, grid: Grid) -> list[str]:

@@ -65,7 +65,7 @@ KINDS = {
 }
 """By name. Entropy and disagreement are the means over the voxels of the label."""
 
-_AXES = ("left to right", "back to front", "bottom to top")
+_AXES = ("left to right", "posterior to anterior", "inferior to superior")
 
 
 @dataclass(frozen=True, order=True)

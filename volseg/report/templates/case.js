@@ -35,7 +35,7 @@
     ...options,
     onLocationChange: (location) => {
       const place = document.getElementById("place");
-      const sides = [["left", "right"], ["back", "front"], ["bottom", "top"]];
+      const sides = [["left", "right"], ["posterior", "anterior"], ["inferior", "superior"]];
       const mm = Array.from(location.mm).slice(0, 3);
       const value = location.values.length > 1 ? Math.round(location.values[1].value) : 0;
       const label = data.labels.find((one) => one.value === value);
