@@ -14,6 +14,7 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.inference_options import Inference, inference
 from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
+from volseg.cohort.presence import LEASE_SECONDS
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def run(
     Run again, it goes on where it was: only cases are redone whose images, bundle or options
     changed. Cases that failed are left until `volseg cohort retry`, or until their images change.
 
-    Exit code 0: all cases done; 1: some case failed; 2: nothing could be used.
+    Workers of one machine share its cores and --memory.
+
+    Exit code 0: all cases done; 1: some case failed; 2: wrong usage or an unusable manifest.
     """
     from volseg.cohort import CohortSettings, prepare_cohort
     from volseg.segmenter import result_files
@@ -147,7 +150,7 @@ def work(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Execute code in the bundle's configuration.")
     ] = False,
-    lease: Annotated[float, typer.Option(min=1.0, metavar="SECONDS")] = 90.0,
+    lease: Annotated[float, typer.Option(min=1.0, metavar="SECONDS")] = LEASE_SECONDS,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the computations.")] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from volseg.cli.option_groups import options_under
+from volseg.cohort.presence import LEASE_SECONDS
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
     from volseg.cohort import Engine
 
 _option = options_under("Workers")
-_LEASE = 90.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def engine_choice(
             metavar="SECONDS",
             help="How long a worker of another machine may be silent before it counts as dead.",
         ),
-    ] = _LEASE,
+    ] = LEASE_SECONDS,
 ) -> EngineChoice:
     """Return what the options say.
 

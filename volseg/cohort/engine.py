@@ -11,6 +11,7 @@ from volseg.errors import VolsegError
 
 _MOST_STARTS_IN_VAIN = 2
 _PARTING_SECONDS = 5.0
+_REST = 10
 
 
 class Engine(Protocol):
@@ -48,9 +49,14 @@ def do_all(
     """
     in_vain, before = 0, None
     try:
-        while left := queue.unfinished():
+        while True:
+            began = time.monotonic()
+            left, claimable = queue.unfinished(), queue.claimable()
+            looking = time.monotonic() - began
+            if not left:
+                break
             progress(len(left))
-            missing = min(workers, queue.claimable()) - engine.running()
+            missing = min(workers, claimable) - engine.running()
             if missing > 0:
                 in_vain = in_vain + 1 if left == before else 0
                 if in_vain == _MOST_STARTS_IN_VAIN:
@@ -58,7 +64,8 @@ def do_all(
                     raise VolsegError(f"no worker could do a case; the last one said: {said}")
                 before = left
                 engine.start(missing)
-            time.sleep(engine.interval)
+            # Looking at a hundred thousand tickets takes a while: it is not done all the time.
+            time.sleep(max(engine.interval, _REST * looking))
         progress(0)
         _let_leave(engine)
     finally:

@@ -25,6 +25,8 @@ from volseg.cohort.folder import list_names
 LEASE_SECONDS = 90.0
 """How long a worker may be silent. Caches of network file systems hide changes for up to 60 s."""
 _BEATS_IN_A_LEASE = 9
+# When a process began is told by the clock of the machine, which may be set meanwhile.
+_SAME_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _runs(process: int, since: float) -> bool:
     """Return whether a process is there, and not another with its number."""
     try:
         found = psutil.Process(process)
-        same = abs(found.create_time() - since) < 1
+        same = abs(found.create_time() - since) < _SAME_SECONDS
         return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

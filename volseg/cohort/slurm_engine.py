@@ -78,7 +78,7 @@ class SlurmEngine:
         self._name = f"volseg-{options.run}"
         self._logs = out / "queue" / "slurm"
         parameters, others = slurm_parameters(requested, SlurmExecutor._valid_parameters())
-        cores = parameters.get("cpus_per_task")
+        cores = parameters.get("cpus_per_task", 1)  # so many SLURM gives unasked
         self._job = _Job(str(out), replace(options, threads=options.threads or cores))
         self._executor = SlurmExecutor(folder=self._logs)
         self._executor.update_parameters(
