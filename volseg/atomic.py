@@ -13,7 +13,9 @@ from volseg.errors import OutputError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], *, only_writing: bool = True) -> Iterator[Path]:
+def replacing(
+    path: str | os.PathLike[str], *, only_writing: bool = True, flush: bool = True
+) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of `path` when the block succeeds.
 
     The temporary file lies in the same folder and has the same suffix, so that libraries choose
@@ -25,6 +27,8 @@ def replacing(path: str | os.PathLike[str], *, only_writing: bool = True) -> Ite
         only_writing: whether the block does nothing but write, so that any `OSError` in it says
             that the target cannot be written. A block that goes on for long says so itself, of its
             writes only, with `writing_to`.
+        flush: whether the file is forced to the disk first. Without it a power cut may leave it
+            empty: for small files by the thousand, whose loss is noticed and made good.
 
     Yields:
         The path to write to.
@@ -44,7 +48,8 @@ def replacing(path: str | os.PathLike[str], *, only_writing: bool = True) -> Ite
         with writing_to(target):
             if not temporary.is_file():
                 raise OutputError(f"cannot write {target}: the writer gave no file.")
-            _flush_to_disk(temporary)
+            if flush:
+                _flush_to_disk(temporary)
             temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 from volseg.cohort import (
     CohortFolder,
     DaskEngine,
+    Engine,
     LocalEngine,
     SlurmEngine,
     WorkerOptions,
@@ -35,6 +36,7 @@ from volseg.errors import InputError, VolsegError
 from .conftest import half_written, label_maps
 
 _SECONDS = 120
+Progress = Callable[[int, int], None]
 
 
 def command(*words: object) -> list[str]:
@@ -80,10 +82,8 @@ def manifest(tmp_path: Path, images: list[Path]) -> Path:
     return tmp_path / "m.csv"
 
 
-def test_a_killed_worker_loses_only_its_attempt(cohort, expected):
-    """Two processes; one is killed with signal 9 in the middle of a case."""
-    engine = LocalEngine.sharing(cohort.path, WorkerOptions(run="test"), 2)
-    killed: list[str] = []
+def killing_one(cohort: CohortFolder, engine: Engine, killed: list[str]) -> Progress:
+    """Kill a worker with signal 9 in the middle of a case, once, and note the case."""
 
     def kill_once(done: int, total: int) -> None:
         if not killed and engine.running():
@@ -91,11 +91,31 @@ def test_a_killed_worker_loses_only_its_attempt(cohort, expected):
             os.kill(process, signal.SIGKILL)
             killed.append(case)
 
-    run_cohort(cohort, engine, 2, kill_once)
+    return kill_once
+
+
+def assert_all_done(cohort: CohortFolder, expected: dict[str, bytes], killed: list[str]) -> None:
     assert label_maps(cohort) == expected
     deaths = {row["case"]: row["workers_died"] for row in cohort_rows(cohort)}
-    assert deaths.pop(killed[0]) == 1
-    assert set(deaths.values()) == {0}
+    assert [case for case, died in deaths.items() if died] == killed
+    assert set(deaths.values()) == {0, 1}
+    assert cohort_status(cohort).workers == 0
+
+
+def test_two_runs_at_once_share_the_work_and_a_killed_worker_loses_only_its_attempt(
+    cohort, expected
+):
+    """Each run has a worker of its own; the two may be at the last cases together."""
+    one, two = (LocalEngine(cohort.path, WorkerOptions(run=name)) for name in ("one", "two"))
+    killed: list[str] = []
+    with ThreadPoolExecutor(2) as runs:
+        seen = [
+            runs.submit(run_cohort, cohort, one, 1, killing_one(cohort, one, killed)),
+            runs.submit(run_cohort, cohort, two, 1, lambda *_: None),
+        ]
+        for run in seen:
+            run.result()
+    assert_all_done(cohort, expected, killed)
 
 
 def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expected):
@@ -116,28 +136,20 @@ def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expe
     assert found.waiting + found.done == 6
     assert not (out / "table.csv").exists()
     assert half_written(cohort) == []
-    # The same command, beside one more worker; its parent is killed, and its worker leaves.
-    with started(*words, "--lease", "1") as process:
+    # The same command; it is killed, its worker notices and leaves, and one started by hand goes on.
+    with started(*words) as process:
         stopped, _ = stopped_in_the_middle(cohort)
         process.kill()
+        process.wait()
         os.kill(stopped, signal.SIGCONT)
-        work(out)
+        presence, until = TicketQueue(cohort).presence, time.monotonic() + _SECONDS
+        while presence.alive():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    assert work(out) > 0
     assert label_maps(cohort) == expected
     assert half_written(cohort) == []
     assert cohort_status(cohort).failed == 0
-
-
-def test_two_runs_at_once_share_the_work(cohort, expected):
-    """Each with a worker of its own; both see all of it through."""
-    engines = [LocalEngine(cohort.path, WorkerOptions(run=name)) for name in ("one", "two")]
-    with ThreadPoolExecutor(2) as runs:
-        seen = [runs.submit(run_cohort, cohort, one, 1, lambda *_: None) for one in engines]
-        for run in seen:
-            run.result()
-    assert label_maps(cohort) == expected
-    found = cohort_status(cohort)
-    assert (found.done, found.workers) == (6, 0)
-    assert {row["workers_died"] for row in cohort_rows(cohort)} == {0}
 
 
 def test_workers_that_cannot_work_end_the_run_with_what_they_said(cohort, tiny_bundle):
@@ -155,20 +167,10 @@ def test_slurm(slurm, cohort, expected, monkeypatch):
         cohort.path, options, {"time": "0:10:00", "partition": "short"}, interval=1
     )
     killed: list[str] = []
-
-    def kill_once(done: int, total: int) -> None:
-        if not killed and engine.running():
-            process, case = stopped_in_the_middle(cohort)
-            os.kill(process, signal.SIGKILL)
-            killed.append(case)
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # submitit's, that this SLURM keeps no accounts
-        run_cohort(cohort, engine, 2, kill_once)
-    assert label_maps(cohort) == expected
-    deaths = {row["case"]: row["workers_died"] for row in cohort_rows(cohort)}
-    assert deaths.pop(killed[0]) == 1
-    assert set(deaths.values()) == {0}
+        run_cohort(cohort, engine, 2, killing_one(cohort, engine, killed))
+    assert_all_done(cohort, expected, killed)
     assert engine.running() == 0
 
 

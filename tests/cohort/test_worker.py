@@ -66,8 +66,9 @@ def test_only_what_changed_is_redone(cohort, settings, cases, images):
 def test_other_options_and_lost_results_are_redone(cohort, settings, cases):
     work(cohort.path)
     (cohort.results("ball4") / "ball4_seg.nii.gz").unlink()
+    (cohort.path / "status" / "done" / "ball5.json").write_text("")  # by a power cut
     prepare_cohort(cohort.path, settings, cases)
-    assert {ticket.case for ticket in TicketQueue(cohort).unfinished()} == {"ball4"}
+    assert {ticket.case for ticket in TicketQueue(cohort).unfinished()} == {"ball4", "ball5"}
     other = dataclasses.replace(settings, choices={"settings": {"overlap": 0.1}})
     prepare_cohort(cohort.path, other, cases)
     assert len(TicketQueue(cohort).unfinished()) == 6

@@ -57,7 +57,8 @@ def write_outcome(cohort: CohortFolder, outcome: Outcome) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    with replacing(_file(cohort, outcome.case, outcome.state)) as temporary:
+    # One that a power cut empties is not known, so that its case is done again.
+    with replacing(_file(cohort, outcome.case, outcome.state), flush=False) as temporary:
         temporary.write_text(json.dumps(asdict(outcome), ensure_ascii=False), encoding="utf-8")
     other = STATES[1 - STATES.index(outcome.state)]
     _file(cohort, outcome.case, other).unlink(missing_ok=True)
