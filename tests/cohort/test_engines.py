@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expe
     assert found.waiting + found.done == 6
     assert not (out / "table.csv").exists()
     assert half_written(cohort) == []
-    # The same command; it is killed, its worker notices and leaves, and one started by hand goes on.
+    # The same command; it is killed, its worker notices and leaves, one started by hand goes on.
     with started(*words) as process:
         stopped, _ = stopped_in_the_middle(cohort)
         process.kill()
