@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import zip_longest
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,21 @@ _BYTES = "bytes beside the label maps"
 _LABEL_BYTES = 1000  # what stands for a label map
 
 
-def drain(out: str, dies_after: int | None) -> None:
+def drain(out: str, dies_after: int | None, together: Barrier | None) -> None:
     """Take tickets until there are none, and leave for each what a worker leaves.
 
     Args:
         out: Folder of the cohort.
         dies_after: So many cases, in the middle of the next one.
+        together: What it waits at before the first ticket, with the others.
     """
     cohort = CohortFolder.open(out)
     queue, cases = TicketQueue(cohort), cohort.read_cases()
     worker = Worker.here()
     record = json.dumps(_record()).encode()
     finished = 0
+    if together is not None:
+        together.wait()
     with queue.presence.of(worker):
         while (ticket := queue.claim(worker.name)) is not None:
             case = cases[ticket.case]
@@ -144,12 +148,15 @@ def _with_workers(folder: Path, workers: int, deaths: Sequence[int], queue: Tick
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([drain.__module__])  # so that libraries load once
 
-    def start(dies_after: int | None = None) -> Any:
-        process = context.Process(target=drain, args=(str(folder), dies_after))
+    # None does it all while the others are still starting.
+    together = context.Barrier(workers)
+
+    def start(dies_after: int | None = None, together: Barrier | None = None) -> Any:
+        process = context.Process(target=drain, args=(str(folder), dies_after, together))
         process.start()
         return process
 
-    running = [start(after) for after, _ in zip_longest(deaths, range(workers))]
+    running = [start(after, together) for after, _ in zip_longest(deaths, range(workers))]
     died = 0
     while running:
         for process in list(running):

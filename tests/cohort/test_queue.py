@@ -31,7 +31,7 @@ def test_many_workers_do_each_case_whoever_is_killed(tmp_path: Path) -> None:
     """The simulation itself counts the outcomes."""
     from simulate_cohort import simulate
 
-    found = simulate(tmp_path, cases=300, workers=3, kills=2)
+    found = simulate(tmp_path, cases=900, workers=3, kills=2)
     assert found["workers killed"] == 2
     cohort = CohortFolder.open(tmp_path / "cohort")
     assert sum(row["workers_died"] for row in cohort_rows(cohort)) == 2

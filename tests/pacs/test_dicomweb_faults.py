@@ -299,25 +299,6 @@ def test_basic_authentication_is_utf8(http_server):
     assert base64.b64decode(seen[0].removeprefix("Basic ")).decode() == "ö:ß:"
 
 
-def test_credentials_stay_with_the_server_they_are_for(http_server):
-    seen = []
-
-    def other(handler):
-        seen.append(handler.headers["Authorization"])
-        send(handler, b"[]", JSON)
-
-    elsewhere = http_server(other).replace("dicomweb://127.0.0.1", "http://localhost")
-
-    def redirect(handler):
-        handler.send_response(302)
-        handler.send_header("Location", f"{elsewhere}/studies")
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    client(http_server(redirect), credentials=Credentials(token="t")).echo()
-    assert seen == [None]
-
-
 def test_netrc_is_not_read(http_server, tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
