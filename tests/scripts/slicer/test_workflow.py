@@ -158,6 +158,30 @@ def test_surfaces_that_are_shown_follow_the_new_labels(scene, add_volume, in_thi
         np.testing.assert_allclose(bounds[1::2], high, atol=2)
 
 
+def test_surfaces_of_the_user_are_not_overwritten(scene, add_volume, in_this_process):
+    """A segmentation that was loaded from surfaces or contours holds nothing else."""
+    import vtk
+
+    ball = vtk.vtkSphereSource()
+    ball.Update()
+    node = slicer.vtkMRMLSegmentationNode()
+    node.SetName("drawn")
+    scene.AddNode(node)
+    node.SetSourceRepresentationToClosedSurface()
+    node.AddSegmentFromClosedSurfaceRepresentation(ball.GetOutput(), "mine", (0, 1, 0), "mine")
+    points = node.GetClosedSurfaceInternalRepresentation("mine").GetNumberOfPoints()
+    (bundle,) = result_of(in_this_process.bundles())
+    volumes = {bundle.channels[0]: add_volume(voxels_of_balls(), placed(PLACES["straight"]))}
+    with pytest.raises(VolSegError, match="segments of drawn are stored as Closed surface"):
+        result_of(segment_volumes(in_this_process, bundle, volumes, node))
+    assert in_this_process.inputs == []
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["mine"]
+    assert node.GetClosedSurfaceInternalRepresentation("mine").GetNumberOfPoints() == points
+    node.GetSegmentation().RemoveAllSegments()  # nothing is there to be lost
+    result_of(segment_volumes(in_this_process, bundle, volumes, node))
+    assert len(np.unique(labels_in(node))) == 3
+
+
 def labels_in_two(node) -> np.ndarray:
     return arrayFromSegmentInternalBinaryLabelmap(node, "anterior").copy()
 

@@ -11,6 +11,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from .bundles import SegmentKind
+from .errors import VolSegError
 from .terminology import terminology_entry
 
 
@@ -33,6 +34,22 @@ def _file_beside(node: Any, volume: Any) -> None:
         hierarchy.SetItemParent(items[0], hierarchy.GetItemParent(items[1]))
 
 
+def require_updatable(node: Any) -> None:
+    """Raise unless the segments of a node are label maps: others would be lost in the update.
+
+    Raises:
+        VolSegError: with what they are.
+    """
+    segmentation = node.GetSegmentation()
+    binary = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    stored_as = segmentation.GetSourceRepresentationName()
+    if segmentation.GetNumberOfSegments() and stored_as != binary:
+        raise VolSegError(
+            f"the segments of {node.GetName()} are stored as {stored_as}: choose another "
+            f"segmentation, or make {binary} its source representation (module Segmentations)."
+        )
+
+
 def show_labels(
     node: Any, labels: np.ndarray, ijk_to_ras: np.ndarray, segments: Iterable[SegmentKind]
 ) -> None:
@@ -46,7 +63,11 @@ def show_labels(
         labels: voxels ``(k, j, i)``; all segments share them, each with its value.
         ijk_to_ras: matrix ``(4, 4)`` of the voxels; sheared as it may be.
         segments: what the values stand for. Those that no voxel has become empty segments.
+
+    Raises:
+        VolSegError: see `require_updatable`.
     """
+    require_updatable(node)
     segmentation = node.GetSegmentation()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     shown_as_surface = segmentation.ContainsRepresentation(surface)

@@ -13,7 +13,7 @@ from .bundles import Bundle
 from .errors import VolSegError
 from .label_map import read_label_map
 from .results import Result
-from .segmentation import new_segmentation, show_labels
+from .segmentation import new_segmentation, require_updatable, show_labels
 from .steps import Progress, Steps, in_background
 from .volumes import ijk_to_ras, require_usable, save_volume
 
@@ -52,7 +52,7 @@ def segment_volumes(
         options: by which volseg is run, such as ``device``.
 
     Raises:
-        VolSegError: the volumes cannot be used, or what volseg says.
+        VolSegError: the volumes or the output cannot be used, or what volseg says.
     """
     if set(volumes) != set(bundle.channels):
         raise VolSegError(
@@ -60,6 +60,8 @@ def segment_volumes(
             f"{', '.join(volumes) or 'none'} were given."
         )
     require_usable(volumes)
+    if output is not None:
+        require_updatable(output)
     first = volumes[bundle.channels[0]]
     scene = first.GetScene()
     with tempfile.TemporaryDirectory(prefix="VolSeg-") as folder:
