@@ -85,6 +85,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel.setMRMLScene(slicer.mrmlScene)
         self.logic = VolSegLogic()
         self._service: Service | None = None
+        self._settings_of_service = Settings()
         self._bundles: list[Bundle] = []
         self._selectors: dict[str, Any] = {}
         self._rows: Any = None
@@ -152,7 +153,7 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _look_for_bundles(self, failed: Callable[[str], None]) -> None:
         settings = self._settings()
         self._store_settings(settings)
-        self._service, self._bundles = None, []
+        self._service, self._settings_of_service, self._bundles = None, settings, []
         self.ui.bundleSelector.clear()
         self._start(self.logic.connect(settings), self._connected, failed)
 
@@ -219,6 +220,9 @@ class VolSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._connect()
 
     def _apply(self, *_: Any) -> None:
+        if self._settings() != self._settings_of_service:  # not to send a volume anywhere else
+            self._fail("where volseg runs was changed: press Connect first.")
+            return
         bundle = self._bundles[self.ui.bundleSelector.currentIndex]
         qt.QSettings().setValue("VolSeg/bundle", bundle.name)
         self.logic.getParameterNode().SetParameter("Bundle", bundle.name)

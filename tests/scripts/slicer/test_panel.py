@@ -171,6 +171,20 @@ def test_apply_makes_a_segmentation_and_then_renews_it(connected, add_volume, sa
     assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 
 
+def test_a_volume_goes_only_where_the_panel_says(connected, add_volume, said):
+    (selector,) = connected._selectors.values()
+    selector.setCurrentNode(a_volume(add_volume))
+    connected.ui.serverEdit.text = "http://localhost:1"
+    connected.ui.serverButton.checked = True
+    connected.ui.applyButton.click()
+    assert not connected._driver.running
+    assert said.errors == ["where volseg runs was changed: press Connect first."]
+    connected.ui.connectButton.click()
+    wait_for(connected)
+    connected.ui.applyButton.click()
+    assert connected._driver.running
+
+
 def test_cancel_and_closing_the_scene_end_what_runs(connected, add_volume, scene):
     (selector,) = connected._selectors.values()
     selector.setCurrentNode(a_volume(add_volume))
