@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from in_slicer import result_of
+from VolSegLib import child_process
 from VolSegLib.bundles import Bundle, read_bundles
 from VolSegLib.child_process import child_environment
 from VolSegLib.errors import VolSegError
@@ -49,6 +50,25 @@ def test_cancelling_ends_the_program_and_what_it_started(tmp_path):
     steps.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_what_does_not_end_when_asked_to_is_killed_with_what_it_started(tmp_path, monkeypatch):
+    monkeypatch.setattr(child_process, "_SECONDS_TO_TIDY_UP", 0.1)
+    volseg = program_that(
+        tmp_path,
+        "trap '' TERM\nsleep 60 &\n"
+        f"echo $! > {tmp_path}/pid\n"
+        'echo \'{"stage": "segmenting", "done": 1, "total": 9}\' >&2\nwait',
+    )
+    steps = volseg.segment(BUNDLE, {"image": tmp_path / "image.nrrd"}, tmp_path, {})
+    while next(steps) is None:
+        pass
+    steps.close()
+    stat = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
+    end = time.monotonic() + 30
+    while stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -95,19 +95,20 @@ class Child:
         """End it if it runs: first asked to, so that it tidies up."""
         if self._process.poll() is not None:
             return
-        self._send(signal.SIGTERM)
+        self._send("SIGTERM")
         try:
             self._process.wait(_SECONDS_TO_TIDY_UP)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._send("SIGKILL")
             self._process.wait()
 
-    def _send(self, number: int) -> None:
+    def _send(self, name: str) -> None:
+        """Send a signal to it and to all that it started; Windows has none, and ends it."""
         if os.name == "nt":
             self._process.terminate()
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self._process.pid, getattr(signal, name))
 
 
 @contextlib.contextmanager
