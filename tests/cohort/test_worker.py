@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from volseg.cohort import (
+    CohortCase,
     CohortFolder,
     cohort_rows,
     cohort_status,
@@ -19,9 +20,11 @@ from volseg.cohort import (
     work,
 )
 from volseg.cohort import worker as worker_module
+from volseg.cohort.content import stamp_of
 from volseg.cohort.presence import Worker
 from volseg.cohort.queue import TicketQueue
 from volseg.errors import BundleError, InputError, OutputError, UnknownNameError
+from volseg.io.dicom import find_series
 
 from .conftest import half_written, label_maps
 
@@ -61,6 +64,33 @@ def test_only_what_changed_is_redone(cohort, settings, cases, images):
     # Now all are as they should be, the touched one by its new time.
     prepare_cohort(cohort.path, settings, now)
     assert TicketQueue(again).unfinished() == set()
+
+
+@pytest.mark.data
+def test_of_a_folder_of_series_the_one_that_is_meant_counts(data_root, settings, tmp_path):
+    """Another one of the same files is another image; files of others do not matter."""
+    folder = tmp_path / "in"
+    for name in ("mr_hippocrop_a", "mr_sagittal_rle"):
+        shutil.copytree(data_root / "dicom_series" / name / "dicom", folder / name)
+    first, second = (series.uid for series in find_series(folder))
+    case = CohortCase("case0", str(folder), series=first)
+    cohort = prepare_cohort(tmp_path / "out", settings, [case])
+    assert work(cohort.path) == 1
+    before = finished_at(cohort)
+    assert len(before) == 1
+    (folder / "mr_sagittal_rle" / "IM-0001-0004-0001.dcm").unlink()
+    prepare_cohort(cohort.path, settings, [case])
+    assert work(cohort.path) == 1
+    assert finished_at(cohort) == before  # it was looked at, and is what it was
+    prepare_cohort(cohort.path, settings, [dataclasses.replace(case, series=second)])
+    assert work(cohort.path) == 1
+    assert finished_at(cohort) != before
+    # The table of contents of a disc stands for its folder.
+    (folder / "DICOMDIR").touch()
+    on_disc = {"image": folder / "DICOMDIR"}
+    stamp = stamp_of(on_disc)
+    (folder / "mr_hippocrop_a" / "1.dcm").unlink()
+    assert stamp_of(on_disc) != stamp
 
 
 def test_other_options_and_lost_results_are_redone(cohort, settings, cases):

@@ -17,11 +17,14 @@ from volseg.errors import InputError
 _DETACHED = (".hdr", ".mhd", ".nhdr")
 
 
-def stamp_of(inputs: Mapping[str, Path]) -> str:
+def stamp_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None = None) -> str:
     """Return a SHA-256 over paths, sizes and times of change of the files of a case.
+
+    No file is opened, so of a folder of several series all files count.
 
     Args:
         inputs: File or folder of each channel.
+        series: Which series of a folder is meant, or of the folder of each channel.
 
     Raises:
         InputError: One is not there, or cannot be looked at.
@@ -33,11 +36,13 @@ def stamp_of(inputs: Mapping[str, Path]) -> str:
         except OSError as error:
             raise _unreadable(path, error) from error
         stamps.append((str(path), found.st_size, found.st_mtime_ns))
-    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([stamps, series], sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None = None) -> str:
     """Return a SHA-256 over the content of the files of a case, wherever they lie.
+
+    Of a folder of several series only the files of the one that is meant count.
 
     Args:
         inputs: File or folder of each channel.
@@ -45,13 +50,15 @@ def digest_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None
 
     Raises:
         InputError: A file cannot be read.
+        MissingPackageError: A series is meant, and pydicom is not installed.
     """
     from volseg.data import hash_files  # noqa: PLC0415 - loads torch
 
     digests = {}
     for channel, source in inputs.items():
         try:
-            digests[channel] = hash_files(files_of(source))
+            uid = series.get(channel) if isinstance(series, Mapping) else series
+            digests[channel] = hash_files(_files_of_series(source, uid))
         except OSError as error:
             raise _unreadable(source, error) from error
     text = json.dumps([digests, series], sort_keys=True)
@@ -64,6 +71,8 @@ def files_of(source: Path) -> list[Path]:
     Raises:
         InputError: There is none.
     """
+    if source.name.upper() == "DICOMDIR":  # stands for the folder it lies in
+        source = source.parent
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file())
     elif source.suffix.lower() in _DETACHED:
@@ -74,6 +83,19 @@ def files_of(source: Path) -> list[Path]:
     if not files:
         raise InputError(f"cannot read {source}: there is no such file or folder.")
     return files
+
+
+def _files_of_series(source: Path, uid: str | None) -> list[Path]:
+    """Return the files of a series, its damaged ones and copies as well; all if none is meant."""
+    if uid is None or source.is_file():
+        return files_of(source)
+    from volseg.io.dicom import find_series  # noqa: PLC0415 - loads torch
+
+    for series in find_series(source):
+        if series.uid == uid:
+            frames = {frame.path for frame in series.frames}
+            return sorted(frames | {file.path for file in series.unused})
+    return files_of(source)  # reading it will say what is there
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -105,7 +105,7 @@ def is_current(cohort: CohortFolder, case: CohortCase, outcome: Outcome | None) 
     if outcome.state == "done" and not results_are_there(cohort, outcome):
         return False
     try:
-        return stamp_of(case.paths) == outcome.stamp
+        return stamp_of(case.paths, case.series) == outcome.stamp
     except InputError:
         return outcome.state == "failed" and not outcome.stamp
 

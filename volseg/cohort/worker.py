@@ -172,7 +172,7 @@ class _CaseWorker:
         )
         started = time.monotonic()
         try:
-            start = replace(start, stamp=stamp_of(case.paths))
+            start = replace(start, stamp=stamp_of(case.paths, case.series))
             start = replace(start, digest=digest_of(case.paths, case.series))
             outcome = self._unchanged(start, before) or self._segmented(case, start)
             self._faults = 0
@@ -234,7 +234,7 @@ class _CaseWorker:
             reading={**self._cohort.settings.reading, "series": case.series},
             cancelled=self._must_leave,
         )
-        if stamp_of(case.paths) != start.stamp:
+        if stamp_of(case.paths, case.series) != start.stamp:
             raise InputError(f"the images of {case.case} changed while they were read: retry it.")
         record.write(folder / f"{case.case}{RECORD_SUFFIX}")
         names = {name: path.name for name, path in files.items()}
