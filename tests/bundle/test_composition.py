@@ -19,7 +19,7 @@ from volseg.bundle import (
     open_bundle,
     shipped_bundles,
 )
-from volseg.bundle.composition import recipe_book
+from volseg.bundle.recipe_book import recipe_book
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.networks import list_networks, network_spec
 

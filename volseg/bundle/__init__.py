@@ -8,17 +8,15 @@ from volseg.bundle.building import (
 )
 from volseg.bundle.composition import (
     Composition,
-    Recipe,
     compose,
     composition_of,
-    find_recipe,
-    list_recipes,
     network_data_format,
     with_cleaning,
 )
 from volseg.bundle.creation import new_bundle, require_free
 from volseg.bundle.description import describe_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
+from volseg.bundle.recipe_book import Recipe, find_recipe, list_recipes
 from volseg.bundle.recomposition import recompose
 from volseg.bundle.verification import Check, verify_bundle
 

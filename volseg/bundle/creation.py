@@ -14,14 +14,9 @@ import yaml
 from monai.bundle import ConfigParser
 
 from volseg.atomic import replacing
-from volseg.bundle.composition import (
-    Composition,
-    compose,
-    find_recipe,
-    network_data_format,
-    recipe_book,
-)
+from volseg.bundle.composition import Composition, compose, network_data_format
 from volseg.bundle.folder import Bundle, open_bundle, shipped_bundles
+from volseg.bundle.recipe_book import find_recipe, recipe_book
 from volseg.bundle.verification import SCHEMA
 from volseg.data import list_cases, write_datalist
 from volseg.errors import InputError, OutputError, VolsegError

@@ -1,0 +1,131 @@
+"""What a composition must be: names and values that the recipe book and its files can hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from volseg.bundle.recipe_book import values_of
+from volseg.errors import InputError, UnknownNameError
+from volseg.networks import network_spec
+
+if TYPE_CHECKING:
+    from volseg.bundle.composition import Composition
+
+# What a run sets itself, and what the labels decide.
+_NOT_VALUES = {
+    "bundle_root",
+    "channels",
+    "classes",
+    "fold",
+    "handlers",
+    "initialize",
+    "label_preparation",
+}
+
+
+def require_trainable(network: str) -> None:
+    """Refuse a network that no recipe can train.
+
+    Raises:
+        InputError: It is one of those.
+    """
+    spec = network_spec(network)
+    if spec.valid:
+        raise InputError(
+            f"{network} has valid convolutions, its logits are smaller than its input, and no "
+            "recipe crops the labels to match: choose a padded network such as unet, or build it "
+            "from Python with volseg.build_network."
+        )
+    if spec.training_only:
+        raise InputError(
+            f"{network} is trained by a method of its own, which no recipe has: build it from "
+            "Python with volseg.build_network."
+        )
+
+
+def require_names(labels: Sequence[str]) -> None:
+    """Refuse class names that a comment or a table could not hold, or that say one thing twice.
+
+    Raises:
+        InputError: One of them is such.
+    """
+    if not labels:
+        raise InputError("a bundle needs at least one class besides the background, got none.")
+    for name in labels:
+        if not name.strip() or not name.isprintable() or name == "background":
+            raise InputError(
+                f"{name!r} cannot name a class: expected a printable word other than background."
+            )
+    if len(set(labels)) < len(labels):
+        raise InputError(f"the classes {', '.join(labels)} are not all different: name each once.")
+
+
+def require_channel_names(composition: Composition) -> None:
+    """Refuse names of channels that could not be written in a command, or that are not distinct.
+
+    Raises:
+        InputError: One of them is such.
+    """
+    for name in composition.channels:
+        if not re.fullmatch(r"[\w.+-]+", name):
+            raise InputError(
+                f"{name!r} cannot name a channel: expected letters, digits and any of _ . + -."
+            )
+    if len({name.casefold() for name in composition.channels}) < len(composition.channels):
+        raise InputError(
+            f"the channels {', '.join(composition.channels)} are not all different, upper and "
+            "lower case being the same: name each once."
+        )
+    if composition.channels and "in_channels" in composition.values:
+        raise InputError("in_channels is as many as the channels that are named: leave it out.")
+
+
+def require_values(composition: Composition, texts: Mapping[str, str]) -> None:
+    """Refuse values that no piece has, of another kind than the piece's own, or that are code.
+
+    Reasons become comments, which end with their line.
+
+    Raises:
+        UnknownNameError: No piece has a value of this name.
+        InputError: A value or a reason is of another kind.
+    """
+    own: dict[str, Any] = {}
+    for text in texts.values():
+        content = yaml.safe_load(text)
+        own |= {name: content[name] for name in values_of(text) - _NOT_VALUES}
+    for name, value in composition.values.items():
+        if name not in own:
+            raise UnknownNameError(
+                f"value of recipe {composition.recipe} with {composition.network}", name, own
+            )
+        if not _same_kind(value, own[name]):
+            raise InputError(f"{name} is {value!r}; expected a value such as {own[name]!r}.")
+    for name, reason in composition.reasons.items():
+        if not reason.isprintable():
+            raise InputError(f"the reason of {name} is {reason!r}; expected one printable line.")
+
+
+def _same_kind(value: Any, own: Any) -> bool:
+    """Whether a value can stand for a piece's own.
+
+    What has none (null) may become a list of whole numbers, or of lists of them.
+    """
+    if own is None or isinstance(own, list):
+        if value is None:
+            return own in (None, [])
+        kind = type(own[0]) if own else int
+        return isinstance(value, list) and (
+            all(_same_kind(one, kind()) for one in value)
+            or (own is None and all(_same_kind(one, []) for one in value))
+        )
+    if isinstance(value, bool) or isinstance(own, bool):
+        return isinstance(value, bool) and isinstance(own, bool)
+    if isinstance(own, float):
+        return isinstance(value, (int, float))
+    if isinstance(own, str):
+        return isinstance(value, str) and value.isprintable() and value[:1] not in "$@%"
+    return isinstance(value, type(own))
