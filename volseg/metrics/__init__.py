@@ -17,6 +17,7 @@ class by its rarity; such cases are left out of means and counted beside them.
 
 from __future__ import annotations
 
+from volseg.metrics.calibration import Calibration, CalibrationTally, Reliability
 from volseg.metrics.label_intensities import PERCENTS, IntensityStatistics
 from volseg.metrics.label_statistics import (
     LabelStatistics,
@@ -41,20 +42,26 @@ from volseg.metrics.surface import (
     surface_dice,
     surface_distances,
 )
+from volseg.metrics.temperature import Temperature, fit_temperature
 
 __all__ = [
     "PERCENTS",
+    "Calibration",
+    "CalibrationTally",
     "IntensityStatistics",
     "LabelStatistics",
     "LabelledPart",
     "Overlap",
+    "Reliability",
     "SurfaceDistances",
+    "Temperature",
     "VolumeError",
     "VolumeStatistics",
     "average_surface_distance",
     "class_boxes",
     "count_overlaps",
     "dice",
+    "fit_temperature",
     "hausdorff95",
     "iou",
     "label_statistics",
