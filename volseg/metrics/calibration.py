@@ -241,7 +241,8 @@ def _log(values: Array) -> float:
 
 def _share(part: Array, whole: Array) -> npt.NDArray[np.float64]:
     found = np.full(len(whole), np.nan)
-    return np.divide(part, whole, out=found, where=whole > 0)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
 
 
 def _require_probabilities(values: Array) -> None:
