@@ -16,7 +16,7 @@ from scipy.ndimage import map_coordinates
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid, index_mapping
-from volseg.inference import Slab, Targets, restore_slabs, restoring_bytes
+from volseg.inference import Decision, Slab, Targets, restore_slabs, restoring_bytes
 
 
 def slabs_of(logits: torch.Tensor, axis: int, depth: int, disagreement=None):
@@ -89,7 +89,7 @@ def test_labels_and_probabilities_are_those_of_scipy(data, dims, classes, region
         Targets(labels=labels, probabilities=found),
         network_grid=network,
         source_grid=source,
-        regions=names if regions else None,
+        decision=Decision(tuple(names) if regions else None),
         threads=2,
     )
     # Positions within a hundredth of a voxel of a plane are taken to lie on it.
@@ -104,6 +104,76 @@ def test_labels_and_probabilities_are_those_of_scipy(data, dims, classes, region
         ordered = np.sort(found, axis=0)
         clear = ordered[-1] - ordered[-2] > 1e-5
     assert np.array_equal(labels[clear], decided[clear])
+
+
+@pytest.mark.parametrize("spacing", [1.0, 0.6])
+@pytest.mark.parametrize("regions", [None, (4, 9)])
+def test_a_threshold_decides_on_the_probabilities_that_are_given(regions, spacing):
+    """Where voxels are copied, by the logits; between them, by interpolated probabilities."""
+    network = Grid((9, 11, 10), Affine.from_parts([1.0] * 3))
+    source = Grid((9, 11, 10), Affine.from_parts([spacing] * 3))
+    logits = smooth(2, network.shape)
+    for threshold in (0.2, 0.5, 0.77):
+        labels = np.zeros(source.shape, np.uint8)
+        found = np.zeros((2, *source.shape), np.float32)
+        restore_slabs(
+            slabs_of(logits, 0, 4),
+            Targets(labels=labels, probabilities=found),
+            network_grid=network,
+            source_grid=source,
+            decision=Decision(regions, threshold),
+        )
+        if regions is None:
+            expected = (found[1] > threshold).astype(np.uint8)
+        else:
+            expected = np.select([found[1] > threshold, found[0] > threshold], [9, 4])
+        clear = (np.abs(found - threshold) > 1e-5).all(0)
+        assert clear.mean() > 0.9
+        assert np.array_equal(labels[clear], expected[clear])
+        assert len(np.unique(labels)) == len(regions or (0,)) + 1
+
+
+@pytest.mark.parametrize("regions", [None, (1, 2, 3)])
+def test_a_temperature_divides_the_logits_and_moves_no_label(regions):
+    grid = Grid((9, 11, 10), Affine.from_parts([1.0] * 3))
+    between = Grid((14, 17, 15), Affine.from_parts([0.6] * 3))
+    logits = torch.randn(3, *grid.shape) * 4
+    for source in (grid, between):
+        results = []
+        for temperature in (1.0, 2.5, 0.3):
+            labels = np.zeros(source.shape, np.uint8)
+            found = np.zeros((3, *source.shape), np.float32)
+            restore_slabs(
+                slabs_of(logits, 1, 3),
+                Targets(labels=labels, probabilities=found),
+                network_grid=grid,
+                source_grid=source,
+                decision=Decision(regions, temperature=temperature),
+            )
+            results.append((labels, found))
+            if source is grid:
+                divided = logits.double() / temperature
+                expected = divided.softmax(0) if regions is None else divided.sigmoid()
+                # Of a region, no is one minus a float32.
+                rounding = 2e-6 if regions is None else 2e-3
+                np.testing.assert_allclose(found, expected.numpy(), atol=rounding)
+        (labels, plain), *tempered = results
+        for other, said in tempered:
+            assert np.array_equal(other, labels)
+            assert not np.allclose(said, plain, atol=0.05)
+            if regions is None:
+                assert np.array_equal(said.argmax(0), plain.argmax(0))
+                np.testing.assert_allclose(said.sum(0), 1, atol=1e-5)
+
+
+def test_decisions_that_make_no_sense_are_refused():
+    with pytest.raises(InputError, match="between 0 and 1"):
+        Decision(threshold=1.0)
+    with pytest.raises(InputError, match="positive number"):
+        Decision(temperature=0)
+    with pytest.raises(InputError, match="3 classes compete"):
+        Decision(threshold=0.4).require_channels(3)
+    assert Decision((300, 7)).highest_label(2) == 300
 
 
 @pytest.mark.parametrize("noisy", [False, True])
@@ -187,7 +257,7 @@ def test_the_result_depends_neither_on_slabs_nor_threads_nor_blocks(regions):
                 Targets(*arrays),
                 network_grid=network,
                 source_grid=source,
-                regions=regions,
+                decision=Decision(None if regions is None else tuple(regions)),
                 threads=threads,
                 block_bytes=block,
             )
@@ -293,6 +363,6 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ShapeError, match="does not continue"):
         run(slabs=[Slab(0, 1, 6, torch.zeros(2, 5, 6, 6))])
     with pytest.raises(InputError, match="2 channels"):
-        run(regions=[1])
+        run(decision=Decision((1,)))
     with pytest.raises(InputError, match="no choice"):
         run(slabs=[Slab(0, 0, 6, torch.zeros(1, 6, 6, 6))])

@@ -12,7 +12,7 @@ from torch import nn
 
 from volseg.errors import Cancelled, ShapeError
 from volseg.geometry import Affine, Grid
-from volseg.inference import Targets, Tiling, gaussian_weights, segment_volume
+from volseg.inference import Decision, Targets, Tiling, gaussian_weights, segment_volume
 
 
 def sharp(tiles: torch.Tensor) -> torch.Tensor:
@@ -124,7 +124,7 @@ def test_two_dimensions_and_regions():
         Targets(labels=labels),
         network_grid=grid,
         source_grid=source,
-        regions=[5, 9],
+        decision=Decision((5, 9)),
     )
     across = labels[:, 20]
     assert (labels == across[:, None]).all()

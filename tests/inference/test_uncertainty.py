@@ -8,7 +8,7 @@ import torch
 from scipy.stats import entropy as scipy_entropy
 
 from volseg.geometry import Affine, Grid
-from volseg.inference import Slab, Targets, Tiling, restore_slabs, stream_logits
+from volseg.inference import Decision, Slab, Targets, Tiling, restore_slabs, stream_logits
 from volseg.inference.uncertainty import Disagreement
 
 
@@ -18,7 +18,7 @@ def test_entropy_is_that_of_the_probabilities_at_the_source_voxel():
     logits = torch.randn(4, 6, 7, 8) * 3
     for regions, expected_of in (
         (None, lambda p: scipy_entropy(p, axis=0) / np.log(4)),
-        ([1, 2, 3, 4], lambda p: scipy_entropy(np.stack([p, 1 - p]), base=2, axis=0).mean(0)),
+        ((1, 2, 3, 4), lambda p: scipy_entropy(np.stack([p, 1 - p]), base=2, axis=0).mean(0)),
     ):
         found = np.zeros(source.shape, np.float32)
         probabilities = np.zeros((4, *source.shape), np.float32)
@@ -27,7 +27,7 @@ def test_entropy_is_that_of_the_probabilities_at_the_source_voxel():
             Targets(probabilities=probabilities, entropy=found),
             network_grid=network,
             source_grid=source,
-            regions=regions,
+            decision=Decision(regions),
         )
         np.testing.assert_allclose(found, expected_of(probabilities.astype(np.float64)), atol=1e-5)
 

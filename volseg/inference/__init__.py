@@ -6,6 +6,7 @@ first half for MONAI, in memory.
 """
 
 from volseg.inference.cropping import Box, CroppedSource, box_on_source, targets_in_box
+from volseg.inference.decision import Decision
 from volseg.inference.footprint import Footprint, restoring_bytes, stream_footprint
 from volseg.inference.label_on_source import LabelOnSourceGridd
 from volseg.inference.preparing import Preparation, PreparedVolume, prepare_volume
@@ -22,6 +23,7 @@ __all__ = [
     "ArraySource",
     "Box",
     "CroppedSource",
+    "Decision",
     "EmptyTiles",
     "Footprint",
     "LabelOnSourceGridd",

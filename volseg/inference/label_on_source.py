@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from volseg.errors import InputError
+from volseg.inference.decision import Decision
 from volseg.inference.restoring import Targets, restore_slabs
 from volseg.inference.streaming import Slab
 from volseg.io import grid_of, original_grid_of
@@ -26,11 +27,16 @@ class LabelOnSourceGridd(MapTransform):
     probabilities are interpolated linearly between the network's voxels, and each voxel of the
     file takes the class that is largest there (`volseg.inference.restore_slabs`).
 
+    The temperature has no part in that: it is kept for those who want probabilities, too.
+
     Args:
         keys: Logits (classes, x, y) or (classes, x, y, z), with the affine of the network's grid.
         like: Entry of the image that was read from the file, wherever it was moved since.
         regions: Labels of regions that may overlap, one a channel; the last one counts. Channels
             are classes without it.
+        threshold: What the probability of the foreground of two classes, or of a region, must
+            exceed; see `volseg.inference.Decision`.
+        temperature: Of the probabilities.
         allow_missing_keys: Skip a key that the dictionary lacks.
     """
 
@@ -40,11 +46,15 @@ class LabelOnSourceGridd(MapTransform):
         *,
         like: Hashable,
         regions: Sequence[int] | None = None,
+        threshold: float = 0.5,
+        temperature: float = 1.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.like = like
-        self.regions = None if regions is None else tuple(regions)
+        self.decision = Decision(
+            None if regions is None else tuple(regions), threshold, temperature
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with label maps (1, ...), uint8 or (past 255) uint16."""
@@ -62,7 +72,7 @@ class LabelOnSourceGridd(MapTransform):
     def labels(self, logits: MetaTensor, image: MetaTensor) -> MetaTensor:
         """Return the labels of logits on the grid of the file of an image."""
         source = original_grid_of(image)
-        highest = len(logits) - 1 if self.regions is None else max(self.regions)
+        highest = self.decision.highest_label(len(logits))
         kind = np.uint8 if highest <= _LARGEST_IN_A_BYTE else np.uint16
         labels = np.empty(source.shape, dtype=kind)
         plain = logits.as_tensor().detach().to("cpu", torch.float32)
@@ -71,7 +81,7 @@ class LabelOnSourceGridd(MapTransform):
             Targets(labels=labels),
             network_grid=grid_of(logits),
             source_grid=source,
-            regions=self.regions,
+            decision=self.decision,
         )
         affine = image.meta["original_affine"]
         values = torch.from_numpy(labels[np.newaxis]).to(logits.device)

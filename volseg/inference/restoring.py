@@ -23,6 +23,7 @@ from torch import Tensor
 
 from volseg.errors import InputError, ShapeError
 from volseg.geometry import AxisSampling, Grid, relate_grids
+from volseg.inference.decision import MOST_PROBABLE, Decision
 from volseg.inference.restoring_kernels import (
     MOST_WINNERS,
     Axis,
@@ -31,6 +32,7 @@ from volseg.inference.restoring_kernels import (
     interpolated_rows,
     label_rows,
     probability_rows,
+    tempered_rows,
     winner_rows,
 )
 from volseg.inference.streaming import Slab
@@ -63,7 +65,7 @@ class Targets:
 
     Attributes:
         labels: ``source shape``, uint8 or uint16.
-        probabilities: ``(classes, *source shape)``, floating point.
+        probabilities: ``(classes, *source shape)``, floating point, at the temperature.
         entropy: ``source shape``, floating point: entropy of the probabilities in [0, 1].
         disagreement: ``source shape``, floating point: disagreement of the passes in [0, 1].
     """
@@ -80,7 +82,7 @@ def restore_slabs(
     *,
     network_grid: Grid,
     source_grid: Grid,
-    regions: Sequence[int] | None = None,
+    decision: Decision = MOST_PROBABLE,
     threads: int | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> None:
@@ -94,10 +96,7 @@ def restore_slabs(
         targets: What to write; of a run that is stopped, some blocks are written.
         network_grid: Grid of the logits.
         source_grid: Grid of the targets; its axes are parallel to the other's, in any order.
-        regions: Not given: logits of classes, the label is the number of the class with the
-            largest probability (the first of equals). Given: each channel is a region that is
-            there where its probability exceeds one half, and these are their labels; where
-            regions overlap, the last one counts.
+        decision: How labels are decided and what probabilities are said.
         threads: Threads to compute in; as many as torch uses if not given. The result does not
             depend on it, nor on how the volume is cut into slabs.
         block_bytes: Of probabilities held at once, and of results on the way to a target; at least
@@ -119,7 +118,7 @@ def restore_slabs(
             if restoring is None:
                 rows = _Rows(pool, _TASKS_PER_THREAD * count)
                 restoring = _Restoring(
-                    slab, targets, relation, regions, rows=rows, block_bytes=block_bytes
+                    slab, targets, relation, decision, rows=rows, block_bytes=block_bytes
                 )
             restoring.add(slab)
             expected = slab.stop
@@ -157,7 +156,7 @@ class _Restoring:
         slab: Slab,
         targets: Targets,
         relation: Sequence[AxisSampling],
-        regions: Sequence[int] | None,
+        decision: Decision,
         *,
         rows: _Rows,
         block_bytes: int,
@@ -166,7 +165,8 @@ class _Restoring:
         self._targets = targets
         self._rows = rows
         self._block_bytes = block_bytes
-        self._regions = regions is not None
+        self._decision = decision
+        self._regions = decision.regions is not None
         order = [relation[slab.axis], *(r for a, r in enumerate(relation) if a != slab.axis)]
         self._target_axes = [sampling.target_axis for sampling in order]
         self._tables: list[Axis] = [(axis.lower, axis.upper, axis.weight) for axis in order]
@@ -174,7 +174,7 @@ class _Restoring:
             self._tables.insert(1, _ONE_PLANE)
 
         self._classes, _, *sides = _planes_first(slab.logits, slab.axis).shape
-        self._values = _label_values(self._classes, regions, targets.labels)
+        self._values = _label_values(self._classes, decision, targets.labels)
         self._interpolates = targets.probabilities is not None or targets.entropy is not None
         labels = targets.labels is not None
         decides = labels and not all(sampling.copies for sampling in order)
@@ -208,11 +208,13 @@ class _Restoring:
         reach = 1 + sum((n - 1) * s for n, s in zip(part.shape, part.stride(), strict=True))
         flat = part.as_strided((reach,), (1,)).numpy()
         layout = (part.stride()[:3], height, width, classes, self._regions)
-        kernels = (winner_rows, self._winners), (probability_rows, self._probabilities)
-        for kernel, held in kernels:
-            if held.size:
-                found = held[1 : count + 1].reshape(-1)
-                self._rows.run(count * height, partial(kernel, found, flat, *layout))
+        if self._winners.size:
+            winners = self._winners[1 : count + 1].reshape(-1)
+            lead = np.float32(math.log(self._decision.odds))
+            self._rows.run(count * height, partial(winner_rows, winners, flat, *layout, lead))
+        if self._probabilities.size:
+            probabilities = self._probabilities[1 : count + 1].reshape(-1)
+            self._rows.run(count * height, partial(probability_rows, probabilities, flat, *layout))
 
     def _hold_disagreement(self, slab: Slab, start: int, count: int) -> None:
         if slab.disagreement is None:
@@ -244,11 +246,17 @@ class _Restoring:
         if self._targets.labels is not None:
             labels = np.empty(math.prod(shape), self._targets.labels.dtype)
             held = self._probabilities.reshape(-1), self._winners.reshape(-1)
-            layout = (height, width, self._classes, self._regions, *axes, self._values)
+            least = self._decision.threshold if self._regions else self._decision.odds
+            layout = (height, width, self._classes, self._regions, np.float32(least), *axes)
+            layout = (*layout, self._values)
             self._rows.run(rows, partial(label_rows, labels, *held, *layout))
             self._store(self._targets.labels, first, last, labels.reshape(shape))
         if self._interpolates:
             values = self._interpolated(self._probabilities, axes)
+            if self._decision.temperature != 1:
+                sharpness = 1 / self._decision.temperature
+                layout = (shape[2], self._classes, self._regions, sharpness)
+                self._rows.run(rows, partial(tempered_rows, values, *layout))
             if self._targets.probabilities is not None:
                 blocks = values.reshape(self._classes, *shape)
                 self._store(self._targets.probabilities, first, last, blocks)
@@ -289,18 +297,11 @@ def _planes_first(values: Tensor, axis: int) -> Tensor:
 
 
 def _label_values(
-    classes: int, regions: Sequence[int] | None, target: Target | None
+    classes: int, decision: Decision, target: Target | None
 ) -> npt.NDArray[np.uint16]:
     """Return the label of each winner."""
-    if regions is None and classes < 2:
-        raise InputError(
-            "one channel of logits leaves no choice of a class: name its label in regions."
-        )
-    if regions is not None and len(regions) != classes:
-        raise InputError(
-            f"regions must name a label for each of the {classes} channels, got {list(regions)}."
-        )
-    labels = list(range(classes)) if regions is None else [0, *regions]
+    decision.require_channels(classes)
+    labels = list(range(classes)) if decision.regions is None else [0, *decision.regions]
     most = MOST_WINNERS if target is None else int(np.iinfo(target.dtype).max)
     if min(labels) < 0 or max(labels) > most or classes >= MOST_WINNERS:
         raise InputError(

@@ -6,7 +6,8 @@ with it: results are the same, bit for bit, for any number of threads and any sl
 Probabilities are held class last, ``(planes, rows, voxels, classes)`` in one flat array, so that
 the innermost loops run over the classes of a voxel. Winners are numbers, not labels: the class
 with the largest logit, the first of equals; or, for regions, one more than the last region whose
-logit is positive, 0 if none is. Where a winner is the same at both ends of a line, linear
+logit is positive, 0 if none is. A threshold other than one half moves both: the first class, or the
+absence of a region, then has a lead. Where a winner is the same at both ends of a line, linear
 interpolation cannot change it in between: only cells that a boundary crosses are interpolated.
 """
 
@@ -63,6 +64,7 @@ def winner_rows(
     width: int,
     classes: int,
     regions: bool,
+    lead: Any,
     first: int,
     last: int,
 ) -> None:
@@ -76,6 +78,7 @@ def winner_rows(
         width: Voxels of a row.
         classes: Classes or regions.
         regions: Whether each is a yes or no of its own.
+        lead: What the logit of a region must exceed, or that of the others the first class's by.
         first: First row.
         last: One past the last row.
     """
@@ -86,12 +89,12 @@ def winner_rows(
         base = row // _u(height) * per_plane + row % _u(height) * per_row
         for x in range(_u(width)):
             which[x] = 0
-            best[x] = logits[base + x]
+            best[x] = logits[base + x] + lead
         if regions:
             for c in range(_u(classes)):
                 start = base + c * per_class
                 for x in range(_u(width)):
-                    which[x] = c + _u(1) if logits[start + x] > np.float32(0) else which[x]
+                    which[x] = c + _u(1) if logits[start + x] > lead else which[x]
         else:
             for c in range(_u(1), _u(classes)):
                 start = base + c * per_class
@@ -165,6 +168,7 @@ def label_rows(
     width: int,
     classes: int,
     regions: bool,
+    least: Any,
     planes: Axis,
     rows: Axis,
     voxels: Axis,
@@ -182,6 +186,8 @@ def label_rows(
         width: Voxels of a row.
         classes: Classes or regions.
         regions: Whether each is a yes or no of its own.
+        least: What the probability of a region must exceed; of classes, what that of the others
+            must be more of than the first one's.
         planes: Where target planes lie.
         rows: Where target rows lie.
         voxels: Where target voxels lie.
@@ -218,7 +224,7 @@ def label_rows(
                 for c in range(_u(classes)):
                     low, high = line[lower * _u(classes) + c], line[upper * _u(classes) + c]
                     point[c] = low + share * (high - low)
-                winner = _winner(point, classes, regions)
+                winner = _winner(point, classes, regions, least)
             labels[flat * target_width + x] = values[winner]
 
 
@@ -256,6 +262,32 @@ def interpolated_rows(
             for c in range(_u(classes)):
                 low, high = line[lower + c], line[upper + c]
                 found[c * per_class + place] = low + share * (high - low)
+
+
+@compiled
+def tempered_rows(
+    probabilities: Floats,
+    width: int,
+    classes: int,
+    regions: bool,
+    sharpness: float,
+    first: int,
+    last: int,
+) -> None:
+    """Raise the probabilities of each voxel to a power and make them sum to one, in place.
+
+    ``probabilities`` is flat and class first; of regions yes and no sum to one.
+    """
+    per_class = _u(len(probabilities) // classes)
+    for place in range(_u(first) * _u(width), _u(last) * _u(width)):
+        total = 0.0
+        for c in range(_u(classes)):
+            total += float(probabilities[c * per_class + place]) ** sharpness
+        for c in range(_u(classes)):
+            p = float(probabilities[c * per_class + place])
+            raised = p**sharpness
+            whole = raised + max(0.0, 1.0 - p) ** sharpness if regions else total
+            probabilities[c * per_class + place] = raised / whole
 
 
 @compiled
@@ -319,15 +351,15 @@ def _interpolate(
 
 
 @inlined
-def _winner(point: Any, classes: Any, regions: Any) -> Any:
+def _winner(point: Any, classes: Any, regions: Any, least: Any) -> Any:
     """Return the winner among the probabilities of a voxel."""
     winner = np.uint16(0)
     if regions:
         for c in range(_u(classes)):
-            if point[c] > np.float32(0.5):
+            if point[c] > least:
                 winner = np.uint16(c + _u(1))
     else:
-        best = point[0]
+        best = point[0] * least
         for c in range(_u(1), _u(classes)):
             if point[c] > best:
                 best = point[c]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from volseg.errors import ShapeError
 from volseg.geometry import Grid
+from volseg.inference.decision import MOST_PROBABLE, Decision
 from volseg.inference.ensemble import Network
 from volseg.inference.restoring import BLOCK_BYTES, Targets, restore_slabs
 from volseg.inference.source import SlabSource, as_source
@@ -26,7 +27,7 @@ def segment_volume(
     *,
     network_grid: Grid,
     source_grid: Grid,
-    regions: Sequence[int] | None = None,
+    decision: Decision = MOST_PROBABLE,
     axis: int | None = None,
     mirror_axes: Sequence[int] = (),
     tile_batch: int = 1,
@@ -50,7 +51,7 @@ def segment_volume(
         targets: What is wanted; disagreement needs several networks or ``mirror_axes``.
         network_grid: Grid of the volume.
         source_grid: Grid of the targets, its axes parallel to the other's in any order.
-        regions: Labels of regions that may overlap, the last one counts; see `restore_slabs`.
+        decision: How labels are decided and what probabilities are said.
         axis: See `stream_logits`, as for all that follow.
         mirror_axes: Spatial axes along which tiles are also shown mirrored.
         tile_batch: Tiles the networks get at once.
@@ -74,7 +75,7 @@ def segment_volume(
             f"the volume must lie on the network's grid ({network_grid.describe()}), got "
             f"{tuple(source.shape)}."
         )
-    kind = "classes" if regions is None else "regions"
+    kind = "classes" if decision.regions is None else "regions"
     slabs = stream_logits(
         source,
         networks,
@@ -94,7 +95,7 @@ def segment_volume(
         targets,
         network_grid=network_grid,
         source_grid=source_grid,
-        regions=regions,
+        decision=decision,
         threads=threads,
         block_bytes=block_bytes,
     )

@@ -17,6 +17,7 @@ from volseg.errors import InputError
 from volseg.geometry import Affine, Grid
 from volseg.inference import (
     CroppedSource,
+    Decision,
     LabelOnSourceGridd,
     Preparation,
     SlabSource,
@@ -44,7 +45,8 @@ class Maps:
     """What is wanted beside the label map, on the grid of the file: arrays in memory or on disk.
 
     Attributes:
-        probabilities: ``(classes, ...)`` floating point; the label is decided from these.
+        probabilities: ``(classes, ...)`` floating point, at the bundle's temperature; the label is
+            decided from these, and not moved by the temperature.
         entropy: Entropy of the probabilities, from 0 (certain) to 1.
         disagreement: How far the passes (networks and mirrored tiles) differ, from 0 to 1.
     """
@@ -65,7 +67,7 @@ class _Steps:
 
     preparation: Preparation
     inferer: SlidingWindowInferer
-    regions: tuple[int, ...] | None
+    decision: Decision
     rules: tuple[Rule, ...]
 
 
@@ -117,8 +119,7 @@ class Stream:
     @property
     def label_type(self) -> np.dtype[Any]:
         """The type of the label map."""
-        regions = self._steps.regions
-        highest = self.classes - 1 if regions is None else max(regions)
+        highest = self._steps.decision.highest_label(self.classes)
         return np.dtype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
 
     def plan(
@@ -197,7 +198,7 @@ class Stream:
                 part = box_on_source(prepared.body, network_grid, source_grid)
                 source = CroppedSource(prepared, prepared.body)
                 network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
-                targets = targets_in_box(targets, part, exclusive=steps.regions is None)
+                targets = targets_in_box(targets, part, exclusive=steps.decision.regions is None)
             segment_volume(
                 source,
                 networks,
@@ -205,7 +206,7 @@ class Stream:
                 targets,
                 network_grid=network_grid,
                 source_grid=source_grid,
-                regions=steps.regions,
+                decision=steps.decision,
                 axis=plan.axis,
                 mirror_axes=steps.inferer.mirror_axes,
                 tile_batch=plan.tile_batch,
@@ -227,7 +228,10 @@ class Stream:
         """Return what computes the logits of tiles, one a member; made at the first call."""
         return [
             inferer.predictor(
-                network, self._channels, self._device, exclusive=self._steps.regions is None
+                network,
+                self._channels,
+                self._device,
+                exclusive=self._steps.decision.regions is None,
             )
             for inferer, network in self._members
         ]
@@ -286,7 +290,8 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
             "tiles": first.inferer.tiling(parts[0].network, bundle.in_channels)
             == steps.inferer.tiling(part.network, bundle.in_channels),
             "mirroring": first.inferer.mirror_axes == steps.inferer.mirror_axes,
-            "labels": (bundles[0].labels, first.regions) == (bundle.labels, steps.regions),
+            "labels": bundles[0].labels == bundle.labels,
+            "how labels are decided": first.decision == steps.decision,
             "the rules for the label map": first.rules == steps.rules,
         }
         for what, equal in same.items():
@@ -312,7 +317,7 @@ def _steps(parts: BundleParts) -> _Steps | None:
     ):
         return None
     rules = tuple(rule for step in cleaning for rule in step.rules)
-    return _Steps(preparation, parts.inferer, labelling.regions, rules)
+    return _Steps(preparation, parts.inferer, labelling.decision, rules)
 
 
 def _channel_names(bundle: Bundle) -> list[str]:
