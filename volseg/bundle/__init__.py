@@ -18,9 +18,12 @@ from volseg.bundle.description import describe_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import Recipe, find_recipe, list_recipes
 from volseg.bundle.recomposition import recompose
+from volseg.bundle.setting_rules import OPTIMIZERS, SCHEDULES, is_setting, require_settings
 from volseg.bundle.verification import Check, verify_bundle
 
 __all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
     "Bundle",
     "BundleParts",
     "Check",
@@ -34,12 +37,14 @@ __all__ = [
     "describe_bundle",
     "find_bundle",
     "find_recipe",
+    "is_setting",
     "list_recipes",
     "network_data_format",
     "new_bundle",
     "open_bundle",
     "recompose",
     "require_free",
+    "require_settings",
     "shipped_bundles",
     "verify_bundle",
     "with_cleaning",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from volseg.bundle.recipe_book import values_of
-from volseg.errors import InputError, UnknownNameError
+from volseg.bundle.setting_rules import require_settings
+from volseg.errors import InputError
 from volseg.networks import network_spec
 
 if TYPE_CHECKING:
@@ -97,35 +98,8 @@ def require_values(composition: Composition, texts: Mapping[str, str]) -> None:
     for text in texts.values():
         content = yaml.safe_load(text)
         own |= {name: content[name] for name in values_of(text) - _NOT_VALUES}
-    for name, value in composition.values.items():
-        if name not in own:
-            raise UnknownNameError(
-                f"value of recipe {composition.recipe} with {composition.network}", name, own
-            )
-        if not _same_kind(value, own[name]):
-            raise InputError(f"{name} is {value!r}; expected a value such as {own[name]!r}.")
+    where = f"recipe {composition.recipe} with {composition.network}"
+    require_settings(composition.values, own, where=where, what="value")
     for name, reason in composition.reasons.items():
         if not reason.isprintable():
             raise InputError(f"the reason of {name} is {reason!r}; expected one printable line.")
-
-
-def _same_kind(value: Any, own: Any) -> bool:
-    """Whether a value can stand for a piece's own.
-
-    What has none (null) may become a list of whole numbers, or of lists of them.
-    """
-    if own is None or isinstance(own, list):
-        if value is None:
-            return own in (None, [])
-        kind = type(own[0]) if own else int
-        return isinstance(value, list) and (
-            all(_same_kind(one, kind()) for one in value)
-            or (own is None and all(_same_kind(one, []) for one in value))
-        )
-    if isinstance(value, bool) or isinstance(own, bool):
-        return isinstance(value, bool) and isinstance(own, bool)
-    if isinstance(own, float):
-        return isinstance(value, (int, float))
-    if isinstance(own, str):
-        return isinstance(value, str) and value.isprintable() and value[:1] not in "$@%"
-    return isinstance(value, type(own))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
     from volseg.training import TuningTable
@@ -135,7 +136,7 @@ def new(
         labels=_names(labels),
         channels=() if channels is None else _names(channels),
         loss=loss,
-        values=dict(_setting(text) for text in change or ()),
+        values=named_values(change or ()),
     )
     bundle = new_bundle(folder, composition, data=data)
     output.print(str(bundle.folder), soft_wrap=True)
@@ -291,20 +292,3 @@ def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
-    from volseg.errors import InputError
-
-    name, equals, value = text.partition("=")
-    try:
-        if not (name and equals):
-            raise ValueError("no name or no '='")
-        return name.strip(), yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(
-            f"--set {text!r} cannot be read: expected NAME=VALUE with a YAML value, such as "
-            '"patch=[64, 64, 64]".'
-        ) from error

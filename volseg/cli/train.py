@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from volseg.cli import training_options
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.option_groups import given
 
 if TYPE_CHECKING:
     from volseg.training import TrainingState
 
 
+@given(settings=training_options.settings)
 def train(
     bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or a bundle folder.")],
+    *,
     data: Annotated[Path, typer.Option(help="Folder of the data set the bundle lists.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the trained bundle.")],
-    fold: Annotated[int, typer.Option(help="Fold held out for validation.", min=0)] = 0,
-    epochs: Annotated[
-        int | None, typer.Option(help="Instead of the bundle's own number.", min=1)
-    ] = None,
+    settings: dict[str, Any],
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
@@ -54,8 +55,9 @@ def train(
                 total=state.epochs * state.steps,
             )
 
+        fold = settings.pop("fold")
         trained = train_bundle(
-            bundle, data, out, fold=fold, epochs=epochs, device=device, progress=show
+            bundle, data, out, fold=fold, device=device, settings=settings, progress=show
         )
         measuring = bar.add_task("measuring the held-out cases", total=None)
         evaluation = measure_bundle(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from volseg.atomic import replacing
 from volseg.data.channel_files import channel_files
@@ -146,7 +146,7 @@ def fold_cases(
     datalist: str | Path,
     data: str | Path,
     *,
-    fold: int,
+    fold: int | Literal["all"],
     held_out: bool,
     number: int | None = None,
 ) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ def fold_cases(
     Args:
         datalist: File written by `write_datalist`.
         data: Folder that the paths in it are relative to.
-        fold: The held-out fold.
+        fold: The held-out fold; ``all`` if none is, and every case is one of the others.
         held_out: True for the cases of ``fold``, False for all the others.
         number: How many of them, spread evenly over the list; all without it.
 

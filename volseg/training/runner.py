@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from ignite.engine import Engine, Events
@@ -16,6 +16,7 @@ from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.checkpoint import CheckpointEveryEpoch
+from volseg.training.run_settings import require_run_settings
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,10 @@ def train_bundle(
     data: str | Path,
     output: str | Path,
     *,
-    fold: int = 0,
+    fold: int | Literal["all"] = 0,
     epochs: int | None = None,
     device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[TrainingState], None] | None = None,
 ) -> Bundle:
     """Train a bundle on a folder of data and return the trained bundle.
@@ -51,29 +53,33 @@ def train_bundle(
         bundle: Name of a shipped bundle or a bundle folder.
         data: The folder the paths in the bundle's datalist are relative to.
         output: Folder for the trained bundle.
-        fold: Fold held out for validation.
+        fold: Fold held out for validation, or ``all`` to train on every case, with none held out.
         epochs: Instead of the bundle's own number.
         device: ``cpu``, ``cuda`` or ``cuda:N``; the bundle's own choice by default.
+        settings: Other entries of ``configs/train.yaml`` by name, instead of the bundle's own.
         progress: Called after every training step and every validation.
 
     Raises:
-        InputError: The bundle or the data are unusable.
+        UnknownNameError: There is no such setting; the message has the nearest ones.
+        InputError: The bundle or the data are unusable, or a setting is out of its range.
         OutputError: ``output`` cannot be written.
     """
     source = open_bundle(bundle)
     data = Path(data)
     if not data.is_dir():
         raise InputError(f"there is no data folder {data}.")
+    chosen = {**(settings or {}), "fold": fold}
+    if epochs is not None:
+        chosen["epochs"] = epochs
+    require_run_settings(source, chosen)
     target = _copied(source, Path(output))
     run_folder = target.folder / "runs" / f"fold{fold}"
     overrides: dict[str, Any] = {
+        **chosen,
         "bundle_root": str(target.folder),
         "dataset_dir": str(data.resolve()),
         "output_dir": str(run_folder),
-        "fold": fold,
     }
-    if epochs is not None:
-        overrides["epochs"] = epochs
     if device is not None:
         overrides["device"] = torch.device(device)
     workflow = ConfigWorkflow(

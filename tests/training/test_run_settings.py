@@ -1,0 +1,67 @@
+"""Settings are refused before anything is read, by each way of starting a training."""
+
+from __future__ import annotations
+
+import pytest
+
+from volseg.bundle import open_bundle
+from volseg.cli.main import main
+from volseg.errors import InputError, UnknownNameError
+from volseg.training import train_bundle
+from volseg.training.run_settings import differing_settings, require_run_settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1"),
+        ({"epochs": True}, "expected a whole number"),
+        ({"learning_rate": -1e-3}, "expected a number above 0"),
+        ({"learning_rate": float("nan")}, "expected a number above 0"),
+        ({"learning_rate": "fast"}, "expected a number above 0"),
+        ({"val_overlap": 1.0}, "from 0 to below 1"),
+        ({"seed": 2**32}, "expected 0 to 4294967295"),
+        ({"fold": "both"}, "the number of a fold, or all"),
+        ({"cases": 0}, "of at least 1, or null"),
+        ({"rotation": 0.3}, "expected a value such as"),
+        ({"augment": "$__import__('os').getcwd()"}, "expected a value such as"),
+        ({"optimizer": "sgd"}, "no plain value"),
+        ({"spacing": [2.0, 2.0, 2.0]}, "in the inference of the bundle"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(tiny_bundle, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        require_run_settings(open_bundle(tiny_bundle), settings)
+
+
+def test_values_that_can_be_are_taken(tiny_bundle):
+    require_run_settings(
+        open_bundle(tiny_bundle),
+        {"cases": 3, "epochs": 1, "learning_rate": 1, "fold": "all", "patch": [16, 16, 8]},
+    )
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_before_anything_is_written(
+    tiny_bundle, tmp_path, capfd, monkeypatch
+):
+    data, out = tiny_bundle.parent / "data", tmp_path / "trained"
+    with pytest.raises(UnknownNameError, match="did you mean 'learning_rate'"):
+        train_bundle(tiny_bundle, data, out, settings={"lerning_rate": 0.1})
+    words = ["train", tiny_bundle, "--data", data, "-o", out, "--set", "lerning_rate=1e-3"]
+    with pytest.raises(SystemExit, match="2"):
+        main([str(word) for word in words])
+    assert "did you mean 'learning_rate'" in " ".join(capfd.readouterr().err.split())
+    assert not out.exists()
+
+
+def test_an_option_and_set_do_not_both_give_a_setting(tiny_bundle, tmp_path, capfd):
+    words = ["train", tiny_bundle, "--data", tmp_path, "-o", tmp_path / "t"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*map(str, words), "--epochs", "3", "--set", "epochs=4"])
+    assert "give it once" in capfd.readouterr().err
+
+
+def test_what_differs_is_said():
+    before = {"epochs": 3, "loss": {"_target_": "a"}, "seed": 0}
+    now = {"epochs": 4, "loss": {"_target_": "b"}, "seed": 0}
+    assert differing_settings(before, now) == ["epochs was 3 and is 4", "loss is another"]

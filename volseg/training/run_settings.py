@@ -1,0 +1,115 @@
+"""The settings of a run: entries of ``configs/train.yaml``, checked before anything is read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from volseg.bundle import Bundle, is_setting, open_bundle, require_settings
+from volseg.errors import InputError
+
+# Where a run happens and with what, which changes nothing about its result.
+_SURROUNDINGS = frozenset(
+    {"bundle_root", "dataset_dir", "output_dir", "datalist", "device", "workers", "cached"}
+    | {"resume", "track_with", "imports", "settings", "initialize", "run", ConfigParser.meta_key}
+)
+# Of those that inference has, too: they matter to training alone.
+_OF_TRAINING = frozenset({"patch", "head_weights"}) | _SURROUNDINGS
+
+
+def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
+    """Refuse settings that a training of a bundle cannot have.
+
+    Args:
+        bundle: The bundle.
+        given: Values by name, as they would replace those of ``configs/train.yaml``.
+
+    Raises:
+        UnknownNameError: A name is not known; the message has the nearest ones.
+        InputError: A value is of a wrong kind or out of its range, or would make inference
+            something else than what is trained for.
+        BundleError: The bundle cannot be trained.
+    """
+    train, inference = (_entries(bundle.config(name)) for name in ("train", "inference"))
+    where = f"{bundle.folder / 'configs' / 'train.yaml'}"
+    require_settings(given, train, where=where)
+    for name, value in given.items():
+        if name in inference and name not in _OF_TRAINING and value != inference[name]:
+            raise InputError(
+                f"{name} is {value!r} but {inference[name]!r} in the inference of the bundle "
+                f"{bundle.name}, which would not fit what is trained: make the bundle anew with "
+                "`volseg bundle new --set` or `volseg plan`."
+            )
+
+
+def run_settings(bundle_root: str | Path) -> dict[str, Any]:
+    """Return the configuration that is being run, without its surroundings, once it is checked.
+
+    For ``configs/train.yaml``, whose first step it is: what MONAI's runner was told on its command
+    line has by then replaced what the file says, and an unknown name has become one more entry.
+
+    Args:
+        bundle_root: The folder of the bundle.
+
+    Raises:
+        UnknownNameError: A name is not known; the message has the nearest ones.
+        InputError: A value is of a wrong kind or out of its range.
+    """
+    bundle = open_bundle(bundle_root)
+    running = _running_parser().config
+    if not isinstance(running, dict):
+        raise TypeError(f"a configuration is an object, found {type(running).__name__}")
+    own = _entries(bundle.config("train"))
+    given = {
+        name: value
+        for name, value in running.items()
+        if name not in _SURROUNDINGS
+        and (name not in own or (is_setting(own[name]) and is_setting(value)))
+        and not (name in own and own[name] == value)
+    }
+    require_run_settings(bundle, given)
+    return {
+        name: _plain(value) for name, value in sorted(running.items()) if name not in _SURROUNDINGS
+    }
+
+
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs between two configurations, a phrase an entry."""
+    return [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        if is_setting(before.get(name)) and is_setting(now.get(name))
+        else f"{name} is another"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _entries(config: Path) -> dict[str, Any]:
+    return dict(ConfigParser.load_config_file(str(config)))
+
+
+def _running_parser() -> ConfigParser:
+    """Return the parser that evaluates the expression from which this is called.
+
+    MONAI gives expressions no access to the configuration they are in, so it is looked for among
+    the callers.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if isinstance(found := frame.f_locals.get("self"), ConfigParser):
+            return found
+    raise RuntimeError("no configuration is being run: this is for configs/train.yaml")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a configuration as it can be kept in a checkpoint."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
