@@ -22,14 +22,19 @@ from research_tables import (
     StructureVolume,
     named_labels,
     plotting,
-    read_table,
     save_plot,
     structure_volumes,
     volumes_of_table,
     write_table,
 )
 from volseg.errors import InputError, VolsegError
-from volseg.evaluation import compare_groups, compare_pairs, group_mean, patient_means
+from volseg.evaluation import (
+    compare_groups,
+    compare_pairs,
+    group_mean,
+    patient_means,
+    read_table,
+)
 
 # Of each structure, of each group, by patient.
 Groups = dict[str, dict[str, dict[str, float]]]

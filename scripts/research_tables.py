@@ -12,7 +12,7 @@ from typing import Any
 from volseg.atomic import replacing
 from volseg.data import list_images
 from volseg.errors import InputError, MissingPackageError
-from volseg.evaluation import case_name
+from volseg.evaluation import case_name, read_table
 from volseg.io import grid_of, on_source_grid, read_image
 from volseg.metrics import LabelStatistics, label_statistics
 from volseg.segmenter import RECORD_SUFFIX, read_record
@@ -25,29 +25,6 @@ class StructureVolume:
     case: str
     structure: str
     ml: float
-
-
-def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Return the rows of a CSV file that has these columns.
-
-    Raises:
-        InputError: It cannot be read, has no row, or lacks a column or a value in one.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a CSV table ({error}).") from error
-    for number, row in enumerate(rows, start=2):
-        for column in columns:
-            if not (row.get(column) or "").strip():
-                raise InputError(
-                    f"{path} has no {column!r} in line {number}; expected the columns "
-                    f"{', '.join(columns)} with a value in each row."
-                )
-    if not rows:
-        raise InputError(f"{path} has no row; expected the columns {', '.join(columns)}.")
-    return [{key: (value or "").strip() for key, value in row.items() if key} for row in rows]
 
 
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from volseg import metrics
 from volseg.errors import InputError, ShapeError
-from volseg.evaluation import evaluate_case
+from volseg.evaluation import EmptyRule, evaluate_case
 
 SPACING = (0.8, 1.2, 3.0)
 
@@ -78,3 +78,54 @@ def test_unusable_options_are_named():
     for labels in ({}, {"a": 0}, {"a": 1, "b": 1}, {"a": True}, {"a": 1.0}):
         with pytest.raises(InputError, match="the labels are"):
             evaluate_case(prediction, reference, labels=labels, spacing=SPACING)
+
+
+def test_ignored_voxels_count_in_no_metric():
+    prediction, reference = maps()
+    unknown = np.zeros(reference.shape, bool)
+    unknown[5:8, 4:, 3:8] = True
+    marked = np.where(unknown, 255, reference)
+    options = {"labels": {"liver": 1, "tumour": 5}, "spacing": SPACING}
+    rows = evaluate_case(prediction, marked, ignore=255, **options)
+    known = ~unknown
+    for row in rows:
+        first, second = (prediction == row.label) & known, (reference == row.label) & known
+        assert (row.prediction_voxels, row.reference_voxels) == (first.sum(), second.sum())
+        assert row.dice == metrics.dice(first, second)
+    # Whatever was said of the unknown, nothing changes.
+    other = np.where(unknown, 5, prediction)
+    assert evaluate_case(other, marked, ignore=255, **options) == rows
+    with pytest.raises(InputError, match="value to ignore is 5"):
+        evaluate_case(prediction, marked, ignore=5, **options)
+
+
+def test_the_edge_of_the_unknown_is_no_surface():
+    """A box that is cut by unknown voxels has the surface of the box, less what is unknown."""
+    reference = np.zeros((20, 20), np.uint8)
+    reference[4:16, 4:16] = 1
+    prediction = np.roll(reference, 2, axis=0)
+    whole = evaluate_case(prediction, reference, labels={"box": 1}, spacing=(1, 1))[0]
+    reference[8:13, :] = 255
+    row = evaluate_case(prediction, reference, labels={"box": 1}, spacing=(1, 1), ignore=255)[0]
+    # Of 44 border pixels each, 10 are unknown; those moved by two pixels are the two short sides.
+    assert row.hausdorff95_mm == whole.hausdorff95_mm == 2
+    sides = metrics.surface_distances(
+        prediction == 1, reference == 1, spacing=(1, 1), ignored=reference == 255
+    )
+    assert len(sides.from_reference) == len(sides.from_prediction) == 44 - 10
+
+
+def test_how_missing_classes_count_can_be_chosen():
+    prediction, reference = maps()
+    reference[0, 0, 0], prediction[0, 0, 1] = 7, 8
+    labels = {"neither": 9, "missed": 7, "invented": 8, "liver": 1}
+    rule = EmptyRule(neither_is_perfect=True, missed_distance_mm=374)
+    options = {"labels": labels, "spacing": SPACING}
+    neither, missed, invented, liver = evaluate_case(prediction, reference, empty=rule, **options)
+    assert (neither.dice, neither.hausdorff95_mm, neither.volume_error_relative) == (1, 0, 0)
+    assert (missed.dice, missed.hausdorff95_mm, missed.average_surface_distance_mm) == (0, 374, 374)
+    assert (invented.hausdorff95_mm, invented.volume_error_relative) == (374, np.inf)
+    assert liver == evaluate_case(prediction, reference, **options)[3]
+    assert len(rule.sentences()) == 2
+    with pytest.raises(InputError, match="at least 0"):
+        EmptyRule(missed_distance_mm=-1)

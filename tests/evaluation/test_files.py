@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from volseg.errors import Cancelled, InputError, OutputError
-from volseg.evaluation import METRICS, evaluate_files, evaluate_pairs, write_evaluation
+from volseg.evaluation import (
+    METRICS,
+    evaluate_files,
+    evaluate_pairs,
+    intervals_of_means,
+    pair_files,
+    write_evaluation,
+)
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
@@ -144,7 +151,49 @@ def test_written_files_can_be_read_back(folders, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "scores.csv",
         "scores.json",
+        "scores_summary.csv",
     ]
+
+
+def test_intervals_stand_beside_the_means(folders, tmp_path):
+    pairs = pair_files(*folders)
+    labels = {"one": 1, "two": 2}
+    patients = {"a": "x", "b": "x", "c": "y"}
+    evaluation = evaluate_pairs(pairs, labels=labels, patients=patients)
+    dice = evaluation.summary()["one"]["dice"]
+    assert dice.patients == 2
+    values = [[row.dice] for row in evaluation.rows if row.name == "one"]
+    (expected,) = intervals_of_means(values, ["x", "x", "y"])
+    assert dice.interval == expected
+    alone = evaluate_pairs(pairs, labels=labels).summary()["one"]["dice"]
+    assert (alone.patients, alone.mean) == (3, dice.mean)
+    table, summary = write_evaluation(evaluation, tmp_path / "scores.csv")
+    found = json.loads(summary.read_text())
+    assert found["classes"]["one"]["dice"]["interval"] == list(expected)
+    assert found["classes"]["two"]["hausdorff95_mm"]["interval"] == [None, None]
+    assert (found["cases"], found["patients"]) == (3, 2)
+    assert "3 cases are of 2 patients." in found["rules"]
+    with table.open(newline="") as stream:
+        assert [row["patient"] for row in csv.DictReader(stream)][::2] == ["x", "x", "y"]
+    with (tmp_path / "scores_summary.csv").open(newline="") as stream:
+        rows = {(row["name"], row["metric"]): row for row in csv.DictReader(stream)}
+    assert float(rows["one", "dice"]["mean_low"]) == expected.low
+    assert rows["two", "hausdorff95_mm"]["mean_high"] == ""
+    with pytest.raises(InputError, match="1 cases have no patient"):
+        evaluate_pairs(pairs, patients={"a": "x", "b": "x"})
+
+
+def test_a_value_that_is_ignored_is_no_label(folders):
+    predictions, references = folders
+    labels = np.zeros((10, 10, 6))
+    labels[2:5, 2:6, 1:4], labels[5:] = 1, 255
+    save(references / "a.nii.gz", labels)
+    evaluation = evaluate_files(predictions, references, ignore=255)
+    assert evaluation.labels == {"1": 1, "2": 2}
+    assert evaluation.rows[0].dice == 1
+    assert math.isnan(evaluation.rows[1].dice)  # of class 2 all is unknown
+    named = evaluate_files(predictions, references, labels={"one": 1}, ignore=255)
+    assert named.undeclared == {"a": [2], "b": [2]}
 
 
 def test_wrong_options_stop_before_the_first_case(folders):

@@ -103,7 +103,7 @@ def test_records_are_found_by_what_lies_beside_them(folder, tmp_path):
 
 def test_a_table_must_name_cases(tmp_path):
     (tmp_path / "table.csv").write_text("name,age\nsmall,61\n")
-    with pytest.raises(InputError, match="no column 'case'"):
+    with pytest.raises(InputError, match="has no 'case'"):
         read_further_columns(tmp_path / "table.csv")
     (tmp_path / "table.csv").write_text("case,age,group\nsmall,61,a\n")
     found = read_further_columns(tmp_path / "table.csv", ["group"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,14 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
-    from volseg.evaluation import Evaluation
+    from volseg.evaluation import Evaluation, Statistics
+
+
+class EmptyCases(Enum):
+    """What a case counts in which neither map holds a label."""
+
+    LEAVE_OUT = "leave-out"
+    PERFECT = "perfect"
 
 
 def evaluate(
@@ -30,22 +38,53 @@ def evaluate(
     tolerance: Annotated[
         float, typer.Option(help="Surface distance that still counts as agreement, in mm.")
     ] = 1.0,
+    ignore: Annotated[
+        int | None,
+        typer.Option(help="Value of the references whose voxels count in no metric, such as 255."),
+    ] = None,
+    patients: Annotated[
+        str | None,
+        typer.Option(
+            help="Whom a case is of, for the intervals: a datalist (.json), a table with the "
+            "columns case and patient (.csv), or a pattern such as '(.*)_scan'. Each case is a "
+            "patient of its own without it.",
+        ),
+    ] = None,
+    empty: Annotated[
+        EmptyCases,
+        typer.Option(help="What a case counts in which neither map holds the label."),
+    ] = EmptyCases.LEAVE_OUT,
+    missed_distance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            help="What distances are where one map alone holds the label; infinite, and left out "
+            "of means, without it.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Compare label maps with references: Dice, IoU, surface Dice, HD95, volume error.
 
+    Means come with 95 % confidence intervals, by bootstrap over patients.
+
     Exit code 0: all cases compared; 1: some case failed; 2: nothing could be used.
     """
-    from volseg.evaluation import evaluate_files, write_evaluation
+    from volseg.evaluation import EmptyRule, evaluate_pairs, pair_files, write_evaluation
 
     labels = _labels(bundle, label)
+    rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
+    pairs = pair_files(predictions, references)
+    of_whom = None if patients is None else _patients(patients, [pair.case for pair in pairs])
     with progress_bar() as bar:
         cases = bar.add_task("comparing", total=None)
-        evaluation = evaluate_files(
-            predictions,
-            references,
+        evaluation = evaluate_pairs(
+            pairs,
             labels=labels,
             surface_tolerance_mm=tolerance,
+            ignore=ignore,
+            empty=rule,
+            patients=of_whom,
             progress=lambda done, total: bar.update(cases, completed=done, total=total),
         )
     table, summary = write_evaluation(evaluation, out)
@@ -78,21 +117,47 @@ def _labels(bundle: str | None, label: list[str] | None) -> dict[str, int] | Non
     return open_bundle(bundle).labels
 
 
+def _patients(source: str, cases: list[str]) -> dict[str, str]:
+    from volseg.evaluation import patients_by_pattern, patients_of_table, require_patients
+
+    path = Path(source)
+    if path.suffix.lower() == ".json":
+        from volseg.data import read_datalist
+
+        found = {case.case: case.patient for case in read_datalist(path)}
+    elif path.suffix.lower() == ".csv":
+        found = patients_of_table(path)
+    else:
+        return patients_by_pattern(source, cases)
+    require_patients(found, cases, source)
+    return found
+
+
 def _show(evaluation: Evaluation) -> None:
     from rich.table import Table
 
-    cases = len({row.case for row in evaluation.rows})
-    table = Table("label", "Dice", "IoU", "surface Dice", "HD95 mm", "volume error mL", "cases")
+    from volseg.evaluation import METRICS, how_computed
+
+    cases = len(evaluation.cases)
+    shown = ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
+    table = Table("label", *(METRICS[metric].heading for metric in shown), "cases")
     for name, metrics in evaluation.summary().items():
         table.add_row(
             name,
-            *(
-                "-" if math.isnan(metrics[metric].mean) else f"{metrics[metric].mean:.4f}"
-                for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
-            ),
+            *(_with_interval(metrics[metric]) for metric in shown),
             f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
         )
     output.print(table)
+    for sentence in how_computed(evaluation):
+        output.print(sentence, style="dim", markup=False)
+
+
+def _with_interval(found: Statistics) -> str:
+    if math.isnan(found.mean):
+        return "-"
+    if math.isnan(found.interval.low):
+        return f"{found.mean:.4g}"
+    return f"{found.mean:.4g}\n{found.interval.low:.4g} to {found.interval.high:.4g}"
 
 
 def _missed(count: int) -> str:

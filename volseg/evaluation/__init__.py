@@ -10,27 +10,36 @@ from volseg.evaluation.agreement import (
     limits_of_agreement,
     measurement_error,
 )
-from volseg.evaluation.case import METRICS, ClassScore, evaluate_case
+from volseg.evaluation.bootstrap import Interval, intervals_of_means
+from volseg.evaluation.case import evaluate_case
 from volseg.evaluation.change import Change, change_over_time
-from volseg.evaluation.files import Evaluation, evaluate_files, evaluate_pairs
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.describe import how_computed
+from volseg.evaluation.empty_rule import EmptyRule
+from volseg.evaluation.evaluation import Evaluation
+from volseg.evaluation.files import PairOfMaps, evaluate_files, evaluate_pairs, read_pair
 from volseg.evaluation.groups import (
     GroupComparison,
     GroupMean,
-    Interval,
     compare_groups,
     compare_pairs,
     group_mean,
     patient_means,
 )
+from volseg.evaluation.metric import METRICS, Better, Metric
 from volseg.evaluation.pairs import CasePair, case_name, pair_files
+from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients
 from volseg.evaluation.summary import Statistics
+from volseg.evaluation.table import read_table
 from volseg.evaluation.write import write_evaluation
 
 __all__ = [
     "METRICS",
+    "Better",
     "CasePair",
     "Change",
     "ClassScore",
+    "EmptyRule",
     "Evaluation",
     "GroupComparison",
     "GroupMean",
@@ -38,6 +47,8 @@ __all__ = [
     "IntraclassCorrelation",
     "LimitsOfAgreement",
     "MeasurementError",
+    "Metric",
+    "PairOfMaps",
     "Statistics",
     "case_name",
     "change_over_time",
@@ -47,10 +58,17 @@ __all__ = [
     "evaluate_files",
     "evaluate_pairs",
     "group_mean",
+    "how_computed",
+    "intervals_of_means",
     "intraclass_correlation",
     "limits_of_agreement",
     "measurement_error",
     "pair_files",
     "patient_means",
+    "patients_by_pattern",
+    "patients_of_table",
+    "read_pair",
+    "read_table",
+    "require_patients",
     "write_evaluation",
 ]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from volseg.errors import InputError
-from volseg.evaluation.groups import Interval
+from volseg.evaluation.bootstrap import Interval
 
 _NORMAL = float(stats.norm.ppf(0.975))
 

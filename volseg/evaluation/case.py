@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.metrics import SurfaceDistances, class_boxes, count_overlaps, surface_distances
-from volseg.metrics.masks import check_spacing
-
-METRICS = (
-    "dice",
-    "iou",
-    "surface_dice",
-    "hausdorff95_mm",
-    "average_surface_distance_mm",
-    "volume_error_ml",
-    "volume_error_relative",
-)
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How well one class of one case agrees with its reference: a row of the table.
-
-    A metric that does not apply, because neither map holds the class, is NaN; a distance to a
-    class that one map lacks is infinite (the table in `volseg.metrics`).
-    """
-
-    case: str
-    name: str
-    label: int
-    prediction_voxels: int
-    reference_voxels: int
-    dice: float
-    iou: float
-    surface_dice: float
-    hausdorff95_mm: float
-    average_surface_distance_mm: float
-    volume_error_ml: float
-    volume_error_relative: float
+from volseg.metrics.masks import Box, check_spacing
 
 
 def evaluate_case(
@@ -52,6 +21,8 @@ def evaluate_case(
     labels: Mapping[str, int],
     spacing: Sequence[float],
     surface_tolerance_mm: float = 1.0,
+    ignore: int | None = None,
+    empty: EmptyRule = LEAVE_OUT,
     case: str = "",
 ) -> list[ClassScore]:
     """Return one row a class for two label maps on the same grid.
@@ -65,6 +36,9 @@ def evaluate_case(
         labels: The classes to score, name to value in the maps.
         spacing: Distance of neighbouring voxels on each axis in mm.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
+        ignore: Voxels whose reference has this value count in no metric, and the edge of what they
+            fill is no surface.
+        empty: How a class counts that a map lacks.
         case: Name of the case, for the rows.
 
     Raises:
@@ -73,12 +47,18 @@ def evaluate_case(
     """
     check_labels(labels)
     first, second = np.asarray(prediction), np.asarray(reference)
+    ignored = None
+    if ignore is not None:
+        check_ignored(ignore, labels)
+        ignored = second == ignore
+        first, second = (np.where(ignored, 0, one).astype(one.dtype) for one in (first, second))
     overlaps = count_overlaps(first, second, classes=labels.values())
     steps = check_spacing(spacing, first.ndim).tolist()
     flat = _single_slice(first.shape)
     surfaces, plane_steps = (first, second), steps
     if flat is not None:
         surfaces = (first.squeeze(flat), second.squeeze(flat))
+        ignored = None if ignored is None else ignored.squeeze(flat)
         plane_steps = [step for axis, step in enumerate(steps) if axis != flat]
     boxes = class_boxes(*surfaces)
     scores = []
@@ -86,25 +66,29 @@ def evaluate_case(
         overlap = overlaps[label]
         distances = SurfaceDistances(np.empty(0), np.empty(0))
         if label in boxes:
-            parts = (labels_[boxes[label]] for labels_ in surfaces)
-            distances = surface_distances(*parts, spacing=plane_steps, label=label)
-        error = overlap.volume_error(steps)
-        scores.append(
-            ClassScore(
-                case=case,
-                name=name,
+            box = _widened(boxes[label])
+            distances = surface_distances(
+                *(one[box] for one in surfaces),
+                spacing=plane_steps,
                 label=label,
-                prediction_voxels=overlap.prediction,
-                reference_voxels=overlap.reference,
-                dice=overlap.dice,
-                iou=overlap.iou,
-                surface_dice=distances.dice(surface_tolerance_mm),
-                hausdorff95_mm=distances.hausdorff(95),
-                average_surface_distance_mm=distances.average(),
-                volume_error_ml=error.millilitres,
-                volume_error_relative=error.relative,
+                ignored=None if ignored is None else ignored[box],
             )
+        error = overlap.volume_error(steps)
+        score = ClassScore(
+            case=case,
+            name=name,
+            label=label,
+            prediction_voxels=overlap.prediction,
+            reference_voxels=overlap.reference,
+            dice=overlap.dice,
+            iou=overlap.iou,
+            surface_dice=distances.dice(surface_tolerance_mm),
+            hausdorff95_mm=distances.hausdorff(95),
+            average_surface_distance_mm=distances.average(),
+            volume_error_ml=error.millilitres,
+            volume_error_relative=error.relative,
         )
+        scores.append(empty.applied(score))
     return scores
 
 
@@ -122,6 +106,24 @@ def check_labels(labels: Mapping[str, int]) -> None:
         )
     if len(set(values)) < len(values):
         raise InputError(f"the labels are {dict(labels)}; expected a value of its own for each.")
+
+
+def check_ignored(ignore: int, labels: Mapping[str, int]) -> None:
+    """Check the value of voxels that are left out.
+
+    Raises:
+        InputError: It is the background or a label that is to be scored.
+    """
+    if ignore < 1 or ignore in labels.values():
+        raise InputError(
+            f"the value to ignore is {ignore}; expected a positive one that is none of the labels "
+            f"{dict(labels)}."
+        )
+
+
+def _widened(box: Box) -> Box:
+    """Return a box with a voxel more on each side, where the image has one."""
+    return tuple(slice(max(0, side.start - 1), side.stop + 1) for side in box)
 
 
 def _single_slice(shape: tuple[int, ...]) -> int | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import Cancelled, InputError, VolsegError
-from volseg.evaluation.case import METRICS, ClassScore, check_labels, evaluate_case
+from volseg.evaluation.case import check_ignored, check_labels, evaluate_case
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
+from volseg.evaluation.evaluation import Evaluation
 from volseg.evaluation.pairs import CasePair, check_pairs, pair_files
-from volseg.evaluation.summary import Statistics, mean_over_classes, summarize
+from volseg.evaluation.patients import require_patients
 from volseg.geometry import Grid, require_same_grid
 from volseg.io import grid_of, on_source_grid, read_image
 from volseg.metrics import count_overlaps
 
 Progress = Callable[[int, int], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """The result of an evaluation: a table of cases and classes, and what went wrong."""
-
-    rows: list[ClassScore]
-    """One row for each case that could be evaluated and each class."""
-    labels: dict[str, int]
-    """The classes that were scored, name to value."""
-    surface_tolerance_mm: float
-    """Distance that counted as agreement in `surface_dice`, in mm."""
-    failures: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Cases that could not be evaluated, with the reason; they are in no row and no mean."""
-    undeclared: dict[str, list[int]] = dataclasses.field(default_factory=dict)
-    """Values found in the maps of a case that are not among `labels`, and so were not scored."""
-
-    def summary(self) -> dict[str, dict[str, Statistics]]:
-        """Return the statistics by class name and metric."""
-        return summarize(self.rows)
-
-    def mean_over_classes(self) -> dict[str, float]:
-        """Return the mean of the class means of each metric."""
-        return mean_over_classes(self.summary())
 
 
 def evaluate_files(
@@ -51,6 +30,8 @@ def evaluate_files(
     *,
     labels: Mapping[str, int] | None = None,
     surface_tolerance_mm: float = 1.0,
+    ignore: int | None = None,
+    empty: EmptyRule = LEAVE_OUT,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Return the scores of a file against a file, or of a folder against a folder.
@@ -61,6 +42,8 @@ def evaluate_files(
         labels: The classes to score, name to value. Without it every value found in any map is
             scored, under its number as the name.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
+        ignore: Voxels whose reference has this value count in no metric.
+        empty: How a class counts that a map lacks.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
@@ -71,6 +54,8 @@ def evaluate_files(
         pair_files(predictions, references),
         labels=labels,
         surface_tolerance_mm=surface_tolerance_mm,
+        ignore=ignore,
+        empty=empty,
         progress=progress,
     )
 
@@ -80,6 +65,9 @@ def evaluate_pairs(
     *,
     labels: Mapping[str, int] | None = None,
     surface_tolerance_mm: float = 1.0,
+    ignore: int | None = None,
+    empty: EmptyRule = LEAVE_OUT,
+    patients: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Return the scores of pairs of files: like `evaluate_files`, but paired by the caller.
@@ -88,14 +76,22 @@ def evaluate_pairs(
         pairs: Name of the case, file of the prediction, file of the reference.
         labels: The classes to score, name to value; all found without it.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
+        ignore: Voxels whose reference has this value count in no metric.
+        empty: How a class counts that a map lacks.
+        patients: Whom each case is of, for the confidence intervals; a patient a case without it.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
-        InputError: There is no pair, a case appears twice, or an option is out of range.
+        InputError: There is no pair, a case appears twice or has no patient, or an option is out
+            of range.
     """
     checked = check_pairs(pairs)
     if labels is not None:
         check_labels(labels)
+    if ignore is not None:
+        check_ignored(ignore, labels or {})
+    if patients is not None:
+        require_patients(patients, [pair.case for pair in checked], "the list given")
     if not np.isfinite(surface_tolerance_mm) or surface_tolerance_mm < 0:
         raise InputError(
             f"the surface tolerance is {surface_tolerance_mm} mm; expected a number of at least 0."
@@ -105,7 +101,22 @@ def evaluate_pairs(
     undeclared: dict[str, list[int]] = {}
     for done, pair in enumerate(checked, start=1):
         try:
-            cases[pair.case], others = _evaluate_pair(pair, labels, surface_tolerance_mm)
+            maps = read_pair(pair)
+            found = [value for value in maps.values() if value != ignore]
+            declared = {str(value): value for value in found} if labels is None else labels
+            others = [value for value in found if value not in declared.values()]
+            cases[pair.case] = []
+            if declared:
+                cases[pair.case] = evaluate_case(
+                    maps.prediction,
+                    maps.reference,
+                    labels=declared,
+                    spacing=maps.grid.spacing,
+                    surface_tolerance_mm=surface_tolerance_mm,
+                    ignore=ignore,
+                    empty=empty,
+                    case=pair.case,
+                )
             if others:
                 undeclared[pair.case] = others
         except Cancelled:
@@ -117,38 +128,59 @@ def evaluate_pairs(
     if labels is None:
         labels = _found(cases.values())
     rows = [
-        next((row for row in found if row.label == label), _absent(case, name, label))
+        next(
+            (row for row in found if row.label == label),
+            empty.applied(ClassScore.absent(case, name, label)),
+        )
         for case, found in cases.items()
         for name, label in labels.items()
     ]
-    return Evaluation(rows, dict(labels), surface_tolerance_mm, failures, undeclared)
+    return Evaluation(
+        rows=rows,
+        labels=dict(labels),
+        surface_tolerance_mm=surface_tolerance_mm,
+        failures=failures,
+        undeclared=undeclared,
+        ignore=ignore,
+        empty=empty,
+        patients=dict(patients or {}),
+        pairs={pair.case: pair for pair in checked},
+    )
 
 
-def _evaluate_pair(
-    pair: CasePair, labels: Mapping[str, int] | None, surface_tolerance_mm: float
-) -> tuple[list[ClassScore], list[int]]:
-    """Return the rows of a case, and the values in its maps that were not asked for."""
-    prediction, grid = _read_label_map(pair.prediction)
-    reference, reference_grid = _read_label_map(pair.reference)
+@dataclass(frozen=True)
+class PairOfMaps:
+    """The two label maps of a case, on one grid: integers of `(x, y, z)` or `(x, y)`."""
+
+    prediction: npt.NDArray[Any]
+    reference: npt.NDArray[Any]
+    grid: Grid
+
+    def values(self) -> list[int]:
+        """Return the labels that are in either of them, but for the background."""
+        return sorted(count_overlaps(self.prediction, self.reference))
+
+
+def read_pair(pair: CasePair) -> PairOfMaps:
+    """Return the label maps of a case.
+
+    Raises:
+        InputError: A file cannot be read, or is no label map.
+        GeometryError: The two lie on different grids.
+    """
+    prediction, grid = read_label_map(pair.prediction)
+    reference, reference_grid = read_label_map(pair.reference)
     names = f"the prediction {pair.prediction} and the reference {pair.reference}"
     require_same_grid(grid, reference_grid, what=names)
-    found = sorted(count_overlaps(prediction, reference))
-    declared = {str(value): value for value in found} if labels is None else labels
-    others = [value for value in found if value not in declared.values()]
-    if not declared:
-        return [], []
-    rows = evaluate_case(
-        prediction,
-        reference,
-        labels=declared,
-        spacing=grid.spacing,
-        surface_tolerance_mm=surface_tolerance_mm,
-        case=pair.case,
-    )
-    return rows, others
+    return PairOfMaps(prediction, reference, grid)
 
 
-def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
+def read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
+    """Return a label map `(x, y, z)` or `(x, y)`, and its grid.
+
+    Raises:
+        InputError: The file cannot be read, or is no label map.
+    """
     image = read_image(path)
     if image.shape[0] != 1:
         raise InputError(
@@ -164,9 +196,3 @@ def _read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
 
 def _found(cases: Iterable[list[ClassScore]]) -> dict[str, int]:
     return {str(label): label for label in sorted({row.label for rows in cases for row in rows})}
-
-
-def _absent(case: str, name: str, label: int) -> ClassScore:
-    """Return the row of a class that neither map of a case holds."""
-    nothing = dict.fromkeys(METRICS, float("nan"))
-    return ClassScore(case, name, label, prediction_voxels=0, reference_voxels=0, **nothing)

@@ -9,24 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from volseg.errors import InputError
-
-Values = npt.NDArray[np.float64]
-
-_RESAMPLES = 9999
-
-
-class Interval(NamedTuple):
-    """A confidence interval; NaN where there is too little to tell."""
-
-    low: float
-    high: float
+from volseg.evaluation.bootstrap import RESAMPLES, Interval, Values, interval_of_mean
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ def group_mean(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -
         mean=float(array.mean()),
         standard_deviation=_deviation(array),
         median=float(np.median(array)),
-        interval=_bootstrap((array,), _mean, level=level, seed=seed),
+        interval=interval_of_mean(array, level=level, seed=seed),
     )
 
 
@@ -128,7 +117,7 @@ def compare_groups(
         paired=False,
         patients=(len(a), len(b)),
         difference=difference,
-        interval=_bootstrap((b, a), _difference, level=level, seed=seed),
+        interval=_interval_of_difference(b, a, level=level, seed=seed),
         p_mean=_p(stats.ttest_ind, b, a, equal_var=False),
         p_rank=_p(stats.mannwhitneyu, b, a),
         effect_size=unbiased * difference / pooled if pooled > 0 else float("nan"),
@@ -153,7 +142,7 @@ def compare_pairs(
         paired=True,
         patients=(len(a), len(b)),
         difference=mean,
-        interval=_bootstrap((differences,), _mean, level=level, seed=seed),
+        interval=interval_of_mean(differences, level=level, seed=seed),
         p_mean=_p(stats.ttest_rel, b, a),
         p_rank=_p(stats.wilcoxon, differences) if differences.any() else float("nan"),
         effect_size=mean / spread if spread > 0 else float("nan"),
@@ -174,32 +163,26 @@ def _deviation(array: Values) -> float:
     return float(array.std(ddof=1)) if len(array) > 1 else float("nan")
 
 
-def _mean(values: Values, axis: int = -1) -> Any:
-    return np.mean(values, axis=axis)
-
-
 def _difference(first: Values, second: Values, axis: int = -1) -> Any:
     return np.mean(first, axis=axis) - np.mean(second, axis=axis)
 
 
-def _bootstrap(
-    samples: tuple[Values, ...], statistic: Callable[..., Any], *, level: float, seed: int
-) -> Interval:
-    """Return the bias-corrected and accelerated interval (Efron 1987)."""
+def _interval_of_difference(first: Values, second: Values, *, level: float, seed: int) -> Interval:
+    """Return the bias-corrected and accelerated interval (Efron 1987) of independent groups."""
     if not 0 < level < 1:
         raise InputError(f"the level of an interval is {level}; expected one between 0 and 1.")
-    if min(map(len, samples)) < 2:
+    if min(len(first), len(second)) < 2:
         return Interval(float("nan"), float("nan"))
-    if all(np.ptp(sample) == 0 for sample in samples):
-        value = float(statistic(*samples))
+    if np.ptp(first) == 0 and np.ptp(second) == 0:
+        value = float(_difference(first, second))
         return Interval(value, value)
     with warnings.catch_warnings():
         # Where the correction is not defined, the interval is NaN and says so.
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         found = stats.bootstrap(
-            samples,
-            statistic,
-            n_resamples=_RESAMPLES,
+            (first, second),
+            _difference,
+            n_resamples=RESAMPLES,
             batch=1000,
             vectorized=True,
             confidence_level=level,

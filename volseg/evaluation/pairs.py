@@ -33,7 +33,9 @@ def case_name(path: str | Path) -> str:
     return _SEGMENTATION.sub("", image_name(path))
 
 
-def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair]:
+def pair_files(
+    predictions: str | Path, references: str | Path, *, partial: bool = False
+) -> list[CasePair]:
     """Return the pairs of two files, or of two folders by the name of the case.
 
     In folders every image file takes part, `<case>.nii.gz` and `<case>_seg.nii.gz` alike; files of
@@ -42,6 +44,7 @@ def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair
     Args:
         predictions: A file or a folder.
         references: A file if `predictions` is one, else a folder.
+        partial: Whether files without a partner are left out; not if no pair is left.
 
     Raises:
         InputError: A path is missing, a file has no partner, or two files of a folder belong to
@@ -59,6 +62,9 @@ def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair
     if not predictions.is_dir():
         return [CasePair(case_name(predictions), predictions, references)]
     first, second = _cases(predictions), _cases(references)
+    common = [CasePair(case, first[case], second[case]) for case in sorted(first) if case in second]
+    if partial and common:
+        return common
     unmatched = [
         f"without a {partner}: {', '.join(str(path) for path in lone)}"
         for partner, lone in (
@@ -72,7 +78,7 @@ def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair
             f"not every file has a partner in the other folder ({'; '.join(unmatched)}); names "
             "must agree but for an ending such as _seg: rename or move these files."
         )
-    return [CasePair(case, first[case], second[case]) for case in sorted(first)]
+    return common
 
 
 def check_pairs(pairs: Iterable[CasePair | tuple[str, str | Path, str | Path]]) -> list[CasePair]:

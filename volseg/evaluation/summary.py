@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
-from volseg.evaluation.case import METRICS, ClassScore
+from volseg.evaluation.bootstrap import Interval, intervals_of_means
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.metric import METRICS
+
+_UNKNOWN = Interval(float("nan"), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,15 @@ class Statistics:
     """Cases in which neither map holds the class, so that the metric does not apply (NaN)."""
     n_infinite: int
     """Cases in which only one of the maps holds the class, for metrics that are infinite then."""
+    patients: int
+    """Patients with a finite value."""
+    interval: Interval
+    """Of the mean, 95 %, by bootstrap over patients; NaN for fewer than two of them."""
 
 
-def statistics(values: Iterable[float]) -> Statistics:
+def statistics(
+    values: Iterable[float], *, patients: int = 0, interval: Interval = _UNKNOWN
+) -> Statistics:
     """Return the statistics of one metric; NaN is counted as empty, infinity as infinite."""
     array = np.array(list(values), dtype=float)
     finite = array[np.isfinite(array)]
@@ -46,17 +57,39 @@ def statistics(values: Iterable[float]) -> Statistics:
         n=int(finite.size),
         n_empty=int(np.isnan(array).sum()),
         n_infinite=int(np.isinf(array).sum()),
+        patients=patients,
+        interval=interval,
     )
 
 
-def summarize(rows: Sequence[ClassScore]) -> dict[str, dict[str, Statistics]]:
-    """Return the statistics by class name and metric."""
+def summarize(
+    rows: Sequence[ClassScore], patients: Mapping[str, str] | None = None
+) -> dict[str, dict[str, Statistics]]:
+    """Return the statistics by class name and metric.
+
+    Args:
+        rows: Of the cases.
+        patients: Whom each case is of; a case that is not there is a patient of its own.
+    """
     classes: dict[str, list[ClassScore]] = {}
     for row in rows:
         classes.setdefault(row.name, []).append(row)
+    return {name: _of_class(class_rows, patients or {}) for name, class_rows in classes.items()}
+
+
+def _of_class(rows: Sequence[ClassScore], patients: Mapping[str, str]) -> dict[str, Statistics]:
+    table = np.array([[getattr(row, metric) for metric in METRICS] for row in rows])
+    owners = [patients.get(row.case, row.case) for row in rows]
+    intervals = intervals_of_means(table, owners)
     return {
-        name: {metric: statistics(getattr(row, metric) for row in class_rows) for metric in METRICS}
-        for name, class_rows in classes.items()
+        metric: statistics(
+            column,
+            patients=len(
+                {one for one, value in zip(owners, column, strict=True) if isfinite(value)}
+            ),
+            interval=interval,
+        )
+        for metric, column, interval in zip(METRICS, table.T, intervals, strict=True)
     }
 
 

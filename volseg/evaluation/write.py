@@ -6,26 +6,30 @@ import csv
 import dataclasses
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
 from volseg.errors import OutputError
-from volseg.evaluation.case import ClassScore
-from volseg.evaluation.files import Evaluation
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.describe import how_computed
+from volseg.evaluation.evaluation import Evaluation
+from volseg.evaluation.summary import Statistics
 
 
 def write_evaluation(evaluation: Evaluation, path: str | Path) -> tuple[Path, Path]:
     """Write the table and the summary side by side; return both paths, the table first.
 
     The table (`.csv`) has a row for each case and class; a metric that does not apply is an empty
-    cell, an infinite distance is `inf`. The summary (`.json`) has the statistics of each class, the
-    means over classes, the failed cases and the undeclared values; what is not a finite number is
-    `null` there, and the counts `n`, `n_empty` and `n_infinite` say why.
+    cell, an infinite distance is `inf`. The summary (`.json`) has the statistics of each class with
+    confidence intervals, the means over classes, the failed cases and the undeclared values; what
+    is not a finite number is `null` there, and the counts `n`, `n_empty` and `n_infinite` say why.
+    The statistics are also written as a table, `<name>_summary.csv`.
 
     Args:
         evaluation: Result of `evaluate_files`.
-        path: `x.csv` or `x.json`; the other file gets the same name with the other suffix.
+        path: `x.csv` or `x.json`; the other files get the same name.
 
     Raises:
         OutputError: The suffix is another one, or the files cannot be written.
@@ -38,38 +42,71 @@ def write_evaluation(evaluation: Evaluation, path: str | Path) -> tuple[Path, Pa
         )
     table = path if path.suffix.lower() == ".csv" else path.with_suffix(".csv")
     summary = path if path.suffix.lower() == ".json" else path.with_suffix(".json")
-    with (
-        replacing(table) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(field.name for field in dataclasses.fields(ClassScore))
-        writer.writerows(map(_cell, dataclasses.astuple(row)) for row in evaluation.rows)
+    _write_csv(table, case_rows(evaluation))
+    _write_csv(table.with_name(f"{table.stem}_summary.csv"), summary_rows(evaluation))
     with replacing(summary) as temporary:
         text = json.dumps(_summary(evaluation), indent=2, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return table, summary
 
 
+def case_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return a row for each case and class; with the patient, where patients were given."""
+    rows = []
+    for score in evaluation.rows:
+        row = dataclasses.asdict(score)
+        if evaluation.patients:
+            row["patient"] = evaluation.patient(score.case)
+        rows.append(row)
+    return rows
+
+
+def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return a row for each class and metric."""
+    rows = []
+    for name, metrics in evaluation.summary().items():
+        for metric, found in metrics.items():
+            row = {"name": name, "metric": metric, **dataclasses.asdict(found)}
+            low, high = row.pop("interval")
+            rows.append({**row, "mean_low": low, "mean_high": high})
+    return rows
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        names = rows[0] if rows else [field.name for field in dataclasses.fields(ClassScore)]
+        writer = csv.DictWriter(stream, names)
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
 def _summary(evaluation: Evaluation) -> dict[str, Any]:
-    classes = evaluation.summary()
     return {
-        "cases": len({row.case for row in evaluation.rows}),
+        "cases": len(evaluation.cases),
+        "patients": len({evaluation.patient(case) for case in evaluation.cases}),
         "labels": evaluation.labels,
         "surface_tolerance_mm": evaluation.surface_tolerance_mm,
+        "ignored_value": evaluation.ignore,
+        "rules": how_computed(evaluation),
         "mean_over_classes": {
             metric: _number(mean) for metric, mean in evaluation.mean_over_classes().items()
         },
         "classes": {
-            name: {
-                metric: {key: _number(value) for key, value in dataclasses.asdict(row).items()}
-                for metric, row in metrics.items()
-            }
-            for name, metrics in classes.items()
+            name: {metric: _statistics(found) for metric, found in metrics.items()}
+            for name, metrics in evaluation.summary().items()
         },
         "failures": evaluation.failures,
         "undeclared_labels": evaluation.undeclared,
     }
+
+
+def _statistics(found: Statistics) -> dict[str, Any]:
+    entry = {
+        name: _number(value)
+        for name, value in dataclasses.asdict(found).items()
+        if name != "interval"
+    }
+    return {**entry, "interval": [_number(end) for end in found.interval]}
 
 
 def _number(value: float) -> float | None:

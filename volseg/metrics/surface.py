@@ -67,6 +67,7 @@ def surface_distances(
     *,
     spacing: Sequence[float],
     label: int | None = None,
+    ignored: npt.ArrayLike | None = None,
 ) -> SurfaceDistances:
     """Return the distances between two surfaces in both directions.
 
@@ -79,6 +80,8 @@ def surface_distances(
         reference: The same kind of map on the same grid.
         spacing: Distance of neighbouring voxels on each axis in mm.
         label: The class to compare; without it all that is not 0 is one class.
+        ignored: Mask of voxels about which nothing is known: they are in neither surface, and where
+            a mask ends at one of them is none either.
 
     Returns:
         Both arrays are empty if the class is in neither map; where only one holds it, its border
@@ -90,10 +93,17 @@ def surface_distances(
     """
     first, second = check_masks(prediction, reference, label=label)
     steps = check_spacing(spacing, first.ndim)
+    unknown = None if ignored is None else np.asarray(ignored, dtype=bool)
+    if unknown is not None:
+        first, second = first & ~unknown, second & ~unknown
     box = class_boxes(first, second).get(1)
     if box is None:
         return SurfaceDistances(np.empty(0), np.empty(0))
-    points = [np.argwhere(_border(mask[box])) * steps for mask in (first, second)]
+    if unknown is None:
+        borders = [_border(mask[box]) for mask in (first, second)]
+    else:  # which may lie outside the box
+        borders = [_border(mask, unknown)[box] for mask in (first, second)]
+    points = [np.argwhere(border) * steps for border in borders]
     return SurfaceDistances(_nearest(points[0], points[1]), _nearest(points[1], points[0]))
 
 
@@ -186,8 +196,10 @@ def average_surface_distance(
     return surface_distances(prediction, reference, spacing=spacing, label=label).average()
 
 
-def _border(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    inner: npt.NDArray[np.bool_] = binary_erosion(mask)
+def _border(
+    mask: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    inner: npt.NDArray[np.bool_] = binary_erosion(mask if unknown is None else mask | unknown)
     return mask & ~inner
 
 

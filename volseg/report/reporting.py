@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from volseg.errors import InputError, UnknownNameError, VolsegError
+from volseg.evaluation import read_table
 from volseg.io import (
     ReadingOptions,
     StoredVolume,
@@ -125,18 +125,12 @@ def read_further_columns(
     Raises:
         InputError: It cannot be read, or lacks a column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"the table {path} cannot be read ({error}).") from error
-    if not rows or "case" not in rows[0]:
-        raise InputError(f"the table {path} has no column 'case': expected one that names cases.")
-    found = [name for name in rows[0] if name and name != "case"]
+    rows = read_table(path, ["case"])
+    found = [name for name in rows[0] if name != "case"]
     for name in columns or ():
         if name not in found:
             raise UnknownNameError(f"column of the table {path}", name, found)
-    return {row["case"]: {name: row[name] or "" for name in columns or found} for row in rows}
+    return {row["case"]: {name: row[name] for name in columns or found} for row in rows}
 
 
 def _records_of(path: Path) -> list[Path]:

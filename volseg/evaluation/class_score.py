@@ -1,0 +1,35 @@
+"""A row of the table of scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from volseg.evaluation.metric import METRICS
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class of one case agrees with its reference: a row of the table.
+
+    A metric that does not apply, because neither map holds the class, is NaN; a distance to a
+    class that one map lacks is infinite (the table in `volseg.metrics`, and `EmptyRule`).
+    """
+
+    case: str
+    name: str
+    label: int
+    prediction_voxels: int
+    reference_voxels: int
+    dice: float
+    iou: float
+    surface_dice: float
+    hausdorff95_mm: float
+    average_surface_distance_mm: float
+    volume_error_ml: float
+    volume_error_relative: float
+
+    @classmethod
+    def absent(cls, case: str, name: str, label: int) -> ClassScore:
+        """Return the row of a class that neither map of a case holds."""
+        nothing = dict.fromkeys(METRICS, float("nan"))
+        return cls(case, name, label, prediction_voxels=0, reference_voxels=0, **nothing)

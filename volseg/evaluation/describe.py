@@ -1,0 +1,28 @@
+"""How the numbers of an evaluation came about, in sentences for tables and pages."""
+
+from __future__ import annotations
+
+from volseg.evaluation.bootstrap import RESAMPLES
+from volseg.evaluation.evaluation import Evaluation
+
+
+def how_computed(evaluation: Evaluation) -> list[str]:
+    """Return the rules that were followed, a sentence each."""
+    patients = {evaluation.patient(case) for case in evaluation.cases}
+    return [
+        *evaluation.empty.sentences(),
+        f"Surface Dice counts surfaces within {evaluation.surface_tolerance_mm:g} mm as agreeing.",
+        *(
+            []
+            if evaluation.ignore is None
+            else [
+                f"Voxels whose reference is {evaluation.ignore} count in no metric, and where they "
+                "begin is no surface."
+            ]
+        ),
+        f"Intervals are 95 % confidence intervals of the mean over cases: bias-corrected and "
+        f"accelerated bootstrap, {RESAMPLES} draws of patients with all of their cases.",
+        f"{len(evaluation.cases)} cases are of {len(patients)} patients."
+        if evaluation.patients
+        else "Each case counts as a patient of its own: none were named.",
+    ]

@@ -1,0 +1,56 @@
+"""What an evaluation found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
+from volseg.evaluation.pairs import CasePair
+from volseg.evaluation.summary import Statistics, mean_over_classes, summarize
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation: a table of cases and classes, and what went wrong."""
+
+    rows: list[ClassScore]
+    """One row for each case that could be evaluated and each class."""
+    labels: dict[str, int]
+    """The classes that were scored, name to value."""
+    surface_tolerance_mm: float
+    """Distance that counted as agreement in `surface_dice`, in mm."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Cases that could not be evaluated, with the reason; they are in no row and no mean."""
+    undeclared: dict[str, list[int]] = field(default_factory=dict)
+    """Values found in the maps of a case that are not among `labels`, and so were not scored."""
+    ignore: int | None = None
+    """Value of the reference whose voxels counted in no metric."""
+    empty: EmptyRule = LEAVE_OUT
+    """How classes counted that a map lacks."""
+    patients: dict[str, str] = field(default_factory=dict)
+    """Whom each case is of; a case that is not here is a patient of its own."""
+    pairs: dict[str, CasePair] = field(default_factory=dict)
+    """The files of each case, where they came from files."""
+
+    @property
+    def cases(self) -> list[str]:
+        """The cases that could be evaluated, in order."""
+        return list(dict.fromkeys(row.case for row in self.rows))
+
+    def patient(self, case: str) -> str:
+        """Return whom a case is of."""
+        return self.patients.get(case, case)
+
+    def summary(self) -> dict[str, dict[str, Statistics]]:
+        """Return the statistics by class name and metric."""
+        return self._summary
+
+    def mean_over_classes(self) -> dict[str, float]:
+        """Return the mean of the class means of each metric."""
+        return mean_over_classes(self.summary())
+
+    @cached_property
+    def _summary(self) -> dict[str, dict[str, Statistics]]:
+        return summarize(self.rows, self.patients)
