@@ -3,7 +3,7 @@ import re
 import pytest
 
 from volseg.errors import InputError
-from volseg.evaluation import case_name, pair_files
+from volseg.evaluation import case_name, pair_common_files, pair_files
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,23 @@ def test_folders_are_paired_by_case(folders):
         ("a", predictions / "a.nii.gz", references / "a_seg.nii.gz"),
         ("b", predictions / "b_seg.nii.gz", references / "b.mha"),
     ]
+
+
+def test_maps_beside_a_label_map_are_none(folders):
+    touch(folders[0], "a_seg.nii.gz", "a_probabilities.nii.gz", "a_entropy.nii", "a_preview.png")
+    touch(folders[1], "a.nii.gz")
+    assert pair_files(*folders) == [("a", folders[0] / "a_seg.nii.gz", folders[1] / "a.nii.gz")]
+    touch(folders[0], "b_entropy.nii")
+    with pytest.raises(InputError, match=r"without a reference: \S+b_entropy.nii\)"):
+        pair_files(*folders)
+
+
+def test_common_files_are_paired_and_the_others_returned(folders):
+    touch(folders[0], "a.nii.gz", "b.nii.gz")
+    touch(folders[1], "b.nii.gz", "c.nii.gz")
+    pairs, predictions, references = pair_common_files(*folders)
+    assert [pair.case for pair in pairs] == ["b"]
+    assert (predictions, references) == ([folders[0] / "a.nii.gz"], [folders[1] / "c.nii.gz"])
 
 
 def test_two_files_are_a_pair_whatever_their_names(folders):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,9 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.errors import InputError
 
 if TYPE_CHECKING:
-    from volseg.evaluation import Evaluation, Statistics
+    from rich.progress import Progress, TaskID
+
+    from volseg.evaluation import CasePair, Comparison, Evaluation, Statistics
 
 
 class EmptyCases(Enum):
@@ -62,6 +65,10 @@ def evaluate(
             "of means, without it.",
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Other predictions of the same cases, to compare with case by case."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Compare label maps with references: Dice, IoU, surface Dice, HD95, volume error.
@@ -70,37 +77,80 @@ def evaluate(
 
     Exit code 0: all cases compared; 1: some case failed; 2: nothing could be used.
     """
-    from volseg.evaluation import EmptyRule, evaluate_pairs, pair_files, write_evaluation
+    from volseg.evaluation import EmptyRule, compare_evaluations, evaluate_pairs, write_evaluation
 
     labels = _labels(bundle, label)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
-    pairs = pair_files(predictions, references)
-    of_whom = None if patients is None else _patients(patients, [pair.case for pair in pairs])
+    sets = _pairs(predictions, references, against)
+    cases = list(dict.fromkeys(pair.case for pairs in sets for pair in pairs))
+    of_whom = None if patients is None else _patients(patients, cases)
+    evaluations: list[Evaluation] = []
     with progress_bar() as bar:
-        cases = bar.add_task("comparing", total=None)
-        evaluation = evaluate_pairs(
-            pairs,
-            labels=labels,
-            surface_tolerance_mm=tolerance,
-            ignore=ignore,
-            empty=rule,
-            patients=of_whom,
-            progress=lambda done, total: bar.update(cases, completed=done, total=total),
-        )
-    table, summary = write_evaluation(evaluation, out)
+        for folder, pairs in zip((predictions, against), sets, strict=False):
+            task = bar.add_task(f"comparing {folder}" if against else "comparing", total=len(pairs))
+            evaluations.append(
+                evaluate_pairs(
+                    pairs,
+                    labels=labels,
+                    surface_tolerance_mm=tolerance,
+                    ignore=ignore,
+                    empty=rule,
+                    patients=of_whom,
+                    progress=partial(_advance, bar, task),
+                )
+            )
+    evaluation, comparison = evaluations[0], None
+    if against is not None:
+        names = _names(predictions, against)
+        comparison = compare_evaluations(evaluation, evaluations[1], names=names)
+    table, summary = write_evaluation(evaluation, out, comparison=comparison)
     if as_json:
         import json
 
         print_json(json.loads(summary.read_text(encoding="utf-8")))
     else:
         _show(evaluation)
+        if comparison is not None:
+            _show_comparison(comparison)
         output.print(f"written: {table} and {summary}", soft_wrap=True, markup=False)
-    for case, reason in evaluation.failures.items():
+    failures = [failure for one in evaluations for failure in one.failures.items()]
+    for case, reason in failures:
         errors.print(f"{case}: {reason}", soft_wrap=True, markup=False)
     for case, values in evaluation.undeclared.items():
         errors.print(f"{case}: labels {values} were found but not scored.", markup=False)
-    if evaluation.failures:
+    if failures:
         raise typer.Exit(1 if evaluation.rows else 2)
+
+
+def _advance(bar: Progress, task: TaskID, done: int, _: int) -> None:
+    bar.update(task, completed=done)
+
+
+def _pairs(predictions: Path, references: Path, against: Path | None) -> list[list[CasePair]]:
+    """Return the pairs of each set of predictions; of two sets all that have a partner."""
+    from volseg.evaluation import pair_common_files, pair_files
+
+    if against is None:
+        return [pair_files(predictions, references)]
+    found = []
+    for folder in (predictions, against):
+        pairs, without_reference, without_prediction = pair_common_files(folder, references)
+        for kind, lone in (("reference", without_reference), ("prediction", without_prediction)):
+            if lone:
+                names = ", ".join(path.name for path in lone)
+                errors.print(
+                    f"{folder}: without a {kind}, and left out: {names}",
+                    soft_wrap=True,
+                    markup=False,
+                )
+        found.append(pairs)
+    return found
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """Return what two folders are called: by their last parts, if these differ."""
+    names = first.resolve().name, second.resolve().name
+    return names if names[0] != names[1] else (str(first), str(second))
 
 
 def _labels(bundle: str | None, label: list[str] | None) -> dict[str, int] | None:
@@ -149,6 +199,31 @@ def _show(evaluation: Evaluation) -> None:
         )
     output.print(table)
     for sentence in how_computed(evaluation):
+        output.print(sentence, style="dim", markup=False)
+
+
+def _show_comparison(comparison: Comparison) -> None:
+    from rich.table import Table
+
+    from volseg.evaluation import METRICS
+
+    table = Table("label", "metric", *comparison.names, "difference", "effect", "p (Holm)", "cases")
+    for row in comparison.rows:
+        if not row.cases:
+            continue
+        low, high = row.interval
+        table.add_row(
+            row.name,
+            METRICS[row.metric].heading,
+            f"{row.first:.4g}",
+            f"{row.second:.4g}",
+            f"{row.difference:+.3g} ({low:+.3g} to {high:+.3g})",
+            "-" if math.isnan(row.rank_effect) else f"{row.rank_effect:+.2f}",
+            "-" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}",
+            f"{row.better} better, {row.worse} worse of {row.cases}",
+        )
+    output.print(table)
+    for sentence in comparison.sentences():
         output.print(sentence, style="dim", markup=False)
 
 

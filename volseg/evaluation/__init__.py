@@ -14,6 +14,7 @@ from volseg.evaluation.bootstrap import Interval, intervals_of_means
 from volseg.evaluation.case import evaluate_case
 from volseg.evaluation.change import Change, change_over_time
 from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.comparison import ComparedMetric, Comparison, compare_evaluations, holm
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.empty_rule import EmptyRule
 from volseg.evaluation.evaluation import Evaluation
@@ -27,7 +28,7 @@ from volseg.evaluation.groups import (
     patient_means,
 )
 from volseg.evaluation.metric import METRICS, Better, Metric
-from volseg.evaluation.pairs import CasePair, case_name, pair_files
+from volseg.evaluation.pairs import CasePair, case_name, pair_common_files, pair_files
 from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients
 from volseg.evaluation.summary import Statistics
 from volseg.evaluation.table import read_table
@@ -39,6 +40,8 @@ __all__ = [
     "CasePair",
     "Change",
     "ClassScore",
+    "ComparedMetric",
+    "Comparison",
     "EmptyRule",
     "Evaluation",
     "GroupComparison",
@@ -52,17 +55,20 @@ __all__ = [
     "Statistics",
     "case_name",
     "change_over_time",
+    "compare_evaluations",
     "compare_groups",
     "compare_pairs",
     "evaluate_case",
     "evaluate_files",
     "evaluate_pairs",
     "group_mean",
+    "holm",
     "how_computed",
     "intervals_of_means",
     "intraclass_correlation",
     "limits_of_agreement",
     "measurement_error",
+    "pair_common_files",
     "pair_files",
     "patient_means",
     "patients_by_pattern",

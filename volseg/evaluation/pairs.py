@@ -14,6 +14,8 @@ from volseg.io import SUFFIXES, image_name
 _SEGMENTATION = re.compile(
     r"(?<=.)[._-](seg|segmentation|label|labels|mask|pred|prediction|gt|reference)$", re.IGNORECASE
 )
+# What `volseg segment` writes beside the label map of a case.
+_MAPS = re.compile(r"(.+)_(probabilities|entropy|disagreement|preview)")
 
 
 class CasePair(NamedTuple):
@@ -33,22 +35,46 @@ def case_name(path: str | Path) -> str:
     return _SEGMENTATION.sub("", image_name(path))
 
 
-def pair_files(
-    predictions: str | Path, references: str | Path, *, partial: bool = False
-) -> list[CasePair]:
+def pair_files(predictions: str | Path, references: str | Path) -> list[CasePair]:
     """Return the pairs of two files, or of two folders by the name of the case.
 
     In folders every image file takes part, `<case>.nii.gz` and `<case>_seg.nii.gz` alike; files of
-    other kinds, hidden files and subfolders are passed over. No file is dropped silently.
+    other kinds, hidden files, subfolders, and the probabilities, maps of uncertainty and previews
+    of a case whose label map is there are passed over. No file is dropped silently.
 
     Args:
         predictions: A file or a folder.
         references: A file if `predictions` is one, else a folder.
-        partial: Whether files without a partner are left out; not if no pair is left.
 
     Raises:
         InputError: A path is missing, a file has no partner, or two files of a folder belong to
             the same case; the message names them all.
+    """
+    pairs, without_reference, without_prediction = pair_common_files(predictions, references)
+    unmatched = [
+        f"without a {partner}: {', '.join(map(str, lone))}"
+        for partner, lone in (("reference", without_reference), ("prediction", without_prediction))
+        if lone
+    ]
+    if unmatched:
+        raise InputError(
+            f"not every file has a partner in the other folder ({'; '.join(unmatched)}); names "
+            "must agree but for an ending such as _seg: rename or move these files."
+        )
+    return pairs
+
+
+def pair_common_files(
+    predictions: str | Path, references: str | Path
+) -> tuple[list[CasePair], list[Path], list[Path]]:
+    """Return the pairs of `pair_files`, predictions without a reference, and references without.
+
+    Args:
+        predictions: A file or a folder.
+        references: A file if `predictions` is one, else a folder.
+
+    Raises:
+        InputError: A path is missing, or two files of a folder belong to the same case.
     """
     predictions, references = Path(predictions), Path(references)
     for path in (predictions, references):
@@ -60,25 +86,13 @@ def pair_files(
             "folders."
         )
     if not predictions.is_dir():
-        return [CasePair(case_name(predictions), predictions, references)]
+        return [CasePair(case_name(predictions), predictions, references)], [], []
     first, second = _cases(predictions), _cases(references)
-    common = [CasePair(case, first[case], second[case]) for case in sorted(first) if case in second]
-    if partial and common:
-        return common
-    unmatched = [
-        f"without a {partner}: {', '.join(str(path) for path in lone)}"
-        for partner, lone in (
-            ("reference", [path for case, path in first.items() if case not in second]),
-            ("prediction", [path for case, path in second.items() if case not in first]),
-        )
-        if lone
-    ]
-    if unmatched:
-        raise InputError(
-            f"not every file has a partner in the other folder ({'; '.join(unmatched)}); names "
-            "must agree but for an ending such as _seg: rename or move these files."
-        )
-    return common
+    return (
+        [CasePair(case, first[case], second[case]) for case in sorted(first) if case in second],
+        [path for case, path in first.items() if case not in second],
+        [path for case, path in second.items() if case not in first],
+    )
 
 
 def check_pairs(pairs: Iterable[CasePair | tuple[str, str | Path, str | Path]]) -> list[CasePair]:
@@ -113,4 +127,8 @@ def _cases(folder: Path) -> dict[str, Path]:
         cases[case] = path
     if not cases:
         raise InputError(f"{folder} holds no image file; expected label maps such as .nii.gz.")
-    return cases
+    return {
+        case: path
+        for case, path in cases.items()
+        if (beside := _MAPS.fullmatch(case)) is None or beside[1] not in cases
+    }

@@ -13,23 +13,28 @@ from typing import Any
 from volseg.atomic import replacing
 from volseg.errors import OutputError
 from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.comparison import Comparison
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.evaluation import Evaluation
 from volseg.evaluation.summary import Statistics
 
 
-def write_evaluation(evaluation: Evaluation, path: str | Path) -> tuple[Path, Path]:
+def write_evaluation(
+    evaluation: Evaluation, path: str | Path, *, comparison: Comparison | None = None
+) -> tuple[Path, Path]:
     """Write the table and the summary side by side; return both paths, the table first.
 
     The table (`.csv`) has a row for each case and class; a metric that does not apply is an empty
     cell, an infinite distance is `inf`. The summary (`.json`) has the statistics of each class with
     confidence intervals, the means over classes, the failed cases and the undeclared values; what
     is not a finite number is `null` there, and the counts `n`, `n_empty` and `n_infinite` say why.
-    The statistics are also written as a table, `<name>_summary.csv`.
+    The statistics are also written as a table, `<name>_summary.csv`, and so is a comparison,
+    `<name>_comparison.csv`.
 
     Args:
         evaluation: Result of `evaluate_files`.
         path: `x.csv` or `x.json`; the other files get the same name.
+        comparison: With other predictions; it is in the summary, too.
 
     Raises:
         OutputError: The suffix is another one, or the files cannot be written.
@@ -44,8 +49,12 @@ def write_evaluation(evaluation: Evaluation, path: str | Path) -> tuple[Path, Pa
     summary = path if path.suffix.lower() == ".json" else path.with_suffix(".json")
     _write_csv(table, case_rows(evaluation))
     _write_csv(table.with_name(f"{table.stem}_summary.csv"), summary_rows(evaluation))
+    entries = _summary(evaluation)
+    if comparison is not None:
+        _write_csv(table.with_name(f"{table.stem}_comparison.csv"), comparison_rows(comparison))
+        entries["comparison"] = _comparison(comparison)
     with replacing(summary) as temporary:
-        text = json.dumps(_summary(evaluation), indent=2, allow_nan=False, ensure_ascii=False)
+        text = json.dumps(entries, indent=2, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
     return table, summary
 
@@ -69,6 +78,16 @@ def summary_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             row = {"name": name, "metric": metric, **dataclasses.asdict(found)}
             low, high = row.pop("interval")
             rows.append({**row, "mean_low": low, "mean_high": high})
+    return rows
+
+
+def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return a row for each class and metric."""
+    rows = []
+    for found in comparison.rows:
+        row = dataclasses.asdict(found)
+        low, high = row.pop("interval")
+        rows.append({**row, "difference_low": low, "difference_high": high})
     return rows
 
 
@@ -109,9 +128,25 @@ def _statistics(found: Statistics) -> dict[str, Any]:
     return {**entry, "interval": [_number(end) for end in found.interval]}
 
 
-def _number(value: float) -> float | None:
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "first": comparison.names[0],
+        "second": comparison.names[1],
+        "cases": len(comparison.cases),
+        "only_first": comparison.only_first,
+        "only_second": comparison.only_second,
+        "tests": comparison.tests,
+        "rules": comparison.sentences(),
+        "rows": [
+            {name: _number(value) for name, value in row.items()}
+            for row in comparison_rows(comparison)
+        ],
+    }
+
+
+def _number(value: Any) -> Any:
     """Return the value if JSON can hold it: the standard knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: object) -> object:
