@@ -8,7 +8,7 @@ import pytest
 
 from volseg.data import Case, write_datalist
 from volseg.errors import InputError
-from volseg.planning import named_labels, open_dataset, unnamed_labels
+from volseg.planning import open_dataset
 
 
 def describe(folder, **content):
@@ -28,7 +28,7 @@ def test_a_folder_says_what_labels_and_channels_are_called(data, content):
     (data / "labels").rename(data / "labelsTr")
     describe(data, **content)
     found = open_dataset(data)
-    assert found.labels == {"liver": 1, "tumour": 2}
+    assert found.scheme.labels == {"liver": 1, "tumour": 2}
     assert (found.channels, found.modality) == (("CT",), "CT")
     cases, about = found.dealt(["case0", "case1", "case2", "case4", "case5"])
     assert [case.case for case in cases] == ["case0", "case1", "case2", "case4", "case5"]
@@ -53,22 +53,8 @@ def test_a_datalist_keeps_its_patients_and_folds(data):
     write_datalist(cases, data / "list.json", about={"labels": {"1": "ball"}, "seed": 3})
     found = open_dataset(data / "list.json")
     assert found.folder == data
-    assert (found.labels, found.folds) == ({"ball": 1}, 3)
+    assert (found.scheme.labels, found.folds) == ({"ball": 1}, 3)
     assert found.dealt(["case3"]) == ([cases[3]], {"labels": {"1": "ball"}, "seed": 3})
-
-
-@pytest.mark.parametrize(
-    ("labels", "sentence"),
-    [
-        ({"background": 0, "tumour": [1, 2]}, "classes that contain each other"),
-        ({"background": 0, "liver": 1, "ignore": 2}, "labels to ignore"),
-        (["liver"], "expected one value for each name"),
-    ],
-)
-def test_labels_that_cannot_be_planned_for_are_refused(data, labels, sentence):
-    describe(data, labels=labels)
-    with pytest.raises(InputError, match=sentence):
-        open_dataset(data)
 
 
 def test_what_is_no_data_set_is_said(tmp_path):
@@ -80,17 +66,3 @@ def test_what_is_no_data_set_is_said(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="is not JSON"):
         open_dataset(tmp_path)
-
-
-def test_labels_are_named_in_a_line():
-    assert named_labels("liver, tumour") == {"liver": 1, "tumour": 2}
-    assert named_labels("membrane=255") == {"membrane": 255}
-    for text in ("liver=1,tumour=1", "liver=0", "liver,liver", "liver=x"):
-        with pytest.raises(InputError):
-            named_labels(text)
-
-
-def test_unnamed_labels_are_called_by_their_values_unless_they_number_objects():
-    assert unnamed_labels([1, 4]) == {"label_1": 1, "label_4": 4}
-    with pytest.raises(InputError, match="213 different values"):
-        unnamed_labels(range(1, 214))

@@ -13,13 +13,16 @@ from volseg.planning import (
     CaseFingerprint,
     Fingerprint,
     Intensities,
+    LabelScheme,
     LabelSize,
     Wishes,
     find_preset,
     make_plan,
 )
 
-WISHES = Wishes(preset=find_preset("plain"), labels={"liver": 1, "tumour": 2}, memory=10**12)
+WISHES = Wishes(
+    preset=find_preset("plain"), scheme=LabelScheme({"liver": 1, "tumour": 2}), memory=10**12
+)
 
 
 def fingerprint(shape, spacing, *, number=20, channels=1, content=None, labels=(1, 2)):
@@ -69,7 +72,7 @@ def test_thick_slices_stay_in_their_plane():
     ],
 )
 def test_an_axis_whose_ends_have_names_is_not_mirrored(names, mirrored):
-    _, values = planned(CUBE, labels={name: i + 1 for i, name in enumerate(names)})
+    _, values = planned(CUBE, scheme=LabelScheme({name: i + 1 for i, name in enumerate(names)}))
     assert values["mirror_axes"] == mirrored
 
 
@@ -90,7 +93,7 @@ def test_the_recipe_follows_from_modality_and_content(modality, content, recipe)
 
 
 def test_label_values_that_are_no_classes_are_mapped():
-    plan, values = planned(CUBE, labels={"b": 7, "a": 3})
+    plan, values = planned(CUBE, scheme=LabelScheme({"b": 7, "a": 3}))
     assert plan.composition.labels == ("a", "b")
     assert (values["stored_labels"], values["stored_classes"]) == ([0, 3, 7], [0, 1, 2])
     evaluate = yaml.safe_load(compose(plan.composition)["evaluate.yaml"])
@@ -98,7 +101,7 @@ def test_label_values_that_are_no_classes_are_mapped():
 
 
 def test_pictures_are_planned_in_two_axes():
-    plan, values = planned(PICTURES, labels={"membrane": 255})
+    plan, values = planned(PICTURES, scheme=LabelScheme({"membrane": 255}))
     assert plan.composition.recipe == "pictures"
     assert values["patch"] == [512, 512]
     assert values["in_channels"] == 3

@@ -18,6 +18,7 @@ from volseg.bundle.description import describe_bundle
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import Recipe, find_recipe, list_recipes
 from volseg.bundle.recomposition import recompose
+from volseg.bundle.regions import Region, make_regions, value_names
 from volseg.bundle.setting_rules import OPTIMIZERS, SCHEDULES, is_setting, require_settings
 from volseg.bundle.verification import Check, verify_bundle
 
@@ -29,6 +30,7 @@ __all__ = [
     "Check",
     "Composition",
     "Recipe",
+    "Region",
     "build_inferer",
     "build_label_reading",
     "build_parts",
@@ -39,6 +41,7 @@ __all__ = [
     "find_recipe",
     "is_setting",
     "list_recipes",
+    "make_regions",
     "network_data_format",
     "new_bundle",
     "open_bundle",
@@ -46,6 +49,7 @@ __all__ = [
     "require_free",
     "require_settings",
     "shipped_bundles",
+    "value_names",
     "verify_bundle",
     "with_cleaning",
 ]

@@ -13,6 +13,7 @@ import yaml
 
 from volseg.bundle.composition_checks import (
     require_channel_names,
+    require_label_values,
     require_names,
     require_trainable,
     require_values,
@@ -28,7 +29,10 @@ from volseg.bundle.recipe_book import (
     values_of,
     with_values,
 )
+from volseg.bundle.regions import Region
 from volseg.errors import BundleError
+
+_REGION_LOSS = "region_dice_cross_entropy"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Composition:
         network: Registry name of the network.
         recipe: Name of the recipe.
         labels: Names of the classes in the order of their values, background left out.
+        regions: Structures that contain each other, made of the classes, in the order in which
+            they are written into a label map; without them the classes are the structures.
+        ignore: Value of the voxels in the labels that nobody labelled, if there are any.
         channels: Names of the image channels, in order, which may be files of their own; without
             them an image is one file.
         loss: Name of the loss of one head; the recipe's own by default.
@@ -55,6 +62,8 @@ class Composition:
     loss: str | None = None
     cleaning: str | None = None
     label_reading: str | None = None
+    regions: tuple[Region, ...] = ()
+    ignore: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
 
@@ -68,6 +77,12 @@ class Composition:
             **({"loss": self.loss} if self.loss else {}),
             **({"cleaning": self.cleaning} if self.cleaning else {}),
             **({"label_reading": self.label_reading} if self.label_reading else {}),
+            **(
+                {"regions": [region.as_metadata() for region in self.regions]}
+                if self.regions
+                else {}
+            ),
+            **({"ignore": self.ignore} if self.ignore is not None else {}),
             "values": dict(self.values),
             **({"reasons": dict(self.reasons)} if self.reasons else {}),
         }
@@ -76,7 +91,13 @@ class Composition:
     def from_metadata(cls, entry: Mapping[str, Any]) -> Composition:
         """Return what `as_metadata` gave."""
         names = {key: tuple(entry.get(key, ())) for key in ("labels", "channels")}
-        return cls(**{**entry, **names})
+        regions = tuple(map(Region.from_metadata, entry.get("regions", ())))
+        return cls(**{**entry, **names, "regions": regions})
+
+    @property
+    def out_channels(self) -> int:
+        """Channels that the network gives: one a region, or one a class and the background's."""
+        return len(self.regions) or 1 + len(self.labels)
 
 
 def compose(composition: Composition) -> dict[str, str]:
@@ -90,19 +111,43 @@ def compose(composition: Composition) -> dict[str, str]:
     require_trainable(composition.network)
     require_names(composition.labels)
     require_channel_names(composition)
+    require_label_values(composition)
     texts = _joined_pieces(composition, recipe)
     require_values(composition, texts)
-    classes = "background, " + ", ".join(composition.labels)
-    chosen = {**recipe.values, **composition.values, "classes": 1 + len(composition.labels)}
+    chosen = {**recipe.values, **composition.values, **_label_values(composition)}
     if composition.channels:
         chosen["channels"] = list(composition.channels)
         chosen["in_channels"] = len(composition.channels)
     # Tiles as large as the patches of training, unless tuning has found better ones.
     own_patch = yaml.safe_load(piece(f"images/{recipe.images}"))["patch"]
     chosen.setdefault("tile", chosen.get("patch") or own_patch)
-    comments = {**composition.reasons, "classes": classes}
+    comments = {**composition.reasons, **_label_comments(composition)}
     texts = {name: with_values(text, chosen, comments) for name, text in texts.items()}
     return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
+
+
+def _label_values(composition: Composition) -> dict[str, Any]:
+    """Return the entries that the labels decide."""
+    values: dict[str, Any] = {
+        "classes": 1 + len(composition.labels),
+        "out_channels": composition.out_channels,
+    }
+    if composition.regions:
+        values["regions"] = [list(region.values) for region in composition.regions]
+        values["region_labels"] = [region.label for region in composition.regions]
+    if composition.ignore is not None:
+        values["ignore"] = composition.ignore
+    return values
+
+
+def _label_comments(composition: Composition) -> dict[str, str]:
+    comments = {"classes": "background, " + ", ".join(composition.labels)}
+    if composition.regions:
+        names = ", ".join(region.name for region in composition.regions)
+        comments["out_channels"] = f"of the network, a yes or no each: {names}"
+        comments["regions"] = f"classes of each: {names}"
+        comments["region_labels"] = "written in this order; the last one found counts"
+    return comments
 
 
 def with_cleaning(composition: Composition, cleaning: str) -> Composition:
@@ -123,7 +168,7 @@ def with_cleaning(composition: Composition, cleaning: str) -> Composition:
 def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
     """Return the text of each configuration before values are chosen, by file name."""
     network = f"networks/{composition.network}_{recipe.spatial_dims}d"
-    loss = composition.loss or recipe.loss
+    loss = composition.loss or (_REGION_LOSS if composition.regions else recipe.loss)
     find_piece("loss", "losses", loss)
     cleaning = composition.cleaning or recipe.cleaning
     require_defining("cleaning", "inference", cleaning)
@@ -176,7 +221,10 @@ def network_data_format(composition: Composition) -> dict[str, Any]:
         "value_range": [],
         "is_patch_data": True,
     }
-    names = ["background", *composition.labels]
+    named = dict(enumerate(["background", *composition.labels]))
+    if composition.regions:
+        written = {0, *(region.label for region in composition.regions)}
+        named = {value: name for value, name in named.items() if value in written}
     channel_names = composition.channels or [recipe.values_are] * channels
     return {
         "inputs": {
@@ -192,10 +240,20 @@ def network_data_format(composition: Composition) -> dict[str, Any]:
             "pred": {
                 **shared,
                 "format": "segmentation",
-                "num_channels": len(names),
-                "channel_def": {str(value): name for value, name in enumerate(names)},
+                "num_channels": composition.out_channels,
+                "channel_def": {str(value): name for value, name in named.items()},
+                **_label_description(composition),
             }
         },
+    }
+
+
+def _label_description(composition: Composition) -> dict[str, Any]:
+    """Return what ``channel_def`` cannot say of the labels."""
+    regions = {region.name: list(region.values) for region in composition.regions}
+    return {
+        **({"regions": regions} if regions else {}),
+        **({"ignore": composition.ignore} if composition.ignore is not None else {}),
     }
 
 

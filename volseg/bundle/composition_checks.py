@@ -23,9 +23,14 @@ _NOT_VALUES = {
     "classes",
     "fold",
     "handlers",
+    "ignore",
     "initialize",
     "label_preparation",
+    "out_channels",
+    "region_labels",
+    "regions",
 }
+_HIGHEST_LABEL = 65535
 
 
 def require_trainable(network: str) -> None:
@@ -63,6 +68,35 @@ def require_names(labels: Sequence[str]) -> None:
             )
     if len(set(labels)) < len(labels):
         raise InputError(f"the classes {', '.join(labels)} are not all different: name each once.")
+
+
+def require_label_values(composition: Composition) -> None:
+    """Refuse regions that are not made of the classes, and a class as the value to ignore.
+
+    Raises:
+        InputError: They are such, or their loss cannot take them.
+    """
+    classes = range(1, 1 + len(composition.labels))
+    require_names([region.name for region in composition.regions] or composition.labels)
+    for region in composition.regions:
+        strange = [value for value in region.values if value not in classes]
+        if strange:
+            raise InputError(
+                f"the region {region.name} holds {', '.join(map(str, strange))}; expected values "
+                f"of classes, from 1 to {classes[-1]} ({', '.join(composition.labels)})."
+            )
+    left = set(classes).difference(*(region.values for region in composition.regions))
+    if composition.regions and left:
+        raise InputError(
+            f"no region holds {', '.join(map(str, sorted(left)))}, so that it would be background: "
+            "number the classes of the regions from 1 on without a gap (stored_labels and "
+            "stored_classes map the values of the files)."
+        )
+    if composition.ignore is not None and not classes[-1] < composition.ignore <= _HIGHEST_LABEL:
+        raise InputError(
+            f"the value to ignore is {composition.ignore}; expected one that no class has, above "
+            f"{classes[-1]} and at most {_HIGHEST_LABEL}."
+        )
 
 
 def require_channel_names(composition: Composition) -> None:

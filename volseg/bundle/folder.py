@@ -66,6 +66,45 @@ class Bundle:
                 '{"0": "background", "1": "liver"}.'
             ) from error
 
+    @cached_property
+    def regions(self) -> dict[str, tuple[int, ...]]:
+        """Label values of structures that contain each other, by name; empty where none do.
+
+        Each is a channel of the network's logits, in this order.
+
+        Raises:
+            BundleError: The metadata do not state them as lists of values.
+        """
+        stated = self._pred.get("regions") or {}
+        try:
+            return {
+                str(name): tuple(int(value) for value in values) for name, values in stated.items()
+            }
+        except (AttributeError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"the metadata of {self.folder} state the regions {stated!r}; expected "
+                'label values by name, such as {"tumour": [1, 2], "core": [2]}.'
+            ) from error
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """What a label map is judged by: the label values of each structure, by name."""
+        return self.regions or {name: (value,) for name, value in self.labels.items()}
+
+    @property
+    def ignore(self) -> int | None:
+        """Value in label files of the voxels that nobody labelled, if there are any."""
+        value = self._pred.get("ignore")
+        return None if value is None else int(value)
+
+    @property
+    def _pred(self) -> dict[str, Any]:
+        """What the metadata say of the logits; complains where they do not name the classes."""
+        if not self.labels:
+            return {}
+        found: dict[str, Any] = self.metadata["network_data_format"]["outputs"]["pred"]
+        return found
+
     @property
     def segments(self) -> list[Segment]:
         """What the labels stand for in DICOM, by rising value.
@@ -166,11 +205,9 @@ class Bundle:
 
     @property
     def out_channels(self) -> int:
-        """Number of channels of the network's logits, background among them."""
-        if not self.labels:  # says what is missing
-            return 1
-        outputs = self.metadata["network_data_format"]["outputs"]["pred"]
-        return int(outputs.get("num_channels", len(outputs["channel_def"])))
+        """Number of channels of the network's logits: regions, or classes with the background."""
+        outputs = self._pred
+        return int(outputs.get("num_channels", len(outputs.get("channel_def", "1"))))
 
     @property
     def spatial_dims(self) -> int:

@@ -121,7 +121,8 @@ def _building(bundle: Bundle) -> str:
 
 def _network_output(bundle: Bundle) -> str:
     image = bundle.metadata["network_data_format"]["inputs"]["image"]
-    classes = len(bundle.metadata["network_data_format"]["outputs"]["pred"]["channel_def"])
+    outputs = bundle.metadata["network_data_format"]["outputs"]["pred"]
+    classes = len(outputs.get("regions") or outputs["channel_def"])
     sides = [side if isinstance(side, int) else 64 for side in image["spatial_shape"]]
     with torch.inference_mode():
         logits = build_parts(bundle).network(torch.zeros(1, image["num_channels"], *sides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.label_options import named_regions
 from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
+    from volseg.bundle import Region
     from volseg.training import TuningTable
 
 app = typer.Typer(help="List, verify, make and tune bundles.", no_args_is_help=True)
@@ -98,8 +101,18 @@ def new(
     network: Annotated[str, typer.Option(help="See `volseg networks`.")],
     recipe: Annotated[str, typer.Option(help="See `volseg bundle recipes`.")],
     labels: Annotated[
-        str, typer.Option(help="Classes in the order of their values: liver,tumour.")
-    ],
+        str | None, typer.Option(help="Classes in the order of their values: liver,tumour.")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="Structure of classes that contains others: tumour=1,2,3; outer ones first.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Value in the labels of what nobody labelled, such as 255.")
+    ] = None,
     channels: Annotated[
         str | None,
         typer.Option(help="Names of the image channels, in order, each a file: t1,flair."),
@@ -120,8 +133,11 @@ def new(
 
     For example: volseg bundle new liver --network resencunet --recipe ct --labels liver,tumour
     --set "spacing=[1.5, 1.5, 2.0]" --data liver_data/
+
+    Structures that contain each other, as nnU-Net's regions: --region whole_tumour=1,2,3
+    --region tumour_core=2,3 --region enhancing=3 in place of --labels.
     """
-    from volseg.bundle import Composition, find_recipe, new_bundle
+    from volseg.bundle import Composition, find_recipe, make_regions, new_bundle
     from volseg.errors import InputError
 
     found = find_recipe(recipe).spatial_dims
@@ -130,12 +146,15 @@ def new(
             f"the recipe {recipe} is for {found}D images, but --dims {dims} was asked for: choose "
             "another recipe (volseg bundle recipes)."
         )
+    regions = make_regions(named_regions(region or ()))
     composition = Composition(
         network=network,
         recipe=recipe,
-        labels=_names(labels),
+        labels=_class_names(labels, regions),
         channels=() if channels is None else _names(channels),
         loss=loss,
+        regions=regions,
+        ignore=ignore,
         values=named_values(change or ()),
     )
     bundle = new_bundle(folder, composition, data=data)
@@ -288,6 +307,20 @@ def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:
         raise InputError(
             f"{option} {text!r} cannot be read: expected numbers with commas between them."
         ) from error
+
+
+def _class_names(labels: str | None, regions: Sequence[Region]) -> tuple[str, ...]:
+    from volseg.bundle import value_names
+    from volseg.errors import InputError
+
+    if labels is not None:
+        return _names(labels)
+    if not regions:
+        raise InputError(
+            "a bundle needs the names of its classes (--labels liver,tumour), or of structures "
+            "that contain each other (--region tumour=1,2 --region core=2)."
+        )
+    return tuple(value_names(regions).values())
 
 
 def _names(text: str) -> tuple[str, ...]:

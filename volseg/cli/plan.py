@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.label_options import named_regions
 
 if TYPE_CHECKING:
-    from volseg.planning import Dataset, Fingerprint, Plan
+    from volseg.planning import Dataset, Fingerprint, LabelScheme, Plan
 
 
 def plan(
@@ -27,6 +28,16 @@ def plan(
     labels: Annotated[
         str | None,
         typer.Option(help="Classes: liver,tumour or liver=1,tumour=7; dataset.json by default."),
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="Structure that contains others: tumour=1,2,3; outer ones first; likewise.",
+        ),
+    ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Value in the labels of what nobody labelled; likewise.")
     ] = None,
     channels: Annotated[
         str | None, typer.Option(help="Names of the image channels: t1,flair; likewise.")
@@ -59,6 +70,8 @@ def plan(
     Cases that cannot be used are named, with the reason, and left out; the exit code is then 1.
     Run again after a stop, it goes on with the cases it has not seen.
     """
+    from dataclasses import replace
+
     from volseg.bundle import require_free
     from volseg.errors import InputError
     from volseg.planning import (
@@ -66,7 +79,6 @@ def plan(
         find_preset,
         fingerprint_cases,
         make_plan,
-        named_labels,
         open_dataset,
         unnamed_labels,
         usable_memory,
@@ -83,7 +95,7 @@ def plan(
         folds=folds,
         channels=() if channels is None else [name.strip() for name in channels.split(",")],
     )
-    names = dataset.labels if labels is None else named_labels(labels)
+    scheme = _scheme(dataset.scheme, labels, region, ignore)
     allowed = usable_memory(choose_device(device)) if memory is None else bytes_of(memory)
     grid = None if spacing is None else _spacing(spacing)
     # What was seen is kept beside the bundle until that is written.
@@ -96,7 +108,8 @@ def plan(
 
         fingerprint = fingerprint_cases(
             dataset.files,
-            values=[0, *names.values()] if names else None,
+            values=scheme.values,
+            ignore=scheme.ignore,
             workers=workers,
             journal=journal,
             progress=show,
@@ -108,7 +121,9 @@ def plan(
             )
         wishes = Wishes(
             preset=chosen,
-            labels=names or unnamed_labels(fingerprint.label_values),
+            scheme=scheme
+            if scheme.labels
+            else replace(scheme, labels=unnamed_labels(fingerprint.label_values)),
             memory=allowed,
             channels=dataset.named_channels,
             modality=dataset.modality if modality is None else modality,
@@ -166,6 +181,29 @@ def _as_json(folder: Path, plan: Plan, fingerprint: Fingerprint) -> dict[str, ob
         "remarks": list(plan.remarks),
         "step_bytes": asdict(plan.memory) | {"total": plan.memory.total},
     }
+
+
+def _scheme(
+    stated: LabelScheme, labels: str | None, regions: list[str] | None, ignore: int | None
+) -> LabelScheme:
+    """Return what the values in the label files stand for: as asked for, or as the data say."""
+    from dataclasses import replace
+
+    from volseg.errors import InputError
+    from volseg.planning import LabelScheme, named_labels, scheme_of_regions
+
+    if labels is not None and regions:
+        raise InputError(
+            "--labels names classes that are apart, --region structures that contain each other: "
+            "give one of them."
+        )
+    if ignore is None:
+        ignore = stated.ignore
+    if regions:
+        return scheme_of_regions(named_regions(regions), ignore=ignore)
+    if labels is not None:
+        return LabelScheme(named_labels(labels), (), ignore)
+    return replace(stated, ignore=ignore)
 
 
 def _spacing(text: str) -> tuple[float, ...]:

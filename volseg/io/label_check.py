@@ -23,6 +23,7 @@ class CheckLabelsd(MapTransform):
         keys: Labels ``(1, x, y, z)`` or ``(1, x, y)``, as `ReadImaged` reads them.
         like: Entry of the image; it may have been transformed since it was read.
         classes: Number of classes, background included.
+        ignore: Value of voxels that nobody labelled, which is no class; there is none without it.
         allow_missing_keys: Skip a key that the dictionary lacks.
     """
 
@@ -32,11 +33,13 @@ class CheckLabelsd(MapTransform):
         *,
         like: str,
         classes: int,
+        ignore: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.like = like
         self.classes = classes
+        self.ignore = ignore
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary.
@@ -53,11 +56,17 @@ class CheckLabelsd(MapTransform):
             what = f"the image {image.meta.get('filename_or_obj', self.like)} and its label {file}"
             require_same_grid(original_grid_of(image), original_grid_of(label), what=what)
             found = torch.unique(torch.as_tensor(label).as_subclass(torch.Tensor)).tolist()
-            strange = [value for value in found if value not in range(self.classes)]
+            strange = [
+                value
+                for value in found
+                if value not in range(self.classes) and value != self.ignore
+            ]
             if strange:
                 raise InputError(
                     f"the label {file} holds {', '.join(f'{value:g}' for value in strange[:5])}; "
-                    f"expected whole numbers from 0 to {self.classes - 1}: name all classes, or "
-                    "map the values of the files to them (stored_labels, stored_classes)."
+                    f"expected whole numbers from 0 to {self.classes - 1}"
+                    f"{'' if self.ignore is None else f', and {self.ignore} to ignore'}: name all "
+                    "classes, or map the values of the files to them (stored_labels, "
+                    "stored_classes)."
                 )
         return result

@@ -11,12 +11,14 @@ from volseg.losses.border_weights import border_weight_map, separate_touching_in
 from volseg.losses.deep_supervision import DeepSupervisionLoss, halving_weights
 from volseg.losses.multiscale_ssim import multiscale_ssim
 from volseg.losses.normalised_cut import SoftNormalisedCutLoss
+from volseg.losses.region_loss import RegionLoss
 from volseg.losses.unet3plus import UNet3PlusLoss
 from volseg.losses.unetplusplus import UNetPlusPlusLoss
 from volseg.losses.weighted_cross_entropy import WeightedCrossEntropyLoss
 
 __all__ = [
     "DeepSupervisionLoss",
+    "RegionLoss",
     "SoftNormalisedCutLoss",
     "UNet3PlusLoss",
     "UNetPlusPlusLoss",

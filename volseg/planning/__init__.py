@@ -7,8 +7,14 @@ from volseg.planning.case_fingerprint import (
     LabelSize,
     fingerprint_case,
 )
-from volseg.planning.dataset import Dataset, named_labels, open_dataset, unnamed_labels
+from volseg.planning.dataset import Dataset, open_dataset
 from volseg.planning.fingerprint import Fault, Fingerprint, fingerprint_cases
+from volseg.planning.label_scheme import (
+    LabelScheme,
+    named_labels,
+    scheme_of_regions,
+    unnamed_labels,
+)
 from volseg.planning.network_plan import NetworkPlan, plan_network
 from volseg.planning.plan import Plan, Wishes, make_plan
 from volseg.planning.planned_bundle import write_planned_bundle
@@ -30,6 +36,7 @@ __all__ = [
     "Fault",
     "Fingerprint",
     "Intensities",
+    "LabelScheme",
     "LabelSize",
     "NetworkPlan",
     "Plan",
@@ -47,6 +54,7 @@ __all__ = [
     "open_dataset",
     "plan_network",
     "plan_topology",
+    "scheme_of_regions",
     "step_memory",
     "target_spacing",
     "unnamed_labels",

@@ -119,7 +119,12 @@ class CaseFingerprint:
 
 
 def fingerprint_case(
-    case: str, image: ImageSource, label: str | Path, *, values: Collection[int] | None = None
+    case: str,
+    image: ImageSource,
+    label: str | Path,
+    *,
+    values: Collection[int] | None = None,
+    ignore: int | None = None,
 ) -> CaseFingerprint:
     """Return what a case looks like.
 
@@ -128,6 +133,7 @@ def fingerprint_case(
         image: Path of the image, or of each of its channels by name.
         label: Path of its label map.
         values: Labels that may occur, background included; any whole numbers without it.
+        ignore: Value of voxels that nobody labelled: neither label nor foreground.
 
     Raises:
         CaseFaultError: The case cannot be used for training; the message says why.
@@ -144,6 +150,8 @@ def fingerprint_case(
     pixels = np.asarray(read.as_tensor())
     labels = _label_values(label, np.asarray(truth.as_tensor()), values)
     _require_finite(shown, pixels)
+    if ignore is not None:
+        labels[labels == ignore] = 0
     foreground = labels > 0
     shape, spacing = _on_patient_axes(grid, grid.shape), grid.spacing
     content = _on_patient_axes(grid, _content(pixels))

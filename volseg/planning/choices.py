@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from volseg.losses import halving_weights
 from volseg.planning.fingerprint import Fingerprint
+from volseg.planning.label_scheme import LabelScheme
 from volseg.planning.network_plan import NetworkPlan
 from volseg.planning.presets import SMALLEST_BATCH, WIDEST, Preset
 from volseg.planning.target_grid import target_spacing
@@ -148,7 +149,7 @@ def choose_sampling(choices: Choices, classes: int) -> None:
 
 
 def choose_augmentation(
-    choices: Choices, patch: Sequence[int], spacing: Sequence[float], labels: Mapping[str, int]
+    choices: Choices, patch: Sequence[int], spacing: Sequence[float], names: Collection[str]
 ) -> None:
     """Choose mirroring and the largest rotation.
 
@@ -170,18 +171,20 @@ def choose_augmentation(
     else:
         why = "radians; nnU-Net's is 0.52, in a fifth of the patches"
         choices.choose("rotation", [_SOME_ANGLE] * 3, why)
-    words = {word for name in labels for word in re.split(r"[^a-z]+", name.lower())}
+    words = {word for name in names for word in re.split(r"[^a-z]+", name.lower())}
     mirrored = [axis for axis, ends in enumerate(_ENDS) if words.isdisjoint(ends)]
     left_out = "".join("xyz"[axis] for axis in range(3) if axis not in mirrored)
     why = f"but {left_out}, by whose ends classes are called" if left_out else "as nnU-Net"
     choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
 
 
-def choose_label_values(choices: Choices, labels: Mapping[str, int]) -> None:
+def choose_label_values(choices: Choices, scheme: LabelScheme) -> None:
     """Choose which class each value of the label files stands for."""
-    stored = [0, *sorted(labels.values())]
-    choices.choose("stored_labels", stored, "values in the label files")
-    choices.choose("stored_classes", list(range(len(stored))), "the class each of them stands for")
+    ignored = "" if scheme.ignore is None else f"; {scheme.ignore} is ignored"
+    choices.choose("stored_labels", [*scheme.classes], f"values in the label files{ignored}")
+    choices.choose(
+        "stored_classes", [*scheme.classes.values()], "the class each of them stands for"
+    )
 
 
 def choose_cache(

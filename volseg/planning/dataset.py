@@ -12,13 +12,12 @@ from typing import Any
 from volseg.data import Case, list_cases, paired_cases, read_datalist
 from volseg.errors import InputError
 from volseg.io import ImageSource
+from volseg.planning.label_scheme import LabelScheme, stated_scheme
 
 # Ours, and those of the Medical Decathlon and of nnU-Net.
 _FOLDERS = (("images", "labels"), ("imagesTr", "labelsTr"))
 _DESCRIPTION = "dataset.json"
 _MAGNETIC_RESONANCE = re.compile(r"(mri?|t1|t2|pd|flair|dwi|adc|swi)", re.IGNORECASE)
-# More values than this are rather numbers of objects than classes.
-_MOST_UNNAMED = 40
 
 CaseFiles = Mapping[str, tuple[ImageSource, str | Path]]
 """Image and label of each case, by name."""
@@ -31,8 +30,7 @@ class Dataset:
     Attributes:
         folder: What the paths of the cases are relative to.
         files: Image and label of each case, by name.
-        labels: Value of each class in the label files by name, the background left out; none if
-            the data do not say.
+        scheme: What the values in the label files stand for; no classes if the data do not say.
         channels: Names of the image channels, in order; none if the data do not say.
         datalist: Cases that are dealt already; none of a folder.
         about: What the datalist says of them.
@@ -43,7 +41,7 @@ class Dataset:
 
     folder: Path
     files: CaseFiles
-    labels: Mapping[str, int]
+    scheme: LabelScheme
     channels: tuple[str, ...]
     datalist: tuple[Case, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -130,7 +128,7 @@ def open_dataset(
     return Dataset(
         folder=source,
         files=paired_cases(source / folders[0], source / folders[1], names),
-        labels=_labels(content, path),
+        scheme=stated_scheme(content, str(path)),
         channels=names,
         folders=folders,
         patients=None if patients is None else Path(patients),
@@ -144,7 +142,7 @@ def _of_datalist(path: Path, data: Path, channels: tuple[str, ...]) -> Dataset:
     return Dataset(
         folder=data,
         files={case.case: (_placed(case.image, data), data / case.label) for case in cases},
-        labels=_labels(content, path),
+        scheme=stated_scheme(content, str(path)),
         channels=channels or _channels(content) or _named_files(cases),
         datalist=tuple(cases),
         about={key: value for key, value in content.items() if key != "training"},
@@ -163,38 +161,6 @@ def _named_files(cases: Sequence[Case]) -> tuple[str, ...]:
     return () if isinstance(image, str) else tuple(image)
 
 
-def named_labels(text: str) -> dict[str, int]:
-    """Return values by name of ``liver,tumour``, counted from 1, or of ``liver=1,tumour=7``.
-
-    Raises:
-        InputError: A value is no whole number above 0, or is given twice.
-    """
-    labels: dict[str, int] = {}
-    for place, entry in enumerate(text.split(","), start=1):
-        name, stated, value = (part.strip() for part in entry.partition("="))
-        if stated and not value.isdigit():
-            raise InputError(f"the label {entry.strip()!r} has no whole number for its value.")
-        labels[name] = int(value) if stated else place
-    if len(set(labels.values())) < len(text.split(",")) or min(labels.values()) < 1:
-        raise InputError(f"the labels {text!r} need different names and values of at least 1.")
-    return labels
-
-
-def unnamed_labels(values: Sequence[int]) -> dict[str, int]:
-    """Return names for labels that have none: by their values.
-
-    Raises:
-        InputError: There is none, or there are so many that they are rather numbers of objects.
-    """
-    if not 1 <= len(values) <= _MOST_UNNAMED:
-        raise InputError(
-            f"the labels hold {len(values)} different values besides 0: name those that are "
-            "classes (--labels); where each object has a number of its own, make the bundle with "
-            "`volseg bundle new --recipe fluorescence`."
-        )
-    return {f"label_{value}": value for value in values}
-
-
 def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -203,27 +169,6 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object.")
     return content
-
-
-def _labels(content: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Return values by name: the Decathlon writes names by value, nnU-Net values by name."""
-    entries = content.get("labels") or {}
-    try:
-        pairs = [
-            (str(value), int(name)) if str(name).isdigit() else (str(name), int(value))
-            for name, value in entries.items()
-        ]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"the labels of {path} are {entries!r}; expected one value for each name, such as "
-            '{"background": 0, "liver": 1}: classes that contain each other are not planned for.'
-        ) from error
-    if any(name == "ignore" for name, _ in pairs):
-        raise InputError(
-            f"{path} has labels to ignore, which is not planned for: make them a class, or leave "
-            "the cases out that have them."
-        )
-    return {name: value for name, value in pairs if value > 0}
 
 
 def _channels(content: Mapping[str, Any]) -> tuple[str, ...]:

@@ -90,6 +90,7 @@ def fingerprint_cases(
     files: CaseFiles,
     *,
     values: Collection[int] | None = None,
+    ignore: int | None = None,
     workers: int | None = None,
     journal: str | Path | None = None,
     progress: Progress | None = None,
@@ -99,6 +100,7 @@ def fingerprint_cases(
     Args:
         files: Image and label of each case, by name.
         values: Labels that may occur, background included; any without it.
+        ignore: Value of voxels that nobody labelled.
         workers: Cases at a time; as many as there are processors by default.
         journal: File that keeps what was found, a line a case: called again with it after a stop,
             only cases are read that it lacks, or whose files have changed.
@@ -110,11 +112,11 @@ def fingerprint_cases(
     report = progress or (lambda _done, _total: None)
     found: dict[str, CaseFingerprint | Fault] = {}
     with _journal(journal) as kept:
-        stamps = {case: _stamp(case, files[case], values) for case in files}
+        stamps = {case: _stamp(case, files[case], values, ignore) for case in files}
         found = {case: kept.known[stamp] for case, stamp in stamps.items() if stamp in kept.known}
         report(len(found), len(files))
         waiting = {case: paths for case, paths in files.items() if case not in found}
-        for case, entry in _measured(waiting, values, workers):
+        for case, entry in _measured(waiting, values, ignore, workers):
             kept.add(stamps[case], entry)
             found[case] = entry
             report(len(found), len(files))
@@ -122,13 +124,13 @@ def fingerprint_cases(
 
 
 def _measured(
-    files: CaseFiles, values: Collection[int] | None, workers: int | None
+    files: CaseFiles, values: Collection[int] | None, ignore: int | None, workers: int | None
 ) -> Iterator[tuple[str, CaseFingerprint | Fault]]:
     """Yield cases as they are done. Decompression and counting leave Python to other threads."""
 
     def measure(case: str) -> CaseFingerprint | Fault:
         try:
-            return fingerprint_case(case, *files[case], values=values)
+            return fingerprint_case(case, *files[case], values=values, ignore=ignore)
         except CaseFaultError as error:
             return Fault(case, error.kind, str(error))
 
@@ -226,11 +228,16 @@ def _kept(text: str) -> Iterator[tuple[str, CaseFingerprint | Fault]]:
             _log.debug("a line of what was found before is not whole: its case is read again")
 
 
-def _stamp(case: str, files: tuple[ImageSource, str | Path], values: Collection[int] | None) -> str:
+def _stamp(
+    case: str,
+    files: tuple[ImageSource, str | Path],
+    values: Collection[int] | None,
+    ignore: int | None,
+) -> str:
     """Return a text that changes when a file of the case, or what is expected of it, does."""
     states = []
     for source in files:
         for path in source.values() if isinstance(source, Mapping) else [source]:
             state = Path(path).stat() if Path(path).exists() else None
             states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
-    return json.dumps([case, states, None if values is None else sorted(values)])
+    return json.dumps([case, states, None if values is None else sorted(values), ignore])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -22,6 +22,7 @@ from volseg.planning.choices import (
     choose_spacing,
 )
 from volseg.planning.fingerprint import Fingerprint
+from volseg.planning.label_scheme import LabelScheme
 from volseg.planning.network_plan import NetworkPlan, plan_network
 from volseg.planning.presets import Preset
 from volseg.planning.step_memory import StepMemory, composed_step_memory
@@ -43,7 +44,7 @@ class Wishes:
 
     Attributes:
         preset: Kind and largest size of the network.
-        labels: Value of each class in the label files, by name.
+        scheme: What the values in the label files stand for.
         memory: Bytes that a training step may take.
         channels: Names of the image channels; none if they have none.
         modality: ``CT``, ``MR`` or any other; empty if it is not known.
@@ -52,7 +53,7 @@ class Wishes:
     """
 
     preset: Preset
-    labels: Mapping[str, int]
+    scheme: LabelScheme
     memory: int
     channels: tuple[str, ...] = ()
     modality: str = ""
@@ -88,7 +89,7 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
     spacing = choose_spacing(choices, fingerprint, wishes.spacing)
     sampled = [case.spacing for case in fingerprint.cases]
     image = median_shape(sampled, [case.content for case in fingerprint.cases], spacing)
-    choose_sampling(choices, len(wishes.labels))
+    choose_sampling(choices, len(wishes.scheme.labels))
     choose_cache(
         choices, fingerprint, spacing, int(_CACHE_OF_MEMORY * psutil.virtual_memory().total)
     )
@@ -99,7 +100,7 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         )
     base = _composition(fingerprint, wishes)
     if base.label_reading is not None:
-        choose_label_values(choices, wishes.labels)
+        choose_label_values(choices, wishes.scheme)
     if not wishes.channels:
         choices.choose("in_channels", fingerprint.channels, "image channels")
     gigabytes = wishes.preset.gigabytes
@@ -109,11 +110,11 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
             image,
             wishes.preset,
             gigabytes=gigabytes,
-            classes=1 + len(wishes.labels),
+            classes=_stated_labels(wishes.scheme),
             cases=len(fingerprint.cases),
         )
         choose_network(choices, network, wishes.preset, image, gigabytes)
-        choose_augmentation(choices, network.topology.patch, spacing, wishes.labels)
+        choose_augmentation(choices, network.topology.patch, spacing, wishes.scheme.labels)
         choose_patches(choices, network, len(fingerprint.cases), wishes.folds)
         composition = replace(base, values=choices.values, reasons=choices.reasons)
         memory = composed_step_memory(composition)
@@ -123,10 +124,19 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         gigabytes *= min(_STEP_DOWN, wishes.memory / memory.total)
 
 
+def _stated_labels(scheme: LabelScheme) -> int:
+    """Return what nnU-Net takes for the channels of the output where it estimates memory.
+
+    That is the number of labels that a data set states: with the background, also where regions
+    have none, and with what is ignored.
+    """
+    return 1 + len(scheme.structures) + (scheme.ignore is not None)
+
+
 def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
     """Return the pieces: by modality and, for MR, by whether the surroundings were set to 0."""
     masked = median(case.content_share for case in fingerprint.cases) < _MASKED
-    consecutive = sorted(wishes.labels.values()) == list(range(1, 1 + len(wishes.labels)))
+    consecutive = all(value == place for value, place in wishes.scheme.classes.items())
     if fingerprint.spatial_dims == 2:
         recipe = "pictures"
     elif wishes.modality.upper() == "CT":
@@ -136,11 +146,13 @@ def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
     else:
         recipe = "volumes"
     mapped = fingerprint.spatial_dims == 2 or not consecutive
-    names = sorted(wishes.labels, key=lambda name: wishes.labels[name])
+    classes = wishes.scheme.of_classes()
     return Composition(
         network=wishes.preset.network,
         recipe=recipe,
-        labels=tuple(names),
+        labels=classes.names,
+        regions=classes.regions,
+        ignore=classes.ignore,
         channels=wishes.channels,
         label_reading="transforms/map_labels" if mapped else None,
     )
@@ -177,8 +189,8 @@ def _remarks(
             "on as such."
         )
     rare = {
-        name: sum(value in case.labels for case in fingerprint.cases)
-        for name, value in wishes.labels.items()
+        name: sum(not case.labels.keys().isdisjoint(values) for case in fingerprint.cases)
+        for name, values in wishes.scheme.structures.items()
     }
     for name, number in rare.items():
         if number < wishes.folds:

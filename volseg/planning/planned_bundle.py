@@ -47,6 +47,7 @@ def write_planned_bundle(
             [dataset.files[name][0] for name in names],
             method="foreground",
             labels=[dataset.files[name][1] for name in names],
+            ignore=dataset.scheme.ignore,
             progress=progress,
         )
         files["configs/standardization.json"] = standardization_text(fitted)

@@ -24,6 +24,7 @@ from volseg.transforms.standardization_methods import (
     ZScore,
 )
 from volseg.transforms.standardize_intensity import StandardizeIntensityd
+from volseg.transforms.structure_masks import StructureMasksd, structure_masks
 
 __all__ = [
     "FITTED_METHODS",
@@ -41,6 +42,7 @@ __all__ = [
     "Regridd",
     "Standardization",
     "StandardizeIntensityd",
+    "StructureMasksd",
     "Volume",
     "Window",
     "ZScore",
@@ -53,5 +55,6 @@ __all__ = [
     "resample",
     "standardization",
     "standardization_text",
+    "structure_masks",
     "write_standardization",
 ]

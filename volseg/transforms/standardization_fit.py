@@ -35,6 +35,7 @@ def fit_standardization(
     *,
     method: str,
     labels: Sequence[str | Path] | None = None,
+    ignore: int | None = None,
     region: str = "nonzero",
     progress: Progress | None = None,
 ) -> Standardization:
@@ -44,6 +45,7 @@ def fit_standardization(
         images: Image files, all with the same channels, or files of their channels by name.
         method: ``nyul`` or ``foreground``.
         labels: The label map of each image, for ``foreground`` alone: above 0 is foreground.
+        ignore: Value in the label maps of what nobody labelled, which is not foreground either.
         region: Where the landmarks of ``nyul`` are taken from, see `ZScore`; a label map is not at
             hand when a new image comes, so ``mask`` is not among them.
         progress: Called with the number of images done and of all images.
@@ -69,7 +71,7 @@ def fit_standardization(
             raise InputError(
                 f"foreground needs one label map for each of the {len(images)} images, got {found}."
             )
-        channels = _fit_foreground(images, labels, report)
+        channels = _fit_foreground(images, labels, ignore, report)
     return Standardization(channels, {"images": len(images), "volseg": version("volseg")})
 
 
@@ -98,7 +100,10 @@ def _landmarks(region: str) -> Fit[list[float]]:
 
 
 def _fit_foreground(
-    images: Sequence[ImageSource], labels: Sequence[str | Path], report: Progress
+    images: Sequence[ImageSource],
+    labels: Sequence[str | Path],
+    ignore: int | None,
+    report: Progress,
 ) -> tuple[Foreground, ...]:
     summaries: list[IntensitySummary] = []
     for done, (path, image) in enumerate(_read(images), start=1):
@@ -107,12 +112,13 @@ def _fit_foreground(
         require_same_grid(
             grid_of(image), grid_of(label_map), what=f"the image {path} and {labels[done - 1]}"
         )
-        inside = label_map.as_tensor()[0] > 0
+        values = label_map.as_tensor()[0]
+        inside = values > 0 if ignore is None else (values > 0) & (values != ignore)
         for summary, part in zip(summaries, plain(image), strict=True):
-            values = part[inside]
-            if not torch.isfinite(values).all():
+            found = part[inside]
+            if not torch.isfinite(found).all():
                 raise InputError(f"{path}: the foreground holds values that are not finite.")
-            summary.add(values.numpy())
+            summary.add(found.numpy())
         report(done, len(images))
     return tuple(_foreground(summary) for summary in summaries)
 
