@@ -30,7 +30,7 @@ from volseg.bundle.recipe_book import (
     with_values,
 )
 from volseg.bundle.regions import Region
-from volseg.errors import BundleError
+from volseg.errors import BundleError, InputError
 
 _REGION_LOSS = "region_dice_cross_entropy"
 
@@ -170,6 +170,12 @@ def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
     network = f"networks/{composition.network}_{recipe.spatial_dims}d"
     loss = composition.loss or (_REGION_LOSS if composition.regions else recipe.loss)
     find_piece("loss", "losses", loss)
+    if bool(composition.regions) != (loss == _REGION_LOSS):
+        raise InputError(
+            f"the loss {loss} is not one of "
+            f"{'regions' if composition.regions else 'classes that exclude each other'}: "
+            f"{_REGION_LOSS} is the loss of regions, and theirs alone."
+        )
     cleaning = composition.cleaning or recipe.cleaning
     require_defining("cleaning", "inference", cleaning)
     label_reading = composition.label_reading or recipe.label_reading

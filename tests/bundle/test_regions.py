@@ -1,0 +1,82 @@
+"""Nested structures in the words of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from volseg.bundle import Composition, compose, make_regions, network_data_format, value_names
+from volseg.bundle.regions import Region
+from volseg.errors import InputError
+
+TUMOUR = make_regions({"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]})
+COMPOSITION = Composition(
+    network="unet",
+    recipe="mr",
+    labels=tuple(value_names(TUMOUR).values()),
+    regions=TUMOUR,
+    ignore=255,
+)
+
+
+def test_a_region_is_written_as_what_it_alone_holds():
+    assert [region.label for region in TUMOUR] == [1, 2, 3]
+    assert value_names(TUMOUR) == {1: "whole_rest", 2: "core_rest", 3: "enhancing"}
+    apart = make_regions({"liver": [2], "kidneys": [1]})
+    assert value_names(apart) == {1: "kidneys", 2: "liver"}
+    overlapping = make_regions({"a": [1, 2], "b": [3, 2]})
+    assert value_names(overlapping) == {1: "a_rest", 2: "label_2", 3: "b"}
+
+
+@pytest.mark.parametrize(
+    ("values", "labels", "sentence"),
+    [
+        ({"a": []}, None, "at least one"),
+        ({"a": [0, 1]}, None, "from 1 on"),
+        ({"a": [1, 1]}, None, "different whole numbers"),
+        ({"a": [1], "b": [1, 2]}, None, r"every value of the region a \(1\) is one of a later"),
+        ({"a": [1, 2], "b": [2]}, [2, 2], "a would be written as 2; expected one of its values"),
+        ({"a": [1, 2], "b": [2]}, [1], "2 regions"),
+    ],
+)
+def test_regions_that_a_label_map_cannot_hold_are_refused(values, labels, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make_regions(values, labels)
+
+
+def test_the_network_has_a_channel_a_region_and_the_label_map_their_labels():
+    train, inference, evaluate = (
+        yaml.safe_load(compose(COMPOSITION)[f"{name}.yaml"])
+        for name in ("train", "inference", "evaluate")
+    )
+    assert (train["classes"], train["out_channels"], train["ignore"]) == (4, 3, 255)
+    assert train["regions"] == evaluate["regions"] == [[1, 2, 3], [2, 3], [3]]
+    assert (inference["out_channels"], inference["region_labels"]) == (3, [1, 2, 3])
+    assert train["head_loss"]["_target_"] == "volseg.losses.RegionLoss"
+    pred = network_data_format(COMPOSITION)["outputs"]["pred"]
+    assert pred["num_channels"] == 3
+    assert pred["channel_def"]["1"] == "whole_rest"
+    assert pred["regions"] == {"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+    assert pred["ignore"] == 255
+
+
+def test_the_metadata_tell_what_regions_a_bundle_was_composed_of():
+    assert Composition.from_metadata(COMPOSITION.as_metadata()) == COMPOSITION
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"labels": ("whole_rest", "core_rest")}, "whole holds 3; expected .* from 1 to 2"),
+        ({"labels": ("a", "b", "c", "d")}, "no region holds 4"),
+        ({"ignore": 3}, "the value to ignore is 3"),
+        ({"ignore": 70000}, "at most 65535"),
+        ({"regions": (Region("background", (1, 2, 3), 1),)}, "cannot name a class"),
+        ({"loss": "unetplusplus"}, "region_dice_cross_entropy"),
+    ],
+)
+def test_regions_and_classes_that_do_not_go_together_are_refused(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        compose(replace(COMPOSITION, **changes))
