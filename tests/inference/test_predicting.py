@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from volseg.inference import SlidingWindowInferer
-from volseg.networks import build_network
+from volseg.networks import NetworkEnsemble, build_network
 
 
-def small_network() -> torch.nn.Module:
-    torch.manual_seed(0)
+def small_network(seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
     return build_network(
         "unet", spatial_dims=2, in_channels=1, out_channels=2, channels=[4, 8], norm="instance"
     ).eval()
@@ -39,7 +39,21 @@ def test_a_network_converts_once(tmp_path):
     network, image = small_network(), torch.rand(1, 1, 40, 40)
     inferer = SlidingWindowInferer([32, 32], backend="openvino", folder=tmp_path)
     device = torch.device("cpu")
-    first = inferer.predictor(network, 1, device)
+    (first,) = inferer.predictors(network, 1, device)
     inferer(image, network)
-    assert inferer.predictor(network, 1, device) is first
-    assert inferer.predictor(torch.sin, 1, device) is torch.sin  # nothing to convert
+    assert inferer.predictors(network, 1, device)[0] is first
+    assert inferer.predictors(torch.sin, 1, device) == [torch.sin]  # nothing to convert
+
+
+def test_the_networks_of_an_ensemble_are_converted_each_on_its_own(tmp_path):
+    members, image = [small_network(seed) for seed in (0, 1)], torch.rand(1, 1, 40, 40)
+    inferer = SlidingWindowInferer([32, 32], backend="openvino", folder=tmp_path)
+    predictors = inferer.predictors(NetworkEnsemble(members), 1, torch.device("cpu"))
+    assert len(predictors) == 2
+    # One tile holds the whole image: what the mean of probabilities is can be written down.
+    whole = SlidingWindowInferer([40, 40])
+    expected = sum(whole(image, member).softmax(1) for member in members) / 2
+    found = SlidingWindowInferer([40, 40], backend="openvino", folder=tmp_path)(
+        image, NetworkEnsemble(members).eval()
+    )
+    torch.testing.assert_close(found.softmax(1), expected, atol=1e-5, rtol=0)

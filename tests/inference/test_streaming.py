@@ -52,14 +52,19 @@ def naive(volume, networks, tile, overlap, mirror_axes=()):
     total, count = torch.zeros(3, *padded), torch.zeros(padded)
     for start in tile_starts(padded, tile, [overlap] * len(tile)):
         window = tuple(slice(a, a + size) for a, size in zip(start, tile, strict=True))
-        passes = []
+        means = []
         for member in networks:
+            passes = []
             for n in range(len(mirror_axes) + 1):
                 for axes in itertools.combinations(mirror_axes, n):
                     dims = [axis + 1 for axis in axes]
                     shown = whole[(slice(None), *window)].flip(dims)
                     passes.append(member(shown[None])[0].flip(dims))
-        total[(slice(None), *window)] += torch.stack(passes).mean(0) * weights
+            means.append(torch.stack(passes).mean(0))
+        logits = means[0]
+        if len(means) > 1:
+            logits = torch.stack(means).softmax(1).mean(0).log()
+        total[(slice(None), *window)] += logits * weights
         count[window] += weights
     return (total / count)[(slice(None), *inner)]
 
@@ -246,8 +251,11 @@ def test_what_does_not_fit_is_refused():
         ({"mirror_axes": [0, 0]}, "different spatial axes"),
         ({"mirror_axes": [2]}, "different spatial axes"),
         ({"tile_batch": 0}, "tile_batch"),
-        ({"disagreement": "classes"}, "two passes"),
-        ({"disagreement": "voxels", "mirror_axes": [0]}, "'classes' or 'regions'"),
+        ({"disagreement": True}, "two passes"),
+        (
+            {"kind": "voxels", "disagreement": True, "mirror_axes": [0]},
+            "'classes' or 'regions'",
+        ),
     ):
         with pytest.raises(InputError, match=word):
             list(stream_logits(volume, lambda x: x, tiling, **options))

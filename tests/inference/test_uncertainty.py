@@ -72,11 +72,13 @@ def test_disagreement_is_streamed_beside_the_logits():
         spread.add(member(volume[None]))
     found = [
         (slab.logits.clone(), slab.disagreement.clone())
-        for slab in stream_logits(volume, members, tiling, axis=0, disagreement="classes")
+        for slab in stream_logits(volume, members, tiling, axis=0, disagreement=True)
     ]
     # Networks that look at one voxel only: tiles make no difference.
     torch.testing.assert_close(
         torch.cat([part for _, part in found]), spread.value()[0, 0], atol=1e-5, rtol=0
     )
-    mean = sum(member(volume[None])[0] for member in members) / 2
-    torch.testing.assert_close(torch.cat([part for part, _ in found], 1), mean, atol=1e-5, rtol=0)
+    mean = sum(member(volume[None])[0].softmax(0) for member in members) / 2
+    torch.testing.assert_close(
+        torch.cat([part for part, _ in found], 1).softmax(0), mean, atol=1e-5, rtol=0
+    )

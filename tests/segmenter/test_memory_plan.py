@@ -20,6 +20,7 @@ def work(*, length: int = 400, classes: int = 25, labels_in_memory: bool = False
         channels=1,
         classes=classes,
         tiling=Tiling.blended([96, 96, 96]),
+        networks=1,
         passes=1,
         tile_batch=1,
         labels_in_memory=labels_in_memory,

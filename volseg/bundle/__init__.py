@@ -15,6 +15,7 @@ from volseg.bundle.composition import (
 )
 from volseg.bundle.creation import new_bundle, require_free
 from volseg.bundle.description import describe_bundle
+from volseg.bundle.ensembling import make_ensemble
 from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import Recipe, find_recipe, list_recipes
 from volseg.bundle.recomposition import recompose
@@ -41,6 +42,7 @@ __all__ = [
     "find_recipe",
     "is_setting",
     "list_recipes",
+    "make_ensemble",
     "make_regions",
     "network_data_format",
     "new_bundle",

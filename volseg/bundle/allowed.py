@@ -33,6 +33,7 @@ ALLOWED_TARGETS = frozenset(
         "volseg.inference.LabelOnSourceGridd",
         "volseg.inference.SlidingWindowInferer",
         "volseg.io.ReadImaged",
+        "volseg.networks.NetworkEnsemble",
         "volseg.networks.build_network",
         "volseg.postprocess.FillHolesd",
         "volseg.postprocess.KeepLargestd",

@@ -18,6 +18,7 @@ from volseg.bundle.composition_checks import (
     require_trainable,
     require_values,
 )
+from volseg.bundle.ensemble_members import Member, with_ensemble
 from volseg.bundle.recipe_book import (
     Recipe,
     find_piece,
@@ -53,6 +54,8 @@ class Composition:
         label_reading: Piece that makes classes of a label file; the recipe's own by default.
         values: One-line entries of the pieces to change, by name.
         reasons: Why some of them are what they are, one line each: their comments.
+        members: The networks of an ensemble, each with its own values; it has configurations for
+            inference only, and ``network`` and the values are those of the first.
     """
 
     network: str
@@ -66,6 +69,7 @@ class Composition:
     ignore: int | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
 
     def as_metadata(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -85,6 +89,11 @@ class Composition:
             **({"ignore": self.ignore} if self.ignore is not None else {}),
             "values": dict(self.values),
             **({"reasons": dict(self.reasons)} if self.reasons else {}),
+            **(
+                {"members": [member.as_metadata() for member in self.members]}
+                if self.members
+                else {}
+            ),
         }
 
     @classmethod
@@ -92,7 +101,8 @@ class Composition:
         """Return what `as_metadata` gave."""
         names = {key: tuple(entry.get(key, ())) for key in ("labels", "channels")}
         regions = tuple(map(Region.from_metadata, entry.get("regions", ())))
-        return cls(**{**entry, **names, "regions": regions})
+        members = tuple(Member(**member) for member in entry.get("members", ()))
+        return cls(**{**entry, **names, "regions": regions, "members": members})
 
     @property
     def out_channels(self) -> int:
@@ -123,6 +133,15 @@ def compose(composition: Composition) -> dict[str, str]:
     chosen.setdefault("tile", chosen.get("patch") or own_patch)
     comments = {**composition.reasons, **_label_comments(composition)}
     texts = {name: with_values(text, chosen, comments) for name, text in texts.items()}
+    if composition.members:
+        del texts["train.yaml"]
+        network, kind = (
+            _network(composition, recipe),
+            "regions" if composition.regions else "classes",
+        )
+        texts["inference.yaml"] = with_ensemble(
+            texts["inference.yaml"], piece(network), composition.members, kind=kind
+        )
     return {**texts, "logging.conf": (recipe_book() / "bundle" / "logging.conf").read_text("utf-8")}
 
 
@@ -167,7 +186,7 @@ def with_cleaning(composition: Composition, cleaning: str) -> Composition:
 
 def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
     """Return the text of each configuration before values are chosen, by file name."""
-    network = f"networks/{composition.network}_{recipe.spatial_dims}d"
+    network = _network(composition, recipe)
     loss = composition.loss or (_REGION_LOSS if composition.regions else recipe.loss)
     find_piece("loss", "losses", loss)
     if bool(composition.regions) != (loss == _REGION_LOSS):
@@ -210,6 +229,10 @@ def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
             "inference/metrics",
         ),
     }
+
+
+def _network(composition: Composition, recipe: Recipe) -> str:
+    return f"networks/{composition.network}_{recipe.spatial_dims}d"
 
 
 def network_data_format(composition: Composition) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def new_bundle(
     composition: Composition,
     *,
     data: str | Path | None = None,
-    about: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Write a bundle that holds all it needs, ready to be trained, and return it.
@@ -45,8 +45,9 @@ def new_bundle(
         folder: Where to make it; its name is the bundle's. Must not exist, or be empty.
         composition: What to compose it of.
         data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds.
-        about: Texts of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
-        files: Texts of other files to write with it, by path in the bundle.
+        about: Entries of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
+        files: Texts of other files to write with it, or of its own in other words, by path in the
+            bundle.
 
     Raises:
         UnknownNameError: The composition names what is not in the book.
@@ -56,20 +57,16 @@ def new_bundle(
     folder = Path(folder).resolve()
     require_free(folder)
     texts = compose(composition)
-    _require_fitting(composition, texts["inference.yaml"])
+    if not composition.members:  # which were trained: they fit
+        _require_fitting(composition, texts["inference.yaml"])
     metadata = _metadata(folder.name, composition, about or {})
     readme = (recipe_book() / "bundle" / "README.md").read_text(encoding="utf-8")
-    texts = (
-        dict(files or {})
-        | {f"configs/{name}": text for name, text in texts.items()}
-        | {
-            "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
-            "docs/README.md": readme.replace("{name}", folder.name).replace(
-                "{task}", metadata["task"]
-            ),
-            "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
-        }
-    )
+    texts = {f"configs/{name}": text for name, text in texts.items()} | {
+        "configs/metadata.json": json.dumps(metadata, indent=2) + "\n",
+        "docs/README.md": readme.replace("{name}", folder.name).replace("{task}", metadata["task"]),
+        "LICENSE": (recipe_book() / "bundle" / "LICENSE").read_text(encoding="utf-8"),
+        **(files or {}),
+    }
     # Listed before anything is written: data that cannot be paired leave no half bundle.
     listed = None if data is None else list_cases(data, channels=composition.channels)
     for name, text in texts.items():
@@ -130,7 +127,7 @@ def _require_fitting(composition: Composition, inference: str) -> None:
         )
 
 
-def _metadata(name: str, composition: Composition, about: Mapping[str, str]) -> dict[str, Any]:
+def _metadata(name: str, composition: Composition, about: Mapping[str, Any]) -> dict[str, Any]:
     spec = network_spec(composition.network)
     recipe = find_recipe(composition.recipe)
     classes = ", ".join(composition.labels)

@@ -57,7 +57,7 @@ def verify_bundle(bundle: str | Path) -> list[Check]:
         ("metadata schema", _schema),
         ("version in changelog", _changelog),
         ("inference properties", lambda b: _properties(b, "inference", InferProperties)),
-        ("training properties", lambda b: _properties(b, "train", TrainProperties)),
+        ("training properties", _training),
         ("safe building and weights", _building),
         ("network output", _network_output),
         ("quality limits", _quality),
@@ -112,6 +112,12 @@ def _properties(bundle: Bundle, config: str, table: dict[str, dict[str, Any]]) -
     if missing:
         raise _Failed(f"configs/{config} lacks {', '.join(missing)}")
     return f"all {len(required)} required identifiers"
+
+
+def _training(bundle: Bundle) -> str:
+    if "ensemble" in bundle.metadata:
+        return "an ensemble: its members were trained"
+    return _properties(bundle, "train", TrainProperties)
 
 
 def _building(bundle: Bundle) -> str:

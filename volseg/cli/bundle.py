@@ -166,6 +166,37 @@ def new(
     )
 
 
+@app.command("ensemble")
+def ensemble(
+    bundles: Annotated[
+        list[str], typer.Argument(help="Names of shipped bundles, or bundle folders: the members.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to make; its name is the bundle's.")
+    ],
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="What is to hold where members differ, in YAML."
+        ),
+    ] = None,
+) -> None:
+    """Make one bundle of several: the mean of their probabilities.
+
+    It holds all their weights and is used like any other. The members prepare an image, cut it
+    into tiles and decide alike; folds of one cross-validation do, and other networks may.
+    """
+    from volseg.bundle import make_ensemble
+
+    bundle = make_ensemble(out, bundles, values=named_values(change or ()))
+    output.print(str(bundle.folder), soft_wrap=True)
+    errors.print(
+        f"use it with: volseg segment INPUT -o OUT --bundle {bundle.folder}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
 @app.command("tune")
 def tune(
     bundle: Annotated[str, typer.Argument(help="Name of a shipped bundle, or a bundle folder.")],

@@ -1,25 +1,28 @@
-"""Several passes over a tile as one: the mean of logits over networks and mirrored tiles.
+"""Several passes over a tile as one: mirrored tiles of a network, networks of an ensemble.
 
-The mean is taken tile by tile, so an ensemble needs one accumulator, not one a member.
+A network's logits are the mean over its mirrored tiles. An ensemble's are those of the mean of its
+networks' probabilities: each has its say as it would have alone. Means are taken tile by tile, so
+an ensemble needs one accumulator, not one a member.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from volseg.errors import InputError, ShapeError
 from volseg.inference.uncertainty import Disagreement
+from volseg.networks import ProbabilityMean
 
 Network = Callable[..., Any]
 
 
 class Ensemble:
-    """A callable that runs its members over tiles and returns the mean of their logits.
+    """A callable that runs its members over tiles and returns the logits of their mean.
 
     Args:
         networks: Callables from ``(tiles, channels, *tile)`` to logits ``(tiles, classes, ...)``:
@@ -27,8 +30,9 @@ class Ensemble:
         mirror_axes: Spatial axes, from 0, along which tiles are mirrored: every network sees every
             combination, ``2 ** len(mirror_axes)`` passes, each mirrored back.
         border: Voxels a face by which the logits are shorter than the tile, an axis each.
-        disagreement: How far the passes differ, appended as one more channel (see
-            `volseg.inference.uncertainty`); ``classes`` or ``regions`` says what logits mean.
+        kind: What channels of logits are: ``classes`` or ``regions``.
+        disagreement: Append as one more channel how far the passes differ (see
+            `volseg.inference.uncertainty`).
 
     Raises:
         InputError: No network, a mirrored axis that is not there or is named twice, or only one
@@ -41,7 +45,8 @@ class Ensemble:
         *,
         mirror_axes: Sequence[int] = (),
         border: Sequence[int],
-        disagreement: str | None = None,
+        kind: str = "classes",
+        disagreement: bool = False,
     ) -> None:
         self.networks = [networks] if callable(networks) else list(networks)
         dims = len(border)
@@ -58,14 +63,15 @@ class Ensemble:
             for axes in itertools.combinations(mirror_axes, count)
         ]
         self.passes = len(self.networks) * len(self.mirrors)
-        if disagreement is not None and self.passes < 2:
+        if disagreement and self.passes < 2:
             raise InputError(
                 "disagreement needs at least two passes over a tile, got one network without "
                 "mirroring: give more networks or mirror_axes."
             )
         self._border = tuple(border)
+        self._kind = kind
         self._disagreement = disagreement
-        self.extra_channels = 0 if disagreement is None else 1
+        self.extra_channels = int(disagreement)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return mean logits ``(tiles, classes, ...)``, and the disagreement as last channel.
@@ -73,9 +79,22 @@ class Ensemble:
         Raises:
             ShapeError: A network returned something else than one tensor of the expected size.
         """
+        if not len(tiles):
+            raise ShapeError(f"there is nothing to infer in tiles of {tuple(tiles.shape)}.")
+        spread = Disagreement(self._kind) if self._disagreement else None
+        if len(self.networks) == 1:
+            logits = self._mirrored(self.networks[0], tiles, spread)
+        else:
+            mean = ProbabilityMean(self._kind)
+            for network in self.networks:
+                mean.add(self._mirrored(network, tiles, spread))
+            logits = mean.logits()
+        return logits if spread is None else torch.cat([logits, spread.value()], dim=1)
+
+    def _mirrored(self, network: Network, tiles: Tensor, spread: Disagreement | None) -> Tensor:
+        """Return the mean logits of a network over mirrored tiles; all of them enter the spread."""
         total: Tensor | None = None
-        spread = None if self._disagreement is None else Disagreement(self._disagreement)
-        for network, axes in itertools.product(self.networks, self.mirrors):
+        for axes in self.mirrors:
             with torch.no_grad():
                 logits = network(tiles.flip(axes) if axes else tiles)
             logits = self._checked(logits, tiles)
@@ -83,19 +102,9 @@ class Ensemble:
             if spread is not None:
                 spread.add(logits)
             # The first logits may be the network's own buffer: they are not written to.
-            if total is None:
-                total = logits
-            elif total.shape != logits.shape:
-                raise ShapeError(
-                    f"the networks of an ensemble returned {tuple(total.shape)} and "
-                    f"{tuple(logits.shape)}: expected the same classes from all of them."
-                )
-            else:
-                total = total + logits
-        mean = total / self.passes if total is not None and self.passes > 1 else total
-        if mean is None:
-            raise ShapeError(f"there is nothing to infer in tiles of {tuple(tiles.shape)}.")
-        return mean if spread is None else torch.cat([mean, spread.value()], dim=1)
+            total = logits if total is None else total + logits
+        mean = cast(Tensor, total)
+        return mean / len(self.mirrors) if len(self.mirrors) > 1 else mean
 
     def _checked(self, logits: Any, tiles: Tensor) -> Tensor:
         if not isinstance(logits, Tensor):

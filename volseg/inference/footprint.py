@@ -44,6 +44,7 @@ def stream_footprint(
     *,
     axis: int | None = None,
     tile_batch: int = 1,
+    networks: int = 1,
     passes: int = 1,
     in_memory: bool = False,
 ) -> Footprint:
@@ -55,6 +56,7 @@ def stream_footprint(
         channels: Channels of the logits: classes, and one more with disagreement.
         axis: Streaming axis; the one that needs least if not given.
         tile_batch: Tiles the networks get at once.
+        networks: Members of an ensemble, of which sums are held.
         passes: Networks x mirrored passes; from two up the mean is a copy of its own.
         in_memory: Whether the volume is a tensor, of which tiles are cut without a copy.
     """
@@ -64,6 +66,8 @@ def stream_footprint(
     read = min(tiling.tile[along], sides[along])
     tile, result = math.prod(tiling.tile), math.prod(tiling.result)
     copies = 1 if passes == 1 else 3  # the sum, the new logits and their sum
+    if networks > 1:  # of yes and of no, for regions
+        copies += 2
     return Footprint(
         axis=along,
         tiles=math.prod(len(tiling.along(a, side)) for a, side in enumerate(sides)),

@@ -75,7 +75,6 @@ def segment_volume(
             f"the volume must lie on the network's grid ({network_grid.describe()}), got "
             f"{tuple(source.shape)}."
         )
-    kind = "classes" if decision.regions is None else "regions"
     slabs = stream_logits(
         source,
         networks,
@@ -85,7 +84,8 @@ def segment_volume(
         tile_batch=tile_batch,
         device=device,
         accumulate_on=accumulate_on,
-        disagreement=None if targets.disagreement is None else kind,
+        kind="classes" if decision.regions is None else "regions",
+        disagreement=targets.disagreement is not None,
         empty=empty,
         progress=progress,
         cancelled=cancelled,

@@ -16,6 +16,7 @@ from volseg.inference.ensemble import Network
 from volseg.inference.receptive_field import measure_receptive_field
 from volseg.inference.streaming import Progress, stream_logits
 from volseg.inference.tiling import Tiling
+from volseg.networks import NetworkEnsemble
 from volseg.predictors import BACKENDS, PRECISIONS, Predictor, make_predictor
 
 
@@ -113,8 +114,7 @@ class SlidingWindowInferer(Inferer):
         self._tiling = tiling
         self._measures = exact and stride is None
         self._measured: Network | None = None
-        self._predictor: Predictor | None = None
-        self._predicts: tuple[Any, ...] = ()
+        self._predictors: dict[int, tuple[tuple[Any, ...], Predictor]] = {}
 
     def tiling(self, network: Network, channels: int) -> Tiling:
         """Return how a network's volumes are cut; it is measured where that has to be known.
@@ -133,19 +133,19 @@ class SlidingWindowInferer(Inferer):
             self._measured = network
         return self._tiling
 
-    def predictor(
+    def predictors(
         self,
         network: Network,
         channels: int,
         device: torch.device,
         *,
         exclusive: bool | None = None,
-    ) -> Network:
-        """Return what computes the logits of tiles in place of a network.
+    ) -> list[Network]:
+        """Return what computes the logits of tiles in place of a network, or of each of several.
 
         Args:
-            network: A module is converted for the ``backend``, if one is set; any other callable
-                is returned.
+            network: A module is converted for the ``backend``, if one is set, the networks of a
+                `volseg.networks.NetworkEnsemble` each on its own; any other callable is returned.
             channels: Image channels it takes.
             device: Where it is to compute.
             exclusive: Whether a voxel has one label; as given to the constructor without it.
@@ -157,18 +157,26 @@ class SlidingWindowInferer(Inferer):
         backend = self.backend
         if backend is None and self.precision != "auto":
             backend = "auto"  # to have it in that precision
-        if backend is None or not isinstance(network, nn.Module):
-            return network
+        if not isinstance(network, nn.Module):
+            return [network]
+        networks = list(network.networks) if isinstance(network, NetworkEnsemble) else [network]
+        if backend is None:
+            return [*networks]
         exclusive = self.exclusive if exclusive is None else exclusive
-        predicts = (
-            channels,
-            device,
-            exclusive,
-            *map(_version, (*network.parameters(), *network.buffers())),
-        )
-        if self._predictor is None or self._predicts != predicts:
-            self._predictor = make_predictor(
-                network,
+        # What belongs to other networks is let go, before more is made.
+        wanted = {id(member) for member in networks}
+        self._predictors = {key: made for key, made in self._predictors.items() if key in wanted}
+        for member in networks:
+            predicts = (
+                channels,
+                device,
+                exclusive,
+                *map(_version, (*member.parameters(), *member.buffers())),
+            )
+            if self._predictors.get(id(member), ((),))[0] == predicts:
+                continue
+            made = make_predictor(
+                member,
                 tile=self.tile,
                 in_channels=channels,
                 backend=backend,
@@ -178,17 +186,17 @@ class SlidingWindowInferer(Inferer):
                 device=device,
                 cache=None if self.folder is None else self.folder / "models" / "converted",
             )
-            self._predicts = predicts
-        return self._predictor
+            self._predictors[id(member)] = predicts, made
+        return [self._predictors[id(member)][1] for member in networks]
 
-    def share_predictor(self, other: SlidingWindowInferer) -> None:
+    def share_predictors(self, other: SlidingWindowInferer) -> None:
         """Compute with what another inferer computes with, where it is the same.
 
-        A predictor is used from one thread: so are, from then on, the two inferers.
+        Predictors are used from one thread: so are, from then on, the two inferers.
         """
         kept = ("tile", "backend", "precision", "require_precision", "exclusive", "folder")
         if all(getattr(self, name) == getattr(other, name) for name in kept):
-            self._predictor, self._predicts = other._predictor, other._predicts
+            self._predictors = other._predictors
 
     def __call__(
         self,
@@ -229,9 +237,12 @@ class SlidingWindowInferer(Inferer):
         # Plain tensors inside: a MetaTensor would track every slice.
         volumes = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         tiling = self.tiling(network, volumes.shape[1])
-        computes = self.predictor(network, volumes.shape[1], volumes.device)
+        computes = self.predictors(network, volumes.shape[1], volumes.device)
         if args or kwargs:
-            computes = partial(network, *args, **kwargs)  # a predictor takes tiles alone
+            computes = [partial(network, *args, **kwargs)]  # a predictor takes tiles alone
+        kind = "classes" if self.exclusive else "regions"
+        if isinstance(network, NetworkEnsemble):
+            kind = network.kind
         report = progress or self.progress
         result: Tensor | None = None
         for item, volume in enumerate(volumes):
@@ -241,6 +252,7 @@ class SlidingWindowInferer(Inferer):
                 tiling,
                 mirror_axes=self.mirror_axes,
                 tile_batch=self.tile_batch,
+                kind=kind,
                 progress=report and partial(_report_item, report, item, len(volumes)),
                 cancelled=cancelled or self.cancelled,
             )

@@ -85,7 +85,8 @@ def stream_logits(
     tile_batch: int = 1,
     device: torch.device | str | None = None,
     accumulate_on: torch.device | str | None = None,
-    disagreement: str | None = None,
+    kind: str = "classes",
+    disagreement: bool = False,
     empty: EmptyTiles | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -95,7 +96,7 @@ def stream_logits(
     Args:
         volume: ``(channels, ...)``: a tensor, an array such as a memory map, or a `SlabSource`.
         networks: Callables from ``(tiles, channels, *tile)`` to logits ``(tiles, classes, ...)``;
-            the mean of the logits of several is streamed.
+            of several, the logits of the mean of their probabilities are streamed.
         tiling: Where tiles lie and how they are put together.
         axis: Spatial axis, from 0, to stream along; the one that needs least memory if not given.
             Results agree for all axes but for the rounding of sums.
@@ -103,7 +104,8 @@ def stream_logits(
         tile_batch: Tiles the networks get at once.
         device: Where the networks get their tiles; where the volume is if not given.
         accumulate_on: Where logits are blended; where the networks return them if not given.
-        disagreement: ``classes`` or ``regions``: also yield how far the passes differ.
+        kind: What channels of logits are: ``classes`` or ``regions``.
+        disagreement: Also yield how far the passes differ.
         empty: Tiles to skip; none if not given.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles; ``True`` raises `Cancelled`.
@@ -133,6 +135,7 @@ def stream_logits(
         networks,
         mirror_axes=mirror_axes,
         border=tiling.border,
+        kind=kind,
         disagreement=disagreement,
     )
     tiles = _Tiles(tiling, sides, axis)
@@ -149,7 +152,7 @@ def stream_logits(
         progress=progress,
         cancelled=cancelled,
     )
-    return _blended(tiles, results, held_on, disagreement is not None)
+    return _blended(tiles, results, held_on, disagreement)
 
 
 class _Tiles:

@@ -35,6 +35,7 @@ class Work:
         channels: Image channels.
         classes: Channels of the logits.
         tiling: How the volume is cut.
+        networks: Members of an ensemble.
         passes: Networks x mirrored passes.
         tile_batch: Tiles at once.
         labels_in_memory: Whether the whole label map is held.
@@ -52,6 +53,7 @@ class Work:
     channels: int
     classes: int
     tiling: Tiling
+    networks: int
     passes: int
     tile_batch: int
     labels_in_memory: bool
@@ -175,6 +177,7 @@ def _plan(
         work.tiling,
         work.classes + work.disagrees,
         tile_batch=work.tile_batch,
+        networks=work.networks,
         passes=work.passes,
     )
     source_axis = relate_grids(work.network, work.source)[footprint.axis].target_axis

@@ -55,7 +55,7 @@ class Segmenter:
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder; a list of them is an ensemble, whose
-            logits are averaged.
+            probabilities are averaged.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
         trust_code: Execute the code that the bundle's configuration may hold; only for bundles
             whose author you trust.
@@ -136,7 +136,7 @@ class Segmenter:
             if isinstance(inferer, SlidingWindowInferer) and isinstance(
                 part.inferer, SlidingWindowInferer
             ):
-                inferer.share_predictor(part.inferer)
+                inferer.share_predictors(part.inferer)
             parts.append(replace(part, inferer=inferer))
         other._use(parts)
         return other
@@ -155,7 +155,7 @@ class Segmenter:
         if self._stream is not None:
             networks = self._stream.predictors()
         else:
-            networks = [first.inferer.predictor(first.network, channels, self.device)]
+            networks = first.inferer.predictors(first.network, channels, self.device)
         tiles = torch.zeros(
             first.inferer.tile_batch, channels, *first.inferer.tile, device=self.device
         )

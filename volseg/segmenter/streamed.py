@@ -31,6 +31,7 @@ from volseg.inference import (
     targets_in_box,
 )
 from volseg.io import StoredVolume, as_image, open_volume
+from volseg.networks import NetworkEnsemble
 from volseg.postprocess import PostprocessLabelsd, Rule, apply_rules
 from volseg.predictors import check_volume, tile_shapes
 from volseg.segmenter.memory_plan import MemoryPlan, Work, plan_memory
@@ -114,7 +115,14 @@ class Stream:
     @property
     def passes(self) -> int:
         """How often each tile is seen: networks x mirrored passes."""
-        return len(self._members) << len(self._steps.inferer.mirror_axes)
+        return self._networks << len(self._steps.inferer.mirror_axes)
+
+    @property
+    def _networks(self) -> int:
+        return sum(
+            len(network.networks) if isinstance(network, NetworkEnsemble) else 1
+            for _, network in self._members
+        )
 
     @property
     def label_type(self) -> np.dtype[Any]:
@@ -143,6 +151,7 @@ class Stream:
             channels=volume.channels,
             classes=self.classes,
             tiling=self._tiling,
+            networks=self._networks,
             passes=self.passes,
             tile_batch=self._steps.inferer.tile_batch,
             labels_in_memory=labels_in_memory,
@@ -225,15 +234,14 @@ class Stream:
             apply_rules(labels, rules, spacing=grid.spacing, out=labels, planes=planes)
 
     def predictors(self) -> list[Callable[..., Any]]:
-        """Return what computes the logits of tiles, one a member; made at the first call."""
+        """Return what computes the logits of tiles, one a network; made at the first call."""
+        exclusive = self._steps.decision.regions is None
         return [
-            inferer.predictor(
-                network,
-                self._channels,
-                self._device,
-                exclusive=self._steps.decision.regions is None,
-            )
+            predictor
             for inferer, network in self._members
+            for predictor in inferer.predictors(
+                network, self._channels, self._device, exclusive=exclusive
+            )
         ]
 
     @property
@@ -298,7 +306,7 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
             if not equal:
                 raise InputError(
                     f"the bundles {bundles[0].name} and {bundle.name} differ in {what}, so their "
-                    "logits cannot be averaged: make ensembles of bundles composed alike."
+                    "probabilities cannot be averaged: make ensembles of bundles composed alike."
                 )
     return found
 

@@ -1,0 +1,153 @@
+"""Several bundles as one: what its label maps are, at every door, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import run as bundle_run
+
+from volseg import Segmenter
+from volseg.bundle import (
+    build_parts,
+    composition_of,
+    make_ensemble,
+    open_bundle,
+    recompose,
+    verify_bundle,
+)
+from volseg.cli.main import main
+from volseg.errors import BundleError, InputError
+from volseg.networks import NetworkEnsemble, build_network, read_weights, save_weights
+from volseg.segmenter import Maps
+
+
+@pytest.fixture
+def members(tiny_bundle, tmp_path):
+    """The tiny bundle and one of a wider network; both computed by torch."""
+    bundle = open_bundle(tiny_bundle)
+    composition = composition_of(bundle.metadata, "")
+    values = {**composition.values, "backend": "torch"}
+    recompose(bundle, replace(composition, values=values), "torch")
+    other = tmp_path / "other_fold"
+    shutil.copytree(tiny_bundle, other)
+    values = {**values, "widths": [6, 8, 10]}
+    recompose(open_bundle(other), replace(composition, values=values), "wider")
+    torch.manual_seed(1)
+    network = build_network(
+        "unet",
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=3,
+        channels=[6, 8, 10],
+        norm="instance",
+        activation="leakyrelu",
+        deep_supervision=True,
+    )
+    save_weights(network, other / "models" / "model.pt")
+    return [tiny_bundle, other]
+
+
+def probabilities_of(bundle, image):
+    shape = nib.load(image).shape
+    found = np.zeros((3, *shape), np.float32)
+    labels = Segmenter(bundle).segment(image, maps=Maps(probabilities=found))
+    return labels.numpy()[0], found
+
+
+def test_an_ensemble_is_one_bundle_at_every_door(members, tmp_path, capfd):
+    image = members[0].parent / "data" / "images" / "ball0.nii.gz"
+    bundle = make_ensemble(tmp_path / "both", members)
+    assert [check.name for check in verify_bundle(bundle.folder) if not check.passed] == []
+    for member in members:  # it needs them no more
+        member.rename(member.with_name(f"{member.name}_away"))
+    away = [member.with_name(f"{member.name}_away") for member in members]
+
+    expected, found = probabilities_of(bundle.folder, image)
+    assert len(np.unique(expected)) == 3
+    together, same = probabilities_of(away, image)
+    assert np.array_equal(together, expected)
+    assert np.array_equal(same, found)
+    with pytest.raises(SystemExit, match="0"):
+        main(["segment", str(image), "-o", str(tmp_path / "cli"), "--bundle", str(bundle.folder)])
+    bundle_run(
+        config_file=str(bundle.folder / "configs" / "inference.yaml"),
+        bundle_root=str(bundle.folder),
+        dataset_dir=str(image.parent),
+        output_dir=str(tmp_path / "run"),
+        logging_file=False,
+    )
+    capfd.readouterr()
+    for door in ("cli", "run"):
+        written = nib.load(tmp_path / door / "ball0_seg.nii.gz")
+        assert np.array_equal(np.asarray(written.dataobj), expected)
+    within = Segmenter(bundle.folder, memory_budget="8GB")
+    assert within.passes == 2
+    assert np.array_equal(within.segment(image).numpy()[0], expected)
+
+
+def test_one_tile_gives_the_mean_of_the_members_probabilities(members, tmp_path):
+    values = {"tile": [24, 24, 16], "overlap": 0.0}
+    bundle = make_ensemble(tmp_path / "both", members, values=values)
+    affine = np.eye(4)
+    image = np.random.default_rng(0).normal(size=(24, 24, 16)).astype(np.float32)
+    shown = Segmenter(bundle.folder)
+    found = np.zeros((3, 24, 24, 16), np.float32)
+    shown.segment(image, affine, maps=Maps(probabilities=found))
+    expected = 0
+    for member in members:
+        alone = np.zeros_like(found)
+        Segmenter(member, settings=values).segment(image, affine, maps=Maps(probabilities=alone))
+        expected = expected + alone / 2
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_an_ensemble_may_be_a_member_and_composed_again(members, tmp_path):
+    both = make_ensemble(tmp_path / "both", members)
+    three = make_ensemble(tmp_path / "three", [both.folder, members[0]])
+    network = build_parts(three).network
+    assert isinstance(network, NetworkEnsemble)
+    assert len(network.networks) == 3
+    first, last = read_weights(members[0] / "models" / "model.pt"), read_weights(three.weights)
+    name = next(iter(first))
+    assert torch.equal(last[f"networks.0.{name}"], first[name])
+    assert torch.equal(last[f"networks.2.{name}"], first[name])
+    told = three.metadata["ensemble"]
+    assert [entry["name"] for entry in told] == ["both", "tiny_bundle"]
+    assert [entry["name"] for entry in told[0]["members"]] == ["tiny_bundle", "tiny_bundle"]
+    composition = composition_of(three.metadata, "")
+    values = {**composition.values, "overlap": 0.25}
+    assert recompose(three, replace(composition, values=values), "quick").metadata["version"] == (
+        "0.1.1"
+    )
+    assert len(build_parts(open_bundle(three.folder)).network.networks) == 3
+
+
+def test_members_that_do_not_go_together_are_refused(members, tmp_path):
+    bundle = open_bundle(members[1])
+    composition = composition_of(bundle.metadata, "")
+    values = {**composition.values, "threshold": 0.4, "spacing": [1.0, 1.0, 2.0]}
+    recompose(bundle, replace(composition, values=values), "coarse")
+    with pytest.raises(InputError, match=r"differ in spacing, threshold \(\[1.0, 1.0, 1.0\] and"):
+        make_ensemble(tmp_path / "both", members)
+    with pytest.raises(InputError, match="at least two"):
+        make_ensemble(tmp_path / "both", members[:1])
+    inference = members[0] / "configs" / "inference.yaml"
+    inference.write_text(inference.read_text().replace("method: zscore", "method: minmax"))
+    with pytest.raises(BundleError, match="edited, or composed by another version"):
+        make_ensemble(tmp_path / "both", [members[0], members[0]])
+    assert not (tmp_path / "both").exists()
+
+
+def test_the_command(members, tmp_path, capfd):
+    words = ["bundle", "ensemble", *map(str, members), "-o", str(tmp_path / "both")]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--set", "overlap=0.25"])
+    assert capfd.readouterr().out.strip() == str(tmp_path / "both")
+    inference = (tmp_path / "both" / "configs" / "inference.yaml").read_text()
+    assert "overlap: 0.25" in inference
+    assert not (tmp_path / "both" / "configs" / "train.yaml").exists()
