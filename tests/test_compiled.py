@@ -67,3 +67,21 @@ def test_processes_that_compile_at_once_each_keep_their_own(tmp_path, repository
     ]
     assert [process.wait() for process in running] == [0, 0, 0, 0]
     subprocess.run([sys.executable, "-c", FOUND], env=environment, check=True)
+
+
+def test_a_forked_process_runs_loops_that_its_parent_has_not_run(tmp_path, repository):
+    """So do the workers of a data loader, with a transform that only training has."""
+    (tmp_path / "loop.py").write_text(LOOP, encoding="utf-8")
+    program = """
+import os
+import numpy as np
+from loop import doubled
+
+doubled(np.arange(3, dtype="float32"))
+child = os.fork()
+if child == 0:
+    os._exit(int(doubled(np.arange(3, dtype="int16")).sum()))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 6
+"""
+    environment = os.environ | {"PYTHONPATH": f"{repository}"}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)

@@ -53,22 +53,28 @@ class _Locked:
 
     def __init__(self, cache: Any) -> None:
         self._cache = cache
-        # One a folder in each process: whoever holds it may take it again.
-        self._lock = FileLock(Path(cache.cache_path) / "volseg.lock", is_singleton=True)
 
     def load_overload(self, *arguments: Any) -> Any:
         try:
-            with self._lock:
+            with self._lock():
                 return self._cache.load_overload(*arguments)
         except (OSError, NotImplementedError):
             return None
 
     def save_overload(self, *arguments: Any) -> None:
         try:
-            with self._lock:
+            with self._lock():
                 self._cache.save_overload(*arguments)
         except (OSError, NotImplementedError):
             return
+
+    def _lock(self) -> FileLock:
+        """Return the lock of the folder, of which each process has one that its holder may retake.
+
+        Made when it is wanted: a forked process, such as a data loader's, must not use the lock of
+        the one it comes from.
+        """
+        return FileLock(Path(self._cache.cache_path) / "volseg.lock", is_singleton=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cache, name)

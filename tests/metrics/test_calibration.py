@@ -114,6 +114,21 @@ def test_blocks_of_channels_and_planes_give_what_the_whole_gives():
     assert second.negative_log_likelihood == pytest.approx(first.negative_log_likelihood)
 
 
+def test_tallies_of_cases_are_merged():
+    random = np.random.default_rng(1)
+    p = softmax(random.normal(size=(3, 40)), axis=0)
+    labels = random.integers(0, 3, 40)
+    whole, first, second = (CalibrationTally([0, 1, 2]) for _ in range(3))
+    whole.add(p, labels)
+    first.add(p[:, :15], labels[:15])
+    second.add(p[:, 15:], labels[15:])
+    first.merge(second)
+    assert first.result().brier == pytest.approx(whole.result().brier)
+    np.testing.assert_array_equal(first.result().label.true, whole.result().label.true)
+    with pytest.raises(ShapeError, match="different channels"):
+        first.merge(CalibrationTally([0, 1]))
+
+
 def test_ignored_voxels_do_not_count():
     p = np.array([[0.9, 0.2, 0.5], [0.1, 0.8, 0.5]])
     with_ignored, without = CalibrationTally([0, 1], ignore=255), CalibrationTally([0, 1])

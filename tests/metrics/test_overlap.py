@@ -7,7 +7,14 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics import compute_dice, compute_iou
 
 from volseg.errors import InputError, ShapeError
-from volseg.metrics import Overlap, count_overlaps, dice, iou, volume_error
+from volseg.metrics import (
+    Overlap,
+    count_overlaps,
+    dice,
+    iou,
+    overlaps_of_batches,
+    volume_error,
+)
 
 CLASSES = 4
 
@@ -112,3 +119,18 @@ def test_unusable_spacing_is_named():
     for spacing in ((1, 1), (1, 1, 0), (1, 1, np.nan)):
         with pytest.raises(InputError, match="3 positive numbers"):
             volume_error(FULL, FULL, spacing=spacing)
+
+
+def test_batches_are_images_put_together():
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 2, (2, 6, 5)) for _ in range(5)]
+    overlaps = [count_overlaps(*pair)[1] for pair in images]
+    batches = overlaps_of_batches(overlaps)
+    assert len(batches) == 3
+    first = [np.concatenate([images[0][k], images[1][k]]) for k in (0, 1)]
+    assert batches[0].iou == iou(*first)
+    assert batches[0].dice == dice(*first)
+    assert batches[2] == overlaps[4]
+    assert overlaps_of_batches(overlaps, 1) == overlaps
+    with pytest.raises(InputError, match="size of a batch"):
+        overlaps_of_batches(overlaps, 0)

@@ -16,7 +16,7 @@ from volseg.errors import InputError
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from volseg.evaluation import CasePair, Comparison, Evaluation, Statistics
+    from volseg.evaluation import CasePair, CasesCalibration, Comparison, Evaluation, Statistics
 
 
 class EmptyCases(Enum):
@@ -69,6 +69,12 @@ def evaluate(
         Path | None,
         typer.Option(help="Other predictions of the same cases, to compare with case by case."),
     ] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of <case>_probabilities.nii.gz, .nii or .zarr: are they calibrated?"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Compare label maps with references: Dice, IoU, surface Dice, HD95, volume error.
@@ -77,7 +83,13 @@ def evaluate(
 
     Exit code 0: all cases compared; 1: some case failed; 2: nothing could be used.
     """
-    from volseg.evaluation import EmptyRule, compare_evaluations, evaluate_pairs, write_evaluation
+    from volseg.evaluation import (
+        EmptyRule,
+        calibrate_files,
+        compare_evaluations,
+        evaluate_pairs,
+        write_evaluation,
+    )
 
     labels = _labels(bundle, label)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
@@ -99,11 +111,23 @@ def evaluate(
                     progress=partial(_advance, bar, task),
                 )
             )
+        calibration = None
+        if probabilities is not None:
+            task = bar.add_task("probabilities", total=len(sets[0]))
+            calibration = calibrate_files(
+                sets[0],
+                probabilities,
+                labels=evaluations[0].labels,
+                ignore=ignore,
+                progress=partial(_advance, bar, task),
+            )
     evaluation, comparison = evaluations[0], None
     if against is not None:
         names = _names(predictions, against)
         comparison = compare_evaluations(evaluation, evaluations[1], names=names)
-    table, summary = write_evaluation(evaluation, out, comparison=comparison)
+    table, summary = write_evaluation(
+        evaluation, out, comparison=comparison, calibration=calibration
+    )
     if as_json:
         import json
 
@@ -112,8 +136,11 @@ def evaluate(
         _show(evaluation)
         if comparison is not None:
             _show_comparison(comparison)
+        if calibration is not None:
+            _show_calibration(calibration)
         output.print(f"written: {table} and {summary}", soft_wrap=True, markup=False)
     failures = [failure for one in evaluations for failure in one.failures.items()]
+    failures += calibration.failures.items() if calibration else []
     for case, reason in failures:
         errors.print(f"{case}: {reason}", soft_wrap=True, markup=False)
     for case, values in evaluation.undeclared.items():
@@ -225,6 +252,21 @@ def _show_comparison(comparison: Comparison) -> None:
     output.print(table)
     for sentence in comparison.sentences():
         output.print(sentence, style="dim", markup=False)
+
+
+def _show_calibration(found: CasesCalibration) -> None:
+    from rich.table import Table
+
+    table = Table("probability of", "calibration error", "Brier score")
+    for name, curve in found.curves.items():
+        table.add_row(name, f"{curve.expected_error:.4g}", f"{curve.brier:.4g}")
+    output.print(table)
+    whole = found.calibration
+    output.print(
+        f"Of {len(found.cases)} cases, {whole.voxels:,} voxels: negative log-likelihood "
+        f"{whole.negative_log_likelihood:.4g}, Brier score of all classes {whole.brier:.4g}.",
+        style="dim",
+    )
 
 
 def _with_interval(found: Statistics) -> str:

@@ -30,6 +30,7 @@ from volseg.evaluation.groups import (
 from volseg.evaluation.metric import METRICS, Better, Metric
 from volseg.evaluation.pairs import CasePair, case_name, pair_common_files, pair_files
 from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients
+from volseg.evaluation.probabilities import CasesCalibration, calibrate_files
 from volseg.evaluation.summary import Statistics
 from volseg.evaluation.table import read_table
 from volseg.evaluation.write import write_evaluation
@@ -38,6 +39,7 @@ __all__ = [
     "METRICS",
     "Better",
     "CasePair",
+    "CasesCalibration",
     "Change",
     "ClassScore",
     "ComparedMetric",
@@ -53,6 +55,7 @@ __all__ = [
     "Metric",
     "PairOfMaps",
     "Statistics",
+    "calibrate_files",
     "case_name",
     "change_over_time",
     "compare_evaluations",

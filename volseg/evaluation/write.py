@@ -16,11 +16,16 @@ from volseg.evaluation.class_score import ClassScore
 from volseg.evaluation.comparison import Comparison
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.evaluation import Evaluation
+from volseg.evaluation.probabilities import CasesCalibration
 from volseg.evaluation.summary import Statistics
 
 
 def write_evaluation(
-    evaluation: Evaluation, path: str | Path, *, comparison: Comparison | None = None
+    evaluation: Evaluation,
+    path: str | Path,
+    *,
+    comparison: Comparison | None = None,
+    calibration: CasesCalibration | None = None,
 ) -> tuple[Path, Path]:
     """Write the table and the summary side by side; return both paths, the table first.
 
@@ -35,6 +40,7 @@ def write_evaluation(
         evaluation: Result of `evaluate_files`.
         path: `x.csv` or `x.json`; the other files get the same name.
         comparison: With other predictions; it is in the summary, too.
+        calibration: Of the probabilities; it is in the summary.
 
     Raises:
         OutputError: The suffix is another one, or the files cannot be written.
@@ -53,6 +59,8 @@ def write_evaluation(
     if comparison is not None:
         _write_csv(table.with_name(f"{table.stem}_comparison.csv"), comparison_rows(comparison))
         entries["comparison"] = _comparison(comparison)
+    if calibration is not None:
+        entries["calibration"] = _calibration(calibration)
     with replacing(summary) as temporary:
         text = json.dumps(entries, indent=2, allow_nan=False, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -141,6 +149,33 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
             {name: _number(value) for name, value in row.items()}
             for row in comparison_rows(comparison)
         ],
+    }
+
+
+def _calibration(found: CasesCalibration) -> dict[str, Any]:
+    return {
+        "cases": len(found.cases),
+        "voxels": found.calibration.voxels,
+        "brier": _number(found.calibration.brier),
+        "negative_log_likelihood": _number(found.calibration.negative_log_likelihood),
+        "curves": {
+            name: {
+                "expected_calibration_error": _number(curve.expected_error),
+                "brier": _number(curve.brier),
+                "bins": [
+                    {
+                        "voxels": int(voxels),
+                        "mean_probability": _number(float(probability)),
+                        "share_true": _number(float(share)),
+                    }
+                    for voxels, probability, share in zip(
+                        curve.voxels, curve.mean_probability, curve.share_true, strict=True
+                    )
+                ],
+            }
+            for name, curve in found.curves.items()
+        },
+        "failures": found.failures,
     }
 
 

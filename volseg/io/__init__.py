@@ -27,6 +27,7 @@ from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume import open_volume
 from volseg.io.volume_block import VolumeBlock
 from volseg.io.write import write_image, write_segmentation
+from volseg.io.zarr_opening import open_zarr
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -60,6 +61,7 @@ __all__ = [
     "meta_tensor",
     "on_source_grid",
     "open_volume",
+    "open_zarr",
     "original_grid_of",
     "probabilities_target",
     "read_image",

@@ -9,6 +9,7 @@ What holds when a class is empty in one of the maps, or in both:
 | average_surface_distance   |            |                        |                       |
 | volume_error (millilitres) | NaN        | the predicted volume   | minus the reference   |
 | volume_error (relative)    | NaN        | infinite               | -1                    |
+| boundary_scores            | NaN        | 0                      | 0                     |
 
 NaN says "not applicable": a case without the structure, correctly left without it, tells nothing
 about how well the structure is outlined. Counting it as a Dice of 1 would lift the mean of a rare
@@ -17,6 +18,7 @@ class by its rarity; such cases are left out of means and counted beside them.
 
 from __future__ import annotations
 
+from volseg.metrics.boundary import BoundaryScores, boundary_scores, pixel_accuracy
 from volseg.metrics.calibration import Calibration, CalibrationTally, Reliability
 from volseg.metrics.label_intensities import PERCENTS, IntensityStatistics
 from volseg.metrics.label_statistics import (
@@ -33,8 +35,10 @@ from volseg.metrics.overlap import (
     count_overlaps,
     dice,
     iou,
+    overlaps_of_batches,
     volume_error,
 )
+from volseg.metrics.partition import RandScores, cells_between, rand_scores
 from volseg.metrics.surface import (
     SurfaceDistances,
     average_surface_distance,
@@ -46,18 +50,22 @@ from volseg.metrics.temperature import Temperature, fit_temperature
 
 __all__ = [
     "PERCENTS",
+    "BoundaryScores",
     "Calibration",
     "CalibrationTally",
     "IntensityStatistics",
     "LabelStatistics",
     "LabelledPart",
     "Overlap",
+    "RandScores",
     "Reliability",
     "SurfaceDistances",
     "Temperature",
     "VolumeError",
     "VolumeStatistics",
     "average_surface_distance",
+    "boundary_scores",
+    "cells_between",
     "class_boxes",
     "count_overlaps",
     "dice",
@@ -65,6 +73,9 @@ __all__ = [
     "hausdorff95",
     "iou",
     "label_statistics",
+    "overlaps_of_batches",
+    "pixel_accuracy",
+    "rand_scores",
     "surface_dice",
     "surface_distances",
     "volume_error",

@@ -198,6 +198,21 @@ class CalibrationTally:
         if largest is not None:
             self._tally(-1, largest[known], right[known])
 
+    def merge(self, other: CalibrationTally) -> None:
+        """Take all that another tally of the same channels and bins has taken.
+
+        Raises:
+            ShapeError: It has other channels or bins.
+        """
+        if self._members != other._members or self._bins != other._bins:
+            raise ShapeError("tallies of different channels or bins cannot be merged.")
+        self._voxels += other._voxels
+        self._true += other._true
+        self._probability += other._probability
+        self._squared += other._squared
+        self._log_likelihood += other._log_likelihood
+        self._compared += other._compared
+
     def result(self) -> Calibration:
         """Return the calibration of what was taken."""
         rows = [

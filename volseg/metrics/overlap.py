@@ -5,6 +5,8 @@ The counts of all classes are gathered in one pass over the two maps.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from volseg.errors import InputError
 from volseg.metrics.masks import check_label_maps, check_masks, check_spacing
 
 
@@ -34,6 +37,14 @@ class Overlap:
     """Voxels of the class in the prediction."""
     reference: int
     """Voxels of the class in the reference."""
+
+    def __add__(self, other: Overlap) -> Overlap:
+        """Return the counts of two images as if they were one."""
+        return Overlap(
+            self.common + other.common,
+            self.prediction + other.prediction,
+            self.reference + other.reference,
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -93,6 +104,26 @@ def count_overlaps(
     if classes is None:
         classes = np.flatnonzero(counts[1:, 1:].any(axis=0)) + 1
     return {int(label): Overlap(*counts[:, label].tolist()) for label in classes}
+
+
+def overlaps_of_batches(overlaps: Sequence[Overlap], size: int = 2) -> list[Overlap]:
+    """Return the overlaps of one image after the other put together, ``size`` of them at a time.
+
+    Papers that take a metric from a whole batch, as those of BiO-Net and BiX-Net do from two
+    images, report its mean over batches: larger objects weigh more than in the mean over images,
+    and numbers are higher. The last batch may be smaller.
+
+    Args:
+        overlaps: Of the images, in the order of the batches.
+        size: Of a batch.
+
+    Raises:
+        InputError: The size is not positive.
+    """
+    if size < 1:
+        raise InputError(f"the size of a batch is {size}; expected at least 1.")
+    starts = range(0, len(overlaps), size)
+    return [functools.reduce(operator.add, overlaps[start : start + size]) for start in starts]
 
 
 def dice(prediction: npt.ArrayLike, reference: npt.ArrayLike, *, label: int | None = None) -> float:
