@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -11,6 +13,7 @@ from monai.losses import DiceCELoss
 from volseg.errors import InputError, ShapeError, UnknownNameError
 from volseg.losses import (
     DeepSupervisionLoss,
+    DiceCrossEntropyLoss,
     UNet3PlusLoss,
     UNetPlusPlusLoss,
     WeightedCrossEntropyLoss,
@@ -25,6 +28,8 @@ class UnitWeights(WeightedCrossEntropyLoss):
 
 
 LOSSES = {
+    "dice cross entropy": DiceCrossEntropyLoss(),
+    "dice cross entropy of images": DiceCrossEntropyLoss(batch=False, include_background=True),
     "unetplusplus": UNetPlusPlusLoss(),
     "unetplusplus sigmoid": UNetPlusPlusLoss(activation="sigmoid", include_background=True),
     "unetplusplus printed": UNetPlusPlusLoss(as_printed=True),
@@ -52,6 +57,16 @@ def certain(target: torch.Tensor, classes: int, size: float = 20.0) -> torch.Ten
     if classes == 1:
         return (target * 2.0 - 1) * size
     return torch.cat([(target == index) * 2.0 - 1 for index in range(classes)], dim=1) * size
+
+
+IGNORE = 255
+FAMILIES = {
+    "dice cross entropy": DiceCrossEntropyLoss,
+    "unetplusplus": UNetPlusPlusLoss,
+    "unetplusplus printed": partial(UNetPlusPlusLoss, as_printed=True),
+    "unet3plus": UNet3PlusLoss,
+}
+every_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
 
 @every_loss
@@ -192,3 +207,53 @@ def test_bundles_build_the_losses_from_plain_options():
     torch.testing.assert_close(
         parser.get_parsed_content("monai")([logits, logits], target), dice_ce(logits, target)
     )
+
+
+@every_family
+@pytest.mark.parametrize("options", [{}, {"include_background": True}, {"regions": True}])
+@one_or_many
+def test_what_is_ignored_has_no_gradient_and_changes_nothing(family, options, classes):
+    logits, target = case(3, classes)
+    if "regions" in options:
+        target = (target == torch.arange(classes).reshape(1, -1, 1, 1, 1)).long()
+    where = torch.zeros_like(target[:, :1], dtype=torch.bool)
+    where[0, :, :3], where[1, ..., 5] = True, True
+    marked = target.masked_fill(where, IGNORE).float().requires_grad_(False)
+    loss = family(ignore=IGNORE, **options)
+    gradients, values = [], []
+    for other in (logits, logits.masked_fill(where, 7.5)):
+        leaf = other.clone().requires_grad_()
+        value = loss(leaf, marked)
+        values.append(value.detach())
+        gradients.append(torch.autograd.grad(value, leaf)[0])
+    assert torch.isfinite(values[0])
+    torch.testing.assert_close(values[1], values[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert not gradients[0].masked_select(where).any()
+    assert gradients[0].masked_select(~where).all()
+    # Without an ignored voxel it is the loss without the option; with nothing else it is no number.
+    torch.testing.assert_close(loss(logits, target), family(**options)(logits, target))
+    nothing = loss(logits, torch.full_like(target, IGNORE))
+    assert torch.isfinite(nothing)
+
+
+@every_family
+def test_regions_are_binary_images_that_do_not_see_each_other(family):
+    random = torch.Generator().manual_seed(3)
+    logits = torch.randn(2, 3, 12, 16, generator=random)
+    target = torch.randint(0, 2, logits.shape, generator=random)  # they overlap
+    together = family(regions=True)(logits, target)
+    alone = [family()(logits[:, [k]], target[:, [k]]) for k in range(3)]
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+@every_family
+def test_regions_that_are_no_masks_are_refused(family):
+    logits = torch.zeros(2, 3, 12, 16)
+    loss = family(regions=True)
+    with pytest.raises(InputError, match="value 2; expected 0 and 1, a channel a region"):
+        loss(logits, torch.full_like(logits, 2))
+    with pytest.raises(ShapeError, match=r"expected \(2, 3, 12, 16\)"):
+        loss(logits, logits[:, :1])
+    with pytest.raises(InputError, match="value 255"):
+        loss(logits, torch.full_like(logits, 255))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from volseg.errors import InputError
 from volseg.losses.targets import full_precision, require_same_grid
+from volseg.processes import mean_over_processes
 
 
 class SoftNormalisedCutLoss(nn.Module):
@@ -80,7 +81,7 @@ class SoftNormalisedCutLoss(nn.Module):
         to_all = _sum_over_space(probabilities * degree)
         # A segment that is nowhere associates with nothing.
         ratios = within / to_all.clamp(min=torch.finfo(to_all.dtype).tiny)
-        return (probabilities.shape[1] - ratios.sum(dim=1)).mean()
+        return mean_over_processes(probabilities.shape[1] - ratios.sum(dim=1))
 
     def _neighbour_sums(self, values: Tensor, image: Tensor) -> Tensor:
         """Return for each voxel the weighted sum of the values of its neighbours and itself."""

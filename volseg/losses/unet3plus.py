@@ -6,11 +6,15 @@ the three look at voxels, patches and the whole map.
 
 from __future__ import annotations
 
-from monai.losses import DiceLoss, FocalLoss
+from monai.losses import FocalLoss
 from torch import Tensor, nn
 
+from volseg.losses.class_sums import sigmoid_sums
 from volseg.losses.multiscale_ssim import multiscale_ssim
 from volseg.losses.targets import one_against_rest, require_activation
+from volseg.processes import mean_over_processes
+
+_SMOOTH = 1e-5  # voxels
 
 
 class UNet3PlusLoss(nn.Module):
@@ -29,6 +33,10 @@ class UNet3PlusLoss(nn.Module):
         gamma: Exponent of the focal loss.
         batch: Take the IoU over all images of the batch together; steadier where the class is
             absent from many patches.
+        regions: The target holds regions, which may overlap: 0 and 1, a channel for each channel of
+            the logits. Each is a sigmoid, and none is a background.
+        ignore: Value of the target where a voxel counts neither in the focal loss nor in the IoU;
+            MS-SSIM, which looks at patches, takes it for background that was predicted so.
 
     Raises:
         InputError: An option is out of range.
@@ -41,32 +49,47 @@ class UNet3PlusLoss(nn.Module):
         include_background: bool = False,
         gamma: float = 2.0,
         batch: bool = False,
+        regions: bool = False,
+        ignore: int | None = None,
     ) -> None:
         super().__init__()
         require_activation(activation)
         self.activation = activation
         self.include_background = include_background
-        self.focal_loss = FocalLoss(gamma=gamma)
-        self.iou_loss = DiceLoss(sigmoid=True, jaccard=True, batch=batch)
+        self.batch = batch
+        self.regions = regions
+        self.ignore = ignore
+        self.focal_loss = FocalLoss(gamma=gamma, reduction="none")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a single number.
 
         Args:
             logits: ``(batch, classes, *spatial)``.
-            target: Class indices ``(batch, 1, *spatial)``.
+            target: Class indices ``(batch, 1, *spatial)``, or regions ``(batch, regions,
+                *spatial)``.
 
         Raises:
             ShapeError: The target does not lie on the grid of the logits, or a side is shorter than
                 three voxels.
-            InputError: The target holds something else than class indices.
+            InputError: The target holds something else than class indices, or regions.
         """
-        log_odds, truth = one_against_rest(
+        log_odds, truth, counted = one_against_rest(
             logits,
             target,
             activation=self.activation,
             include_background=self.include_background,
+            regions=self.regions,
+            ignore=self.ignore,
         )
-        structure = 1 - multiscale_ssim(log_odds.sigmoid(), truth).mean()
-        loss: Tensor = self.focal_loss(log_odds, truth) + structure + self.iou_loss(log_odds, truth)
-        return loss
+        focal: Tensor = self.focal_loss(log_odds, truth)
+        probability = log_odds.sigmoid()
+        sums = sigmoid_sums(log_odds, truth, counted)
+        if counted is not None:
+            focal = focal.where(counted, 0)
+            probability, truth = probability.where(counted, 0), truth.where(counted, 0)
+        structure = mean_over_processes(multiscale_ssim(probability, truth))
+        # The sum of any entropy over the terms that count has its mean.
+        sums = sums._replace(cross_entropy=focal.sum())
+        iou, focal_mean = sums.means(smooth=_SMOOTH, batch=self.batch, jaccard=True)
+        return focal_mean + (1 - structure) + (1 - iou)

@@ -7,11 +7,10 @@ Segmentation", DLMIA 2018. The authors' code and Eq. 2 of the paper differ; both
 from __future__ import annotations
 
 import torch.nn.functional as F  # noqa: N812
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from volseg.errors import InputError
-from volseg.losses.targets import one_against_rest, require_activation
+from volseg.losses.class_sums import sigmoid_sums
+from volseg.losses.targets import one_against_rest, require_activation, require_smooth
 
 
 class UNetPlusPlusLoss(nn.Module):
@@ -33,6 +32,9 @@ class UNetPlusPlusLoss(nn.Module):
             class is (no ``(1 - Y) log(1 - P)``), and a Dice coefficient for each image of the batch
             instead of one over them all. Cross entropy stays a mean over all voxels, and the Dice
             coefficient stays smoothed: as printed, it is 0/0 without foreground.
+        regions: The target holds regions, which may overlap: 0 and 1, a channel for each channel of
+            the logits. Each is a sigmoid, and none is a background.
+        ignore: Value of the target where a voxel counts in no term.
 
     Raises:
         InputError: An option is out of range.
@@ -45,38 +47,42 @@ class UNetPlusPlusLoss(nn.Module):
         include_background: bool = False,
         smooth: float = 1.0,
         as_printed: bool = False,
+        regions: bool = False,
+        ignore: int | None = None,
     ) -> None:
         super().__init__()
         require_activation(activation)
-        if not smooth > 0:
-            raise InputError(f"smooth is {smooth}; expected a number above 0.")
+        require_smooth(smooth)
         self.activation = activation
         self.include_background = include_background
+        self.smooth = smooth
         self.as_printed = as_printed
-        self.dice_loss = DiceLoss(
-            sigmoid=True, smooth_nr=smooth, smooth_dr=smooth, batch=not as_printed
-        )
+        self.regions = regions
+        self.ignore = ignore
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss, a single number.
 
         Args:
             logits: ``(batch, classes, *spatial)``.
-            target: Class indices ``(batch, 1, *spatial)``.
+            target: Class indices ``(batch, 1, *spatial)``, or regions ``(batch, regions,
+                *spatial)``.
 
         Raises:
             ShapeError: The target does not lie on the grid of the logits.
-            InputError: The target holds something else than class indices.
+            InputError: The target holds something else than class indices, or regions.
         """
-        log_odds, truth = one_against_rest(
+        log_odds, truth, counted = one_against_rest(
             logits,
             target,
             activation=self.activation,
             include_background=self.include_background,
+            regions=self.regions,
+            ignore=self.ignore,
         )
+        sums = sigmoid_sums(log_odds, truth, counted)
         if self.as_printed:
-            cross_entropy = -(truth * F.logsigmoid(log_odds)).mean()
-        else:
-            cross_entropy = F.binary_cross_entropy_with_logits(log_odds, truth)
-        minus_dice: Tensor = self.dice_loss(log_odds, truth) - 1
-        return 0.5 * cross_entropy + minus_dice
+            where = truth if counted is None else truth * counted
+            sums = sums._replace(cross_entropy=-(where * F.logsigmoid(log_odds)).sum())
+        dice, cross_entropy = sums.means(smooth=self.smooth, batch=not self.as_printed)
+        return 0.5 * cross_entropy - dice

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from volseg.errors import InputError
 from volseg.losses.targets import class_indices, full_precision, require_same_grid
+from volseg.processes import mean_over_processes
 
 
 class WeightedCrossEntropyLoss(nn.Module):
@@ -46,11 +47,11 @@ class WeightedCrossEntropyLoss(nn.Module):
                 "; expected finite numbers of at least 0."
             )
         counted = torch.where(weights > 0, classes, torch.zeros_like(classes))
-        indices = class_indices(counted, scores.shape[1])
+        indices, _ = class_indices(counted, scores.shape[1])
         if scores.shape[1] == 1:
             losses = F.binary_cross_entropy_with_logits(
                 scores[:, 0], indices.to(scores.dtype), reduction="none"
             )
         else:
             losses = F.cross_entropy(scores, indices, reduction="none")
-        return (weights * losses).mean()
+        return mean_over_processes(weights * losses)
