@@ -129,3 +129,22 @@ def test_how_missing_classes_count_can_be_chosen():
     assert len(rule.sentences()) == 2
     with pytest.raises(InputError, match="at least 0"):
         EmptyRule(missed_distance_mm=-1)
+
+
+def test_a_region_is_scored_as_the_mask_of_all_its_values():
+    prediction, reference = maps()
+    prediction[4:6, 4:6, 2:4], reference[5:7, 4:6, 2:4] = 2, 2
+    regions = {"whole": (1, 2), "core": (2,)}
+    whole, core = evaluate_case(prediction, reference, labels=regions, spacing=SPACING)
+    assert (whole.label, core.label) == ((1, 2), 2)
+    masks = [np.isin(labels, (1, 2)).astype(np.uint8) for labels in (prediction, reference)]
+    (expected,) = evaluate_case(*masks, labels={"whole": 1}, spacing=SPACING)
+    for name in ("dice", "surface_dice", "hausdorff95_mm", "volume_error_ml"):
+        assert getattr(whole, name) == getattr(expected, name)
+    assert core.dice == metrics.dice(prediction, reference, label=2)
+
+
+@pytest.mark.parametrize("labels", [{"a": ()}, {"a": (0, 1)}, {"a": (1, 2), "b": (2, 1)}])
+def test_regions_without_values_of_their_own_are_refused(labels):
+    with pytest.raises(InputError, match="the labels are"):
+        evaluate_case(*maps(), labels=labels, spacing=SPACING)

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from volseg.cli.main import main
 from volseg.errors import Cancelled, InputError, OutputError
 from volseg.evaluation import (
     METRICS,
@@ -223,3 +224,23 @@ def test_real_label_maps(data_root):
     assert (liver.dice, liver.hausdorff95_mm, liver.volume_error_ml) == (1, 0, 0)
     assert math.isnan(bladder.dice)
     assert 6 in evaluation.undeclared["ct_small"]
+
+
+def test_regions_are_scored_through_the_command_and_named_in_the_tables(folders, tmp_path, capfd):
+    options = ("--label", "all=1,2", "--label", "two=2", "-o", str(tmp_path / "scores.csv"))
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", *map(str, folders), *options])
+    capfd.readouterr()
+    rows = list(csv.DictReader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert [(row["case"], row["name"], row["label"]) for row in rows[:3]] == [
+        ("a", "all", "1 2"),
+        ("a", "two", "2"),
+        ("b", "all", "1 2"),
+    ]
+    assert float(rows[2]["dice"]) == pytest.approx(2 * 24 / (36 + 44))
+    summary = json.loads((tmp_path / "scores.json").read_text())
+    assert summary["labels"] == {"all": [1, 2], "two": 2}
+    assert not summary["undeclared_labels"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", *map(str, folders), "--label", "all=1,x", "-o", str(tmp_path / "x.csv")])
+    assert "--label 'all=1,x' cannot be read" in " ".join(capfd.readouterr().err.split())

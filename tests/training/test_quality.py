@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from volseg.bundle import open_bundle, verify_bundle
+from volseg.bundle import Bundle, open_bundle, verify_bundle
 from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.quality import Measure
 from volseg.segmenter import Segmenter, segment_to_files
 from volseg.training import learn_quality, record_quality
+from volseg.training.quality import as_predicted
 
 
 @pytest.fixture
@@ -65,3 +67,16 @@ def test_the_command_and_too_few_cases(torch_bundle, tmp_path, capfd):
     assert end.value.code == 2
     assert "give at least 8" in capfd.readouterr().err
     assert not (torch_bundle / "configs" / "quality.json").exists()
+
+
+def test_labels_are_taken_as_a_perfect_network_would_write_them():
+    def bundle(**outputs) -> Bundle:
+        pred = {"channel_def": {"0": "background", "1": "a", "3": "b"}, **outputs}
+        return Bundle(Path("b"), {"network_data_format": {"outputs": {"pred": pred}}})
+
+    labels = np.array([[0, 1, 2, 3, 4]], np.uint8)
+    assert np.array_equal(as_predicted(bundle(), labels), labels)
+    regions = {"whole": [1, 2, 3, 4], "core": [3, 4]}
+    assert as_predicted(bundle(regions=regions), labels).tolist() == [[0, 1, 1, 3, 3]]
+    assert as_predicted(bundle(regions=regions, ignore=4), labels) is None
+    assert as_predicted(bundle(regions=regions, ignore=9), labels) is not None

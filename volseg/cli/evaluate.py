@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
-from volseg.errors import InputError
+from volseg.cli.label_options import named_regions
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -33,10 +33,11 @@ def evaluate(
         Path, typer.Option("--output", "-o", help="Table (.csv); the summary goes beside (.json).")
     ],
     bundle: Annotated[
-        str | None, typer.Option("--bundle", "-b", help="Take the names of the labels from it.")
+        str | None, typer.Option("--bundle", "-b", help="Take from it what is to be scored.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(help="A label to score as NAME=VALUE; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Label to score, NAME=VALUE, or values: tumour=1,2,3; repeat."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(help="Surface distance that still counts as agreement, in mm.")
@@ -91,7 +92,7 @@ def evaluate(
         write_evaluation,
     )
 
-    labels = _labels(bundle, label)
+    labels, ignore = _labels(bundle, label, ignore)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
     sets = _pairs(predictions, references, against)
     cases = list(dict.fromkeys(pair.case for pairs in sets for pair in pairs))
@@ -180,18 +181,20 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     return names if names[0] != names[1] else (str(first), str(second))
 
 
-def _labels(bundle: str | None, label: list[str] | None) -> dict[str, int] | None:
-    if label:
-        pairs = [text.partition("=") for text in label]
-        wrong = [text for text, pair in zip(label, pairs, strict=True) if not pair[2].isdigit()]
-        if wrong:
-            raise InputError(f"--label {wrong[0]} is not NAME=VALUE, such as --label liver=1.")
-        return {name: int(value) for name, _, value in pairs}
-    if bundle is None:
-        return None
-    from volseg.bundle import open_bundle
+def _labels(
+    bundle: str | None, label: list[str] | None, ignore: int | None
+) -> tuple[dict[str, tuple[int, ...]] | None, int | None]:
+    """Return what is to be scored, and the value to ignore: as asked for, or as the bundle says."""
+    structures = {
+        name: tuple(values) for name, values in named_regions(label or (), option="--label").items()
+    }
+    if bundle is not None:
+        from volseg.bundle import open_bundle
 
-    return open_bundle(bundle).labels
+        opened = open_bundle(bundle)
+        structures = structures or opened.structures
+        ignore = opened.ignore if ignore is None else ignore
+    return structures or None, ignore
 
 
 def _patients(source: str, cases: list[str]) -> dict[str, str]:

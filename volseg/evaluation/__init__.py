@@ -11,9 +11,9 @@ from volseg.evaluation.agreement import (
     measurement_error,
 )
 from volseg.evaluation.bootstrap import Interval, intervals_of_means
-from volseg.evaluation.case import evaluate_case
+from volseg.evaluation.case import evaluate_case, label_of
 from volseg.evaluation.change import Change, change_over_time
-from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.comparison import ComparedMetric, Comparison, compare_evaluations, holm
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.empty_rule import EmptyRule
@@ -50,6 +50,7 @@ __all__ = [
     "GroupMean",
     "Interval",
     "IntraclassCorrelation",
+    "Label",
     "LimitsOfAgreement",
     "MeasurementError",
     "Metric",
@@ -69,6 +70,7 @@ __all__ = [
     "how_computed",
     "intervals_of_means",
     "intraclass_correlation",
+    "label_of",
     "limits_of_agreement",
     "measurement_error",
     "pair_common_files",

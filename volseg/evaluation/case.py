@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError
-from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
-from volseg.metrics import SurfaceDistances, class_boxes, count_overlaps, surface_distances
+from volseg.metrics import (
+    SurfaceDistances,
+    class_boxes,
+    count_structure_overlaps,
+    surface_distances,
+)
 from volseg.metrics.masks import Box, check_spacing
 
 
@@ -18,7 +24,7 @@ def evaluate_case(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    labels: Mapping[str, int],
+    labels: Mapping[str, int | Sequence[int]],
     spacing: Sequence[float],
     surface_tolerance_mm: float = 1.0,
     ignore: int | None = None,
@@ -33,7 +39,8 @@ def evaluate_case(
     Args:
         prediction: Integer classes, 0 is background; shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map.
-        labels: The classes to score, name to value in the maps.
+        labels: The classes to score, name to value in the maps; or several values, of a region
+            that may contain others.
         spacing: Distance of neighbouring voxels on each axis in mm.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
         ignore: Voxels whose reference has this value count in no metric, and the edge of what they
@@ -52,32 +59,40 @@ def evaluate_case(
         check_ignored(ignore, labels)
         ignored = second == ignore
         first, second = (np.where(ignored, 0, one).astype(one.dtype) for one in (first, second))
-    overlaps = count_overlaps(first, second, classes=labels.values())
+    structures = {name: values_of(label) for name, label in labels.items()}
+    overlaps = count_structure_overlaps(first, second, structures)
     steps = check_spacing(spacing, first.ndim).tolist()
     flat = _single_slice(first.shape)
-    surfaces, plane_steps = (first, second), steps
+    surfaces: tuple[npt.NDArray[Any], ...] = (first, second)
+    plane_steps = steps
     if flat is not None:
         surfaces = (first.squeeze(flat), second.squeeze(flat))
         ignored = None if ignored is None else ignored.squeeze(flat)
         plane_steps = [step for axis, step in enumerate(steps) if axis != flat]
     boxes = class_boxes(*surfaces)
     scores = []
-    for name, label in labels.items():
-        overlap = overlaps[label]
+    for name, values in structures.items():
+        overlap = overlaps[name]
+        if len(values) == 1:
+            maps, value, found = surfaces, values[0], boxes.get(values[0])
+        else:
+            maps, value = tuple(np.isin(one, values).astype(np.uint8) for one in surfaces), 1
+            found = class_boxes(*maps).get(1)
         distances = SurfaceDistances(np.empty(0), np.empty(0))
-        if label in boxes:
-            box = _widened(boxes[label])
+        if found is not None:
+            box = _widened(found)
             distances = surface_distances(
-                *(one[box] for one in surfaces),
+                maps[0][box],
+                maps[1][box],
                 spacing=plane_steps,
-                label=label,
+                label=value,
                 ignored=None if ignored is None else ignored[box],
             )
         error = overlap.volume_error(steps)
         score = ClassScore(
             case=case,
             name=name,
-            label=label,
+            label=label_of(values),
             prediction_voxels=overlap.prediction,
             reference_voxels=overlap.reference,
             dice=overlap.dice,
@@ -92,33 +107,49 @@ def evaluate_case(
     return scores
 
 
-def check_labels(labels: Mapping[str, int]) -> None:
+def check_labels(labels: Mapping[str, int | Sequence[int]]) -> None:
     """Check the names and values of classes.
 
     Raises:
-        InputError: There are none, a value is not a positive integer, or two names share one.
+        InputError: There are none, a value is not a positive integer, or two names share all.
     """
-    values = list(labels.values())
-    if not values or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
+    sets = [values_of(label) for label in labels.values()]
+    values = [value for own in sets for value in own]
+    if (
+        not all(sets)
+        or not values
+        or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values)
+    ):
         raise InputError(
             f"the labels are {dict(labels)}; expected at least one name with a positive integer, "
-            "such as {'liver': 1}: 0 is background and is not scored."
+            "such as {'liver': 1}, or several: 0 is background and is not scored."
         )
-    if len(set(values)) < len(values):
+    if len({frozenset(own) for own in sets}) < len(sets):
         raise InputError(f"the labels are {dict(labels)}; expected a value of its own for each.")
 
 
-def check_ignored(ignore: int, labels: Mapping[str, int]) -> None:
+def check_ignored(ignore: int, labels: Mapping[str, int | Sequence[int]]) -> None:
     """Check the value of voxels that are left out.
 
     Raises:
         InputError: It is the background or a label that is to be scored.
     """
-    if ignore < 1 or ignore in labels.values():
+    if ignore < 1 or any(ignore in values_of(label) for label in labels.values()):
         raise InputError(
             f"the value to ignore is {ignore}; expected a positive one that is none of the labels "
             f"{dict(labels)}."
         )
+
+
+def values_of(label: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the values of a class or a region in a label map."""
+    return tuple(label) if isinstance(label, Sequence) else (label,)
+
+
+def label_of(label: int | Sequence[int]) -> Label:
+    """Return the value of a class, or the values of a region."""
+    values = values_of(label)
+    return values[0] if len(values) == 1 else values
 
 
 def _widened(box: Box) -> Box:

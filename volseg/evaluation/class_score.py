@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from volseg.evaluation.metric import METRICS
 
+#: The value of a class in label maps, or the values of a region.
+Label = int | tuple[int, ...]
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -17,7 +20,7 @@ class ClassScore:
 
     case: str
     name: str
-    label: int
+    label: Label
     prediction_voxels: int
     reference_voxels: int
     dice: float
@@ -29,7 +32,7 @@ class ClassScore:
     volume_error_relative: float
 
     @classmethod
-    def absent(cls, case: str, name: str, label: int) -> ClassScore:
+    def absent(cls, case: str, name: str, label: Label) -> ClassScore:
         """Return the row of a class that neither map of a case holds."""
         nothing = dict.fromkeys(METRICS, float("nan"))
         return cls(case, name, label, prediction_voxels=0, reference_voxels=0, **nothing)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from volseg.evaluation.class_score import ClassScore
+from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.evaluation.pairs import CasePair
 from volseg.evaluation.summary import Statistics, mean_over_classes, summarize
@@ -17,8 +18,8 @@ class Evaluation:
 
     rows: list[ClassScore]
     """One row for each case that could be evaluated and each class."""
-    labels: dict[str, int]
-    """The classes that were scored, name to value."""
+    labels: Mapping[str, Label]
+    """The classes that were scored, name to value; a region has several values."""
     surface_tolerance_mm: float
     """Distance that counted as agreement in `surface_dice`, in mm."""
     failures: dict[str, str] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import Cancelled, InputError, VolsegError
-from volseg.evaluation.case import check_ignored, check_labels, evaluate_case
+from volseg.evaluation.case import (
+    check_ignored,
+    check_labels,
+    evaluate_case,
+    label_of,
+    values_of,
+)
 from volseg.evaluation.class_score import ClassScore
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.evaluation.evaluation import Evaluation
@@ -28,7 +34,7 @@ def evaluate_files(
     predictions: str | Path,
     references: str | Path,
     *,
-    labels: Mapping[str, int] | None = None,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
     surface_tolerance_mm: float = 1.0,
     ignore: int | None = None,
     empty: EmptyRule = LEAVE_OUT,
@@ -39,8 +45,8 @@ def evaluate_files(
     Args:
         predictions: A label map or a folder of them, paired as `pair_files` says.
         references: A label map or a folder of them.
-        labels: The classes to score, name to value. Without it every value found in any map is
-            scored, under its number as the name.
+        labels: The classes to score, name to value, or to the values of a region. Without it every
+            value found in any map is scored, under its number as the name.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
         ignore: Voxels whose reference has this value count in no metric.
         empty: How a class counts that a map lacks.
@@ -63,7 +69,7 @@ def evaluate_files(
 def evaluate_pairs(
     pairs: Iterable[CasePair | tuple[str, str | Path, str | Path]],
     *,
-    labels: Mapping[str, int] | None = None,
+    labels: Mapping[str, int | Sequence[int]] | None = None,
     surface_tolerance_mm: float = 1.0,
     ignore: int | None = None,
     empty: EmptyRule = LEAVE_OUT,
@@ -74,7 +80,7 @@ def evaluate_pairs(
 
     Args:
         pairs: Name of the case, file of the prediction, file of the reference.
-        labels: The classes to score, name to value; all found without it.
+        labels: The classes to score, name to value (regions: values); all found without it.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
         ignore: Voxels whose reference has this value count in no metric.
         empty: How a class counts that a map lacks.
@@ -103,8 +109,9 @@ def evaluate_pairs(
         try:
             maps = read_pair(pair)
             found = [value for value in maps.values() if value != ignore]
-            declared = {str(value): value for value in found} if labels is None else labels
-            others = [value for value in found if value not in declared.values()]
+            declared = labels or {str(value): value for value in found if labels is None}
+            known = {value for label in declared.values() for value in values_of(label)}
+            others = [value for value in found if value not in known]
             cases[pair.case] = []
             if declared:
                 cases[pair.case] = evaluate_case(
@@ -129,15 +136,15 @@ def evaluate_pairs(
         labels = _found(cases.values())
     rows = [
         next(
-            (row for row in found if row.label == label),
-            empty.applied(ClassScore.absent(case, name, label)),
+            (row for row in found if row.name == name),
+            empty.applied(ClassScore.absent(case, name, label_of(label))),
         )
         for case, found in cases.items()
         for name, label in labels.items()
     ]
     return Evaluation(
         rows=rows,
-        labels=dict(labels),
+        labels={name: label_of(label) for name, label in labels.items()},
         surface_tolerance_mm=surface_tolerance_mm,
         failures=failures,
         undeclared=undeclared,
@@ -195,4 +202,5 @@ def read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
 
 
 def _found(cases: Iterable[list[ClassScore]]) -> dict[str, int]:
-    return {str(label): label for label in sorted({row.label for rows in cases for row in rows})}
+    names = {row.name for rows in cases for row in rows}
+    return {str(label): label for label in sorted(map(int, names))}

@@ -111,7 +111,7 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "cases": len(evaluation.cases),
         "patients": len({evaluation.patient(case) for case in evaluation.cases}),
-        "labels": evaluation.labels,
+        "labels": dict(evaluation.labels),
         "surface_tolerance_mm": evaluation.surface_tolerance_mm,
         "ignored_value": evaluation.ignore,
         "rules": how_computed(evaluation),
@@ -185,4 +185,6 @@ def _number(value: Any) -> Any:
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, tuple):  # the values of a region
+        return " ".join(map(str, value))
     return "" if isinstance(value, float) and math.isnan(value) else value

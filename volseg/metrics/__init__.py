@@ -39,6 +39,7 @@ from volseg.metrics.overlap import (
     volume_error,
 )
 from volseg.metrics.partition import RandScores, cells_between, rand_scores
+from volseg.metrics.structures import count_structure_overlaps
 from volseg.metrics.surface import (
     SurfaceDistances,
     average_surface_distance,
@@ -68,6 +69,7 @@ __all__ = [
     "cells_between",
     "class_boxes",
     "count_overlaps",
+    "count_structure_overlaps",
     "dice",
     "fit_temperature",
     "hausdorff95",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from volseg.atomic import replacing
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose, with_cleaning
 from volseg.errors import BundleError
 from volseg.io import grid_of
-from volseg.postprocess import DecisionTable, choose_rules, propose_rules
+from volseg.metrics import count_structure_overlaps
+from volseg.postprocess import DecisionTable, Metric, choose_rules, propose_rules
 from volseg.segmenter import Segmenter
 from volseg.training.held_out import held_out_cases
 
@@ -37,7 +39,8 @@ def choose_cleaning(
     """Choose the rules that improve what the network says of the held-out cases.
 
     The cases are segmented without any rule; the candidates of `volseg.postprocess.propose_rules`
-    are then judged by Dice (`volseg.postprocess.choose_rules`). One case is in memory at a time.
+    are then judged by Dice (`volseg.postprocess.choose_rules`), those for a label that several
+    regions hold by the mean Dice of these. One case is in memory at a time.
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
@@ -70,9 +73,10 @@ def choose_cleaning(
         return choose_rules(
             predictions,
             references,
-            propose_rules(references, spacings=spacings),
+            propose_rules(_Labelled(references, segmenter.bundle.ignore), spacings=spacings),
             spacings=spacings,
             classes=list(segmenter.labels.values()),
+            metric=_metric(segmenter.bundle),
             margin=margin,
             worse_share=worse_share,
         )
@@ -126,6 +130,41 @@ class _Stored(Sequence[npt.NDArray[Any]]):
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{self.kind}{index}.npz"
+
+
+@dataclass
+class _Labelled(Sequence[npt.NDArray[Any]]):
+    """Label maps without what nobody labelled."""
+
+    references: Sequence[npt.NDArray[Any]]
+    ignore: int | None
+
+    def __len__(self) -> int:
+        return len(self.references)
+
+    def __getitem__(self, index: Any) -> Any:
+        labels = self.references[index]
+        return labels if self.ignore is None else labels * (labels != self.ignore)
+
+
+def _metric(bundle: Bundle) -> Metric | None:
+    """Return what rules for a label are judged by; None for the Dice of the label itself."""
+    structures, ignore = bundle.structures, bundle.ignore
+    if not bundle.regions and ignore is None:
+        return None
+
+    def dice(
+        prediction: npt.NDArray[Any], reference: npt.NDArray[Any], classes: Collection[int]
+    ) -> dict[int, float]:
+        overlaps = count_structure_overlaps(prediction, reference, structures, ignore=ignore)
+        found = {}
+        for label in classes:
+            scores = [overlaps[name].dice for name, own in structures.items() if label in own]
+            known = [score for score in scores if not math.isnan(score)]
+            found[label] = sum(known) / len(known) if known else math.nan
+        return found
+
+    return dice
 
 
 def _changelog(table: DecisionTable) -> str:

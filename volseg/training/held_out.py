@@ -33,7 +33,7 @@ class LabelledCase:
     label: str
     reading: Callable[[dict[str, Any]], dict[str, Any]]
 
-    def reference(self, prediction: MetaTensor) -> npt.NDArray[np.uint8]:
+    def reference(self, prediction: MetaTensor) -> npt.NDArray[Any]:
         """Return the classes ``(x, y, z)`` of the label file, on the grid of a prediction or image.
 
         Raises:
@@ -43,7 +43,9 @@ class LabelledCase:
         reference = self.reading({"label": self.label})["label"]
         what = f"the image of the case {self.name} and its label {self.label}"
         require_same_grid(grid_of(prediction), grid_of(reference), what=what)
-        classes: npt.NDArray[np.uint8] = np.rint(reference.numpy()[0]).astype(np.uint8)
+        found = np.rint(reference.numpy()[0])
+        kind = np.uint8 if found.max() <= np.iinfo(np.uint8).max else np.uint16
+        classes: npt.NDArray[Any] = found.astype(kind)
         return classes
 
 

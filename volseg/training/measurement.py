@@ -16,7 +16,7 @@ import volseg
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.data import hash_files, read_datalist
-from volseg.evaluation import Evaluation, evaluate_case
+from volseg.evaluation import Evaluation, evaluate_case, label_of
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
 from volseg.training.held_out import held_out_cases
@@ -50,13 +50,19 @@ def measure_bundle(
         rows += evaluate_case(
             prediction.numpy()[0],
             case.reference(prediction),
-            labels=segmenter.labels,
+            labels=segmenter.bundle.structures,
             spacing=grid_of(prediction).spacing,
+            ignore=segmenter.bundle.ignore,
             case=case.name,
         )
         if progress is not None:
             progress(done, len(cases))
-    return Evaluation(rows=rows, labels=segmenter.labels, surface_tolerance_mm=1.0)
+    return Evaluation(
+        rows=rows,
+        labels={name: label_of(values) for name, values in segmenter.bundle.structures.items()},
+        surface_tolerance_mm=1.0,
+        ignore=segmenter.bundle.ignore,
+    )
 
 
 def record_measurement(

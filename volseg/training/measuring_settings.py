@@ -12,7 +12,7 @@ from typing import Any
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, MemoryLimitError, MissingPackageError, OutputError
-from volseg.metrics import count_overlaps
+from volseg.metrics import count_structure_overlaps
 from volseg.segmenter import Segmenter
 from volseg.training.held_out import LabelledCase
 from volseg.training.settings import Setting
@@ -216,12 +216,11 @@ def _segmented(segmenter: Segmenter, case: LabelledCase) -> Measurement:
     labels = segmenter.segment(case.image)
     seconds = time.perf_counter() - started
     reference = case.reference(labels)
-    classes = segmenter.labels
-    overlaps = count_overlaps(labels.numpy()[0], reference, classes=classes.values())
-    dice = {
-        name: None if overlaps[value].is_empty else overlaps[value].dice
-        for name, value in classes.items()
-    }
+    bundle = segmenter.bundle
+    overlaps = count_structure_overlaps(
+        labels.numpy()[0], reference, bundle.structures, ignore=bundle.ignore
+    )
+    dice = {name: None if overlap.is_empty else overlap.dice for name, overlap in overlaps.items()}
     return Measurement(case.name, dice, seconds)
 
 

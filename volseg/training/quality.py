@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from monai.data import MetaTensor
 
 from volseg.atomic import replacing
@@ -37,7 +39,8 @@ def learn_quality(
 ) -> QualityLimits:
     """Return what is usual: in training images under their labels, and in held-out predictions.
 
-    How sure the networks are is learned from the held-out predictions alone.
+    How sure the networks are is learned from the held-out predictions alone. Nothing is learned
+    from labels that leave voxels out (the bundle's value to ignore): sizes would be too small.
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
@@ -52,17 +55,46 @@ def learn_quality(
     segmenter = Segmenter(bundle, device=device)
     known = training_cases(segmenter.bundle, data, fold=fold)
     unseen = held_out_cases(segmenter.bundle, data, fold=fold)
-    found = []
+    found, partly = [], 0
     for done, case in enumerate([*known, *unseen], start=1):
         image = read_image(case.image)
         if case in known:
-            found.append(_measured(segmenter, image, case.reference(image), {}))
+            labels = as_predicted(segmenter.bundle, case.reference(image))
+            if labels is None:
+                partly += 1
+            else:
+                found.append(_measured(segmenter, image, labels, {}))
         else:
             found.append(_predicted(segmenter, image))
         if progress is not None:
             progress(done, len(known) + len(unseen))
-    about = {"training_labels": len(known), "held_out_predictions": len(unseen), "fold": fold}
+    about = {
+        "training_labels": len(known) - partly,
+        "held_out_predictions": len(unseen),
+        "fold": fold,
+    }
     return learn_limits(found, about=about)
+
+
+def as_predicted(bundle: Bundle, classes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Return the label map that a perfect network would give; None if labels leave voxels out.
+
+    Args:
+        bundle: The bundle; of regions, each voxel gets the label of the last one that holds it.
+        classes: What the label file says.
+    """
+    if bundle.ignore is not None and (classes == bundle.ignore).any():
+        return None
+    if not bundle.regions:
+        return classes
+    table = np.zeros(1 + int(classes.max()), classes.dtype)
+    written = set(bundle.labels.values())
+    sets = list(bundle.regions.values())
+    for place, values in enumerate(sets):
+        label = written.intersection(values).difference(*sets[place + 1 :]).pop()
+        table[[value for value in values if value < len(table)]] = label
+    labels: npt.NDArray[Any] = table[classes]
+    return labels
 
 
 def write_quality(bundle: str | Path, limits: QualityLimits) -> Bundle:
