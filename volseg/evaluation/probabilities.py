@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.errors import Cancelled, InputError, VolsegError
+from volseg.evaluation.case import values_of
+from volseg.evaluation.class_score import Label
 from volseg.evaluation.files import read_label_map
 from volseg.evaluation.pairs import CasePair
 from volseg.geometry import require_same_grid
@@ -49,7 +51,7 @@ def calibrate_files(
     pairs: Iterable[CasePair],
     folder: str | Path,
     *,
-    labels: Mapping[str, int],
+    labels: Mapping[str, Label],
     regions: Sequence[Collection[int]] | None = None,
     bins: int = 15,
     ignore: int | None = None,
@@ -64,7 +66,8 @@ def calibrate_files(
         folder: Holds `<case>_probabilities` of each, `.nii.gz`, `.nii` or `.zarr`, as `volseg
             segment --probabilities` writes them.
         labels: Names of the labels; the channels are background and the labels 1, 2 and so on. A
-            single channel is that of any label.
+            single channel is that of any label. Where one has several values, each is a region
+            with a channel of its own.
         regions: The labels in each channel, where channels are regions that may overlap.
         bins: Of probability.
         ignore: Voxels whose reference has this value are left out.
@@ -75,6 +78,8 @@ def calibrate_files(
             `CasesCalibration.failures` instead.
     """
     listed = list(pairs)
+    if regions is None and any(isinstance(label, tuple) for label in labels.values()):
+        regions = [values_of(label) for label in labels.values()]
     whole: CalibrationTally | None = None
     channels: list[int | Collection[int]] = []
     cases: list[str] = []
@@ -119,13 +124,14 @@ def _open(case: str, folder: Path) -> StoredVolume:
 
 
 def _members(
-    volume: StoredVolume, labels: Mapping[str, int], regions: Sequence[Collection[int]] | None
+    volume: StoredVolume, labels: Mapping[str, Label], regions: Sequence[Collection[int]] | None
 ) -> list[int | Collection[int]]:
     if regions is not None:
         return list(regions)
+    values = [value for label in labels.values() for value in values_of(label)]
     if volume.channels == 1:
-        return [sorted(labels.values())]
-    if volume.channels != max(labels.values(), default=0) + 1:
+        return [sorted(values)]
+    if volume.channels != max(values, default=0) + 1:
         raise InputError(
             f"{volume.source} has {volume.channels} channels, which are not the background and the "
             f"labels {dict(labels)}: give all labels of the bundle with --bundle."
@@ -133,11 +139,12 @@ def _members(
     return list(range(volume.channels))
 
 
-def _names(channels: Sequence[int | Collection[int]], labels: Mapping[str, int]) -> list[str]:
-    named = {0: "background", **{value: name for name, value in labels.items()}}
-    return [
-        named.get(one, f"label {one}")
-        if isinstance(one, int)
-        else " + ".join(named.get(value, f"label {value}") for value in sorted(one))
-        for one in channels
-    ]
+def _names(channels: Sequence[int | Collection[int]], labels: Mapping[str, Label]) -> list[str]:
+    whole = {frozenset(values_of(label)): name for name, label in labels.items()}
+    whole[frozenset({0})] = "background"
+    found = []
+    for one in channels:
+        values = {one} if isinstance(one, int) else set(one)
+        parts = (whole.get(frozenset({value}), f"label {value}") for value in sorted(values))
+        found.append(whole.get(frozenset(values)) or " + ".join(parts))
+    return found
