@@ -29,13 +29,13 @@ from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.data import fold_cases, read_datalist
 from volseg.errors import BundleError, OutputError, VolsegError
-from volseg.training import CheckpointEveryEpoch, measure_bundle
+from volseg.training import CheckpointEveryEpoch, measure_bundle, read_run_record
 
 BUNDLES = ("hippocampus_unet", "membrane_unet")
 ARMS = {False: "without", True: "with"}
 
 # What a line of a training's output has in it to be shown.
-_PROGRESS = ("Trainer: Epoch[", "metric", "Metric")
+_PROGRESS = "epoch "
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def reproduce_arm(
         return Arm(**json.loads(finished.read_text(encoding="utf-8")))
     _train(folder, data, threads)
     run = folder / "runs" / f"fold{settings['fold']}"
-    state = torch.load(run / CheckpointEveryEpoch.CHECKPOINT, map_location="cpu", weights_only=True)
+    record = read_run_record(run)
     copy = open_bundle(folder)
     with replacing(copy.weights) as temporary:
         shutil.copyfile(run / CheckpointEveryEpoch.WEIGHTS, temporary)
@@ -118,8 +118,8 @@ def reproduce_arm(
     arm = Arm(
         bundle=bundle.folder.name,
         threads=threads,
-        seconds=round(state["seconds"], 1),
-        seen=state["epoch"] * settings["patches"] * trained,
+        seconds=record["seconds"],
+        seen=record["epochs"] * settings["patches"] * trained,
         dice=dice,
         **settings,
     )
@@ -301,7 +301,7 @@ def _train(folder: Path, data: Path, threads: int) -> None:
         for line in process.stdout or ():
             stream.write(line)
             stream.flush()
-            if any(word in line for word in _PROGRESS):
+            if _PROGRESS in line:
                 print(f"{folder}: {line.strip()}", flush=True)
     if process.returncode:
         raise VolsegError(f"training {folder} ended with {process.returncode}; {log} says why.")

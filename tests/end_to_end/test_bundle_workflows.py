@@ -50,7 +50,9 @@ def test_training_writes_weights_and_a_checkpoint(tiny_bundle, tmp_path, monkeyp
         fold=1,
         logging_file=False,
     )
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["checkpoint.pt", "model.pt"]
+    written = {path.name for path in (tmp_path / "run").iterdir() if path.name[0] != "."}
+    files = {"checkpoint.pt", "model.pt", "best.pt", "history.csv", "run.json", "curves.png"}
+    assert written == files
     trained = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     shipped = torch.load(tiny_bundle / "models" / "model.pt", weights_only=True)
     assert trained.keys() == shipped.keys()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +14,9 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.option_groups import given
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from volseg.bundle import Bundle
     from volseg.training import TrainingState
 
 
@@ -32,58 +37,78 @@ def train(
     """
     import logging
 
-    from volseg.errors import InputError
-    from volseg.training import (
-        learn_quality,
-        measure_bundle,
-        record_measurement,
-        train_bundle,
-        write_quality,
-    )
+    from volseg.training import record_measurement, train_bundle
 
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    fold = settings.pop("fold")
     with progress_bar() as bar:
-        steps = bar.add_task("training", total=None)
+        steps = bar.add_task("preparing", total=None)
 
         def show(state: TrainingState) -> None:
-            dice = "" if state.key_metric is None else f", held-out {state.key_metric:.4f}"
-            bar.update(
-                steps,
-                description=f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.4f}{dice}",
-                completed=(state.epoch - 1) * state.steps + state.step,
-                total=state.epochs * state.steps,
-            )
+            done = round(1000 * state.part_done)
+            bar.update(steps, description=state.describe(), completed=done, total=1000)
+            if state.epoch_has_ended and not errors.is_terminal:
+                errors.print(state.describe(), soft_wrap=True, markup=False)
 
-        fold = settings.pop("fold")
-        trained = train_bundle(
-            bundle, data, out, fold=fold, device=device, settings=settings, progress=show
-        )
-        measuring = bar.add_task("measuring the held-out cases", total=None)
-        evaluation = measure_bundle(
-            trained.folder,
-            data,
-            fold=fold,
-            device=device or "auto",
-            progress=lambda done, total: bar.update(measuring, completed=done, total=total),
-        )
-        trained = record_measurement(trained.folder, data, evaluation, fold=fold)
-        learning = bar.add_task("learning what is usual", total=None)
-        try:
-            limits = learn_quality(
-                trained.folder,
-                data,
-                fold=fold,
-                device=device or "auto",
-                progress=lambda done, total: bar.update(learning, completed=done, total=total),
+        with _saying_how_to_go_on(out / "runs" / f"fold{fold}"):
+            trained = train_bundle(
+                bundle, data, out, fold=fold, device=device, settings=settings, progress=show
             )
-            trained = write_quality(trained.folder, limits)
-        except InputError as error:  # such as too few cases: the bundle is trained all the same
-            errors.print(f"without limits of quality: {error}", soft_wrap=True, markup=False)
+        if fold == "all":
+            trained = record_measurement(trained.folder, data, None, fold=fold)
+        else:
+            trained = _judged(trained.folder, data, fold, device or "auto", bar)
     metrics = trained.metadata["eval_metrics"]
     if as_json:
         print_json({"bundle": str(trained.folder), "metrics": metrics})
         return
     for name, value in metrics.items():
         output.print(f"{name}: {value}")
-    errors.print(f"use it with: volseg segment INPUT -o OUT --bundle {trained.folder}")
+    if fold == "all":
+        errors.print("trained on every case: none is held out, so nothing tells how good it is")
+    errors.print(
+        f"use it with: volseg segment INPUT -o OUT --bundle {trained.folder}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _judged(folder: Path, data: Path, fold: int, device: str, bar: Progress) -> Bundle:
+    """Measure a trained bundle on its held-out cases, and learn what is usual."""
+    from volseg.errors import InputError
+    from volseg.training import learn_quality, measure_bundle, record_measurement, write_quality
+
+    def task(what: str) -> Callable[[int, int], None]:
+        number = bar.add_task(what, total=None)
+        return lambda done, total: bar.update(number, completed=done, total=total)
+
+    measuring, learning = task("measuring the held-out cases"), task("learning what is usual")
+    evaluation = measure_bundle(folder, data, fold=fold, device=device, progress=measuring)
+    trained = record_measurement(folder, data, evaluation, fold=fold)
+    try:
+        limits = learn_quality(folder, data, fold=fold, device=device, progress=learning)
+        trained = write_quality(folder, limits)
+    except InputError as error:  # such as too few cases: the bundle is trained all the same
+        errors.print(f"without limits of quality: {error}", soft_wrap=True, markup=False)
+    return trained
+
+
+@contextmanager
+def _saying_how_to_go_on(run: Path) -> Iterator[None]:
+    """Say what is kept of a training that does not come to its end."""
+    from volseg.errors import InputError
+
+    try:
+        yield
+    except InputError:  # says itself what to change
+        raise
+    except BaseException:
+        if (run / "checkpoint.pt").is_file():
+            errors.print(
+                f"what was trained before is kept in {run / 'checkpoint.pt'}; the same command "
+                "goes on from there",
+                soft_wrap=True,
+                markup=False,
+            )
+        raise

@@ -16,6 +16,10 @@ def settings(
         _setting(help="Held out, 0 by default; all: every case is trained on, none held out."),
     ] = None,
     epochs: Annotated[int | None, _setting(help="How long, in epochs.")] = None,
+    seconds: Annotated[
+        float | None,
+        _setting(help="How long, in seconds of training; the learning rate follows them."),
+    ] = None,
     learning_rate: Annotated[float | None, _setting(help="The highest.")] = None,
     batch_size: Annotated[int | None, _setting(help="Patches a step.")] = None,
     seed: Annotated[int | None, _setting(help="Of all that is random.")] = None,
@@ -30,10 +34,13 @@ def settings(
     own: dict[str, Any] = {
         "fold": int(fold) if fold is not None and fold.isdecimal() else fold,
         "epochs": epochs,
+        "seconds": seconds,
         "learning_rate": learning_rate,
         "batch_size": batch_size,
         "seed": seed,
     }
+    if epochs is not None and seconds is not None:
+        raise InputError("both --epochs and --seconds say how long to train: give one of them.")
     by_option = {name: value for name, value in own.items() if value is not None}
     others = named_values(change or ())
     for name in by_option.keys() & others.keys():

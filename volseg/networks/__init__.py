@@ -10,7 +10,7 @@ from volseg.networks.counting import count_multiply_accumulates, count_parameter
 from volseg.networks.ensemble import NetworkEnsemble, ProbabilityMean
 from volseg.networks.registry import build_network, list_networks, network_spec
 from volseg.networks.unet import UNet
-from volseg.networks.weights import load_weights, read_weights, save_weights
+from volseg.networks.weights import load_weights, read_weights, save_tensors, save_weights
 
 __all__ = [
     "NetworkEnsemble",
@@ -25,5 +25,6 @@ __all__ = [
     "network_spec",
     "read_weights",
     "require_divisible_sides",
+    "save_tensors",
     "save_weights",
 ]

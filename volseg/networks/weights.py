@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +36,52 @@ def save_weights(network: nn.Module, path: str | Path, *, dtype: torch.dtype | N
                 f"{name} holds values up to {value.abs().max():g}, too large for {dtype}: store "
                 "the weights without another type."
             )
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    save_tensors(state, path)
+
+
+def save_tensors(state: object, path: str | Path) -> None:
+    """Write what ``torch.save`` writes, whole or not at all.
+
+    Raises:
+        OutputError: The file could not be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        target = _Target(stream)
+        try:
+            torch.save(state, cast(IO[bytes], target))
+        except RuntimeError:  # of torch, which says nothing of a full disk
+            if target.error is not None:
+                raise target.error from None
+            raise
+
+
+class _Target(io.RawIOBase):
+    """A file that knows why it could not be written."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write to the file, and keep the reason where that fails."""
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        """Flush the file, likewise."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from volseg.segmenter.dicom_results import require_showable, write_dicom_picture
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.process_memory import peak_bytes
 from volseg.segmenter.record import RECORD_SUFFIX, CaseRecord, UsedBundle, read_record
 from volseg.segmenter.results import RESULT_FORMATS, result_files, segment_to_files
 from volseg.segmenter.segmenter import Segmenter, choose_device
@@ -17,6 +18,7 @@ __all__ = [
     "UsedBundle",
     "bytes_of",
     "choose_device",
+    "peak_bytes",
     "read_record",
     "require_showable",
     "result_files",

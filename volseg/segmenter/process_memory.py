@@ -32,6 +32,11 @@ def resident_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def peak_bytes() -> int:
+    """Return the most memory that the process has held since it began or a measurement did."""
+    return _high_water_mark() if _STATUS.is_file() else resident_bytes()
+
+
 @contextmanager
 def measured_peak() -> Iterator[Peak]:
     """Measure the most memory that the process holds while the block runs.

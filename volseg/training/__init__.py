@@ -3,28 +3,51 @@
 from volseg.training.averaging import AveragedWeights
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.cleaning import choose_cleaning, record_cleaning
+from volseg.training.clock import TrainingClock
+from volseg.training.curves import DrawCurves
+from volseg.training.history import MetricOfEachClass, TrainingHistory
 from volseg.training.measurement import measure_bundle, record_measurement
+from volseg.training.optimizers import build_optimizer
+from volseg.training.progress import TrainingState
 from volseg.training.quality import learn_quality, record_quality, write_quality
-from volseg.training.runner import TrainingState, train_bundle
+from volseg.training.run_record import RecordRun, read_run_record
+from volseg.training.run_settings import class_names, run_settings
+from volseg.training.runner import train_bundle
+from volseg.training.schedules import LearningRate
+from volseg.training.seeding import SeedEveryEpoch
 from volseg.training.settings import Setting
+from volseg.training.stopping import StopWithoutProgress, ValidateNowAndAtTheEnd
 from volseg.training.tuning import record_tuning, tune_bundle
 from volseg.training.tuning_table import TuningRow, TuningTable, choose_row
 
 __all__ = [
     "AveragedWeights",
     "CheckpointEveryEpoch",
+    "DrawCurves",
+    "LearningRate",
+    "MetricOfEachClass",
+    "RecordRun",
+    "SeedEveryEpoch",
     "Setting",
+    "StopWithoutProgress",
+    "TrainingClock",
+    "TrainingHistory",
     "TrainingState",
     "TuningRow",
     "TuningTable",
+    "ValidateNowAndAtTheEnd",
+    "build_optimizer",
     "choose_cleaning",
     "choose_row",
+    "class_names",
     "learn_quality",
     "measure_bundle",
+    "read_run_record",
     "record_cleaning",
     "record_measurement",
     "record_quality",
     "record_tuning",
+    "run_settings",
     "train_bundle",
     "tune_bundle",
     "write_quality",

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import logging
-import time
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import filelock
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
 from volseg.atomic import replacing
-from volseg.errors import BundleError, VolsegError
-from volseg.networks import save_weights
+from volseg.errors import BundleError, OutputError, VolsegError
+from volseg.networks import save_tensors, save_weights
+from volseg.training.history import TrainingHistory
+from volseg.training.run_settings import differing_settings
 
 _log = logging.getLogger(__name__)
 
+_LOCK = ".training.lock"
+
 
 class Stateful(Protocol):
-    """Anything with a state dictionary: networks, optimizers, schedulers."""
+    """Anything with a state dictionary: networks, optimizers, draws."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state."""
@@ -30,20 +36,26 @@ class Stateful(Protocol):
 
 
 class CheckpointEveryEpoch:
-    """MONAI handler: writes ``checkpoint.pt`` and ``model.pt`` after every epoch.
+    """MONAI handler: writes ``checkpoint.pt``, ``model.pt`` and ``best.pt``, each epoch anew.
 
-    ``checkpoint.pt`` holds what is needed to go on, ``model.pt`` the plain weights a bundle
-    ships. Both are replaced atomically, so a killed run can always go on from its last epoch.
+    ``checkpoint.pt`` holds what is needed to go on, ``model.pt`` the plain weights a bundle ships,
+    ``best.pt`` those of the best validation. All are replaced atomically and the checkpoint last,
+    so a run that is killed at any moment goes on from the last epoch that it tells of. Attach it
+    last: it keeps what the other handlers have come to. One process trains in a folder at a time.
 
     Args:
-        folder: Where the two files go.
+        folder: Where the files go.
         objects: What to keep, by name.
-        weights: The network whose weights go to ``model.pt`` (a running mean, for example).
+        weights: The network whose weights are written (a running mean, for example).
+        history: What says which epoch is the best; kept, too.
+        settings: Of the run: one with others does not go on from this one's checkpoint.
+        final: Which weights ``model.pt`` has in the end, ``last`` or ``best``.
         resume: Go on from ``checkpoint.pt`` if it is there.
     """
 
     CHECKPOINT = "checkpoint.pt"
     WEIGHTS = "model.pt"
+    BEST = "best.pt"
 
     def __init__(
         self,
@@ -51,51 +63,79 @@ class CheckpointEveryEpoch:
         objects: Mapping[str, Stateful],
         weights: nn.Module,
         *,
+        history: TrainingHistory,
+        settings: Mapping[str, Any] | None = None,
+        final: str = "last",
         resume: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        self.objects = dict(objects)
+        self.objects = {**objects, "history": history}
         self.weights = weights
+        self.history = history
+        self.settings = dict(settings or {})
+        self.final = final
         self.resume = resume
-        self._seconds = 0.0
-        self._since = time.monotonic()
+        # Taken by this process as often as it wants; the system gives it back when it ends.
+        self._lock = filelock.FileLock(self.folder / _LOCK, is_singleton=True)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
 
     @property
     def checkpoint(self) -> Path:
         """The file a run goes on from."""
         return self.folder / self.CHECKPOINT
 
+    def _start(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            self._take_folder()
+        if self.resume and self.checkpoint.is_file():
+            self._load(engine)
+
+    def _take_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise OutputError(
+                f"another process is training into {self.folder}: wait for it, or choose another "
+                "output folder."
+            ) from error
+        except NotImplementedError:  # a network file system without locks
+            _log.info("%s is on a file system that cannot be locked", self.folder)
+        except OSError as error:
+            raise OutputError(f"{self.folder} cannot be written to: {error}.") from error
+        for left in self.folder.glob(".volseg-*"):  # by a process that was killed as it wrote
+            left.unlink(missing_ok=True)
+
     def _save(self, engine: Engine) -> None:
-        state = {
-            "objects": {name: value.state_dict() for name, value in self.objects.items()},
-            "epoch": engine.state.epoch,
-            "epochs": engine.state.max_epochs,
-            "iteration": engine.state.iteration,
-            "random": torch.get_rng_state(),
-            "seconds": self._seconds + time.monotonic() - self._since,
-        }
-        with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+        if idist.get_rank() != 0:
+            return
+        best = self.history.best
+        if best is not None and best[0] == engine.state.epoch:
+            save_weights(self.weights, self.folder / self.BEST)
         save_weights(self.weights, self.folder / self.WEIGHTS)
+        state = {
+            "objects": {name: value.state_dict() for name, value in self._all(engine).items()},
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "finished": engine.should_terminate or engine.state.epoch == engine.state.max_epochs,
+            "settings": self.settings,
+        }
+        save_tensors(state, self.checkpoint)
 
     def _load(self, engine: Engine) -> None:
-        self._since = time.monotonic()
-        if not (self.resume and self.checkpoint.is_file()):
-            return
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            self._require_same_length(int(state["epochs"]), engine)
-            for name, value in self.objects.items():
+            self._require_same_settings(state["settings"])
+            for name, value in self._all(engine).items():
                 value.load_state_dict(state["objects"][name])
-            torch.set_rng_state(state["random"])
-            self._seconds = float(state["seconds"])
             engine.state.epoch = state["epoch"]
             engine.state.iteration = state["iteration"]
+            finished = bool(state["finished"])
         except VolsegError:
             raise
         except Exception as error:
@@ -103,15 +143,27 @@ class CheckpointEveryEpoch:
                 f"training cannot go on from {self.checkpoint} ({type(error).__name__}: {error}): "
                 "it is damaged or belongs to another configuration; move it away to start anew."
             ) from error
-        if engine.state.epoch == engine.state.max_epochs:
-            # The run may have been killed between the two files of its last epoch.
-            save_weights(self.weights, self.folder / self.WEIGHTS)
-        _log.info("going on after epoch %d of %s", engine.state.epoch, self.checkpoint)
+        if finished:
+            _log.info("%s is of a training that is finished", self.checkpoint)
+            engine.terminate()
+        else:
+            _log.info("going on after epoch %d of %s", engine.state.epoch, self.checkpoint)
 
-    def _require_same_length(self, epochs: int, engine: Engine) -> None:
-        if epochs != engine.state.max_epochs:
+    def _finish(self) -> None:
+        best = self.folder / self.BEST
+        if idist.get_rank() == 0 and self.final == "best" and best.is_file():
+            with replacing(self.folder / self.WEIGHTS) as temporary:
+                shutil.copyfile(best, temporary)
+
+    def _all(self, engine: Engine) -> dict[str, Stateful]:
+        """Return what is kept, and what scales gradients in half precision, where it is used."""
+        scaler = getattr(engine, "scaler", None)
+        return self.objects if scaler is None else {**self.objects, "scaler": scaler}
+
+    def _require_same_settings(self, before: Mapping[str, Any]) -> None:
+        differing = differing_settings(before, self.settings)
+        if differing:
             raise BundleError(
-                f"{self.checkpoint} is of a run of {epochs} epochs, but {engine.state.max_epochs} "
-                "were asked for, and the learning rate follows a plan for all of them: ask for "
-                f"{epochs}, or train anew into another folder."
+                f"{self.checkpoint} is of a run with other settings ({'; '.join(differing)}): give "
+                "those again, or train anew into another folder, or here with --set resume=false."
             )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,12 @@ from volseg.evaluation import Evaluation, evaluate_case, label_of
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
 from volseg.training.held_out import held_out_cases
+from volseg.training.run_record import read_run_record
+
+_OF_THE_RUN = (
+    *("epochs", "steps", "seconds", "ended_by", "best", "seed"),
+    *("processor", "device", "peak_memory_bytes", "peak_device_memory_bytes"),
+)
 
 
 def measure_bundle(
@@ -66,12 +72,22 @@ def measure_bundle(
 
 
 def record_measurement(
-    bundle: str | Path, data: str | Path, evaluation: Evaluation, *, fold: int = 0
+    bundle: str | Path,
+    data: str | Path,
+    evaluation: Evaluation | None,
+    *,
+    fold: int | Literal["all"] = 0,
 ) -> Bundle:
     """Write measured figures and how the weights came about into a bundle's metadata.
 
-    Reads epochs and seconds from ``runs/fold<k>/checkpoint.pt`` where the run is still there, the
-    seed from the configuration, and hashes the data as it is now.
+    What is known of the training is that of ``runs/fold<k>/run.json``, where the run is still
+    there; the data are hashed as they are now.
+
+    Args:
+        bundle: The bundle.
+        data: The folder the paths in its datalist are relative to.
+        evaluation: Of its held-out cases; None if it was trained on all, and nothing is known.
+        fold: What was held out in training.
 
     Raises:
         OutputError: The metadata could not be written.
@@ -79,33 +95,43 @@ def record_measurement(
     opened = open_bundle(bundle)
     datalist = read_datalist(opened.folder / "configs" / "datalist.json")
     files = [Path(data) / name for case in datalist for name in case.files]
-    # How long training took is known from the run, or else from when the run was there.
+    rows = [] if evaluation is None else evaluation.rows
+    # How training went is known from the run, or else from when the run was there.
     before = opened.metadata.get("training", {})
+    known = _of_the_run(read_run_record(opened.folder / "runs" / f"fold{fold}"))
     training: dict[str, Any] = {
-        **{key: before[key] for key in ("epochs", "seconds") if key in before},
+        **(known or {name: before[name] for name in _OF_THE_RUN if name in before}),
         "fold": fold,
         "training_cases": sum(case.fold != fold for case in datalist),
-        "validation_cases": len({row.case for row in evaluation.rows}),
-        "seed": ConfigParser.load_config_file(opened.config("train")).get("seed"),
+        "validation_cases": len({row.case for row in rows}),
         "data_sha256": hash_files(files),
         "measured_by": f"volseg {volseg.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}",
     }
-    checkpoint = opened.folder / "runs" / f"fold{fold}" / "checkpoint.pt"
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        training["epochs"] = state["epoch"]
-        training["seconds"] = round(state["seconds"])
+    training.setdefault("seed", ConfigParser.load_config_file(opened.config("train")).get("seed"))
     metadata = dict(opened.metadata)
     metadata["training"] = training
     # Pictures have no spacing: their distances are in pixels, whatever the column is called.
     called = {"hausdorff95_mm": "hausdorff95_pixels"} if opened.spatial_dims == 2 else {}
     metadata["eval_metrics"] = {
         f"{called.get(metric, metric)}_{name}": round(statistics[metric].mean, 4)
-        for name, statistics in evaluation.summary().items()
+        for name, statistics in ({} if evaluation is None else evaluation.summary()).items()
         for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm")
         if np.isfinite(statistics[metric].mean)  # JSON has no number for a class never found
     }
     with replacing(opened.folder / "configs" / "metadata.json") as temporary:
         temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
     return open_bundle(opened.folder)
+
+
+def _of_the_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the metadata tell of a run, which names no files."""
+    if not record:
+        return {}
+    known = {
+        **record,
+        "seed": record["settings"].get("seed"),
+        "processor": record["machine"]["processor"],
+        "device": record["machine"]["device"],
+    }
+    return {name: known[name] for name in _OF_THE_RUN if name in known}

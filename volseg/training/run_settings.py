@@ -11,11 +11,14 @@ from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle, is_setting, open_bundle, require_settings
 from volseg.errors import InputError
+from volseg.training.tracking import require_tracker
 
+_FOLDERS = frozenset({"bundle_root", "dataset_dir", "output_dir"})
 # Where a run happens and with what, which changes nothing about its result.
 _SURROUNDINGS = frozenset(
-    {"bundle_root", "dataset_dir", "output_dir", "datalist", "device", "workers", "cached"}
-    | {"resume", "track_with", "imports", "settings", "initialize", "run", ConfigParser.meta_key}
+    _FOLDERS
+    | {"datalist", "device", "workers", "cached", "resume", "track_with"}
+    | {"imports", "settings", "initialize", "run", ConfigParser.meta_key}
 )
 # Of those that inference has, too: they matter to training alone.
 _OF_TRAINING = frozenset({"patch", "head_weights"}) | _SURROUNDINGS
@@ -35,6 +38,7 @@ def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
         BundleError: The bundle cannot be trained.
     """
     train, inference = (_entries(bundle.config(name)) for name in ("train", "inference"))
+    train = {name: value for name, value in train.items() if name not in _FOLDERS}
     where = f"{bundle.folder / 'configs' / 'train.yaml'}"
     require_settings(given, train, where=where)
     for name, value in given.items():
@@ -44,6 +48,15 @@ def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
                 f"{bundle.name}, which would not fit what is trained: make the bundle anew with "
                 "`volseg bundle new --set` or `volseg plan`."
             )
+    chosen = {**train, **given}
+    if chosen.get("fold") == "all":
+        for name, without in (("patience", None), ("final_weights", "last")):
+            if chosen.get(name, without) != without:
+                raise InputError(
+                    f"{name} is {chosen[name]!r}, which needs held-out cases, but fold is 'all': "
+                    f"hold out a fold, or set {name} to {without or 'null'}."
+                )
+    require_tracker(chosen.get("track_with"))
 
 
 def run_settings(bundle_root: str | Path) -> dict[str, Any]:
@@ -75,6 +88,12 @@ def run_settings(bundle_root: str | Path) -> dict[str, Any]:
     return {
         name: _plain(value) for name, value in sorted(running.items()) if name not in _SURROUNDINGS
     }
+
+
+def class_names(bundle_root: str | Path) -> list[str]:
+    """Return the names of a bundle's classes, in order, without the background."""
+    labels = open_bundle(bundle_root).labels
+    return sorted(labels, key=lambda name: labels[name])
 
 
 def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.checkpoint import CheckpointEveryEpoch
+from volseg.training.curves import DrawCurves
+from volseg.training.progress import TrainingState
 from volseg.training.run_settings import require_run_settings
-
-
-@dataclass(frozen=True)
-class TrainingState:
-    """Where a run is; given to the progress callable after every step and epoch."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    key_metric: float | None
 
 
 def train_bundle(
@@ -44,10 +32,11 @@ def train_bundle(
 ) -> Bundle:
     """Train a bundle on a folder of data and return the trained bundle.
 
-    ``output`` becomes a copy of the bundle with ``runs/fold<k>/checkpoint.pt`` (every epoch) and,
-    at the end, new weights in ``models/model.pt``. Called again after an interruption, it goes on
-    from the checkpoint. The Python expressions in the bundle's ``configs/train.yaml`` are
-    executed, as by ``python -m monai.bundle run``: train only bundles whose author you trust.
+    ``output`` becomes a copy of the bundle with a folder ``runs/fold<k>`` (``runs/foldall``) that
+    has checkpoint, history, curves and record of the run, and at the end new weights in
+    ``models/model.pt``. Called again after an interruption, it goes on from the checkpoint. The
+    Python expressions in the bundle's ``configs/train.yaml`` are executed, as by
+    ``python -m monai.bundle run``: train only bundles whose author you trust.
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder.
@@ -90,8 +79,10 @@ def train_bundle(
     )
     try:
         workflow.initialize()
+        part = workflow.parser.get_parsed_content
+        part("record").origin = source.folder
         if progress is not None:
-            _report(workflow, progress)
+            part("history").listen(progress)
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
@@ -102,6 +93,10 @@ def train_bundle(
         raise cause from None
     with replacing(target.weights) as temporary:
         shutil.copyfile(run_folder / CheckpointEveryEpoch.WEIGHTS, temporary)
+    curves = run_folder / DrawCurves.PICTURE
+    if curves.is_file():
+        with replacing(target.folder / "docs" / "training.png") as temporary:
+            shutil.copyfile(curves, temporary)
     return open_bundle(target.folder)
 
 
@@ -125,35 +120,3 @@ def _copied(bundle: Bundle, output: Path) -> Bundle:
     except (OSError, shutil.Error) as error:
         raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
     return open_bundle(output.resolve())
-
-
-def _report(workflow: ConfigWorkflow, progress: Callable[[TrainingState], None]) -> None:
-    """Attach ``progress`` to the trainer and, where there is one, the evaluator."""
-    trainer: Engine = workflow.parser.get_parsed_content("train::trainer")
-    best: list[float] = []
-
-    def tell() -> None:
-        output = trainer.state.output
-        first = output[0] if isinstance(output, list) else output
-        loss = first.get("loss") if isinstance(first, dict) else None
-        steps = trainer.state.epoch_length or 0
-        progress(
-            TrainingState(
-                epoch=trainer.state.epoch,
-                epochs=trainer.state.max_epochs or 0,
-                step=trainer.state.iteration - (trainer.state.epoch - 1) * steps,
-                steps=steps,
-                loss=0.0 if loss is None else float(torch.as_tensor(loss).detach()),
-                key_metric=best[-1] if best else None,
-            )
-        )
-
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, tell)
-    if "validate::evaluator" in workflow.parser:
-        evaluator: Engine = workflow.parser.get_parsed_content("validate::evaluator")
-
-        def validated() -> None:
-            best.append(float(next(iter(evaluator.state.metrics.values()))))
-            tell()
-
-        evaluator.add_event_handler(Events.COMPLETED, validated)

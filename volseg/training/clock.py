@@ -1,0 +1,94 @@
+"""How far a training is, by its steps or, where its time is limited, by its seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+_UNBOUNDED = 2**31  # epochs, where seconds decide
+
+
+class TrainingClock:
+    """MONAI handler: counts the seconds of a training, stops or not, and ends it in time.
+
+    All that happens between the start and the end of the training counts, validations and
+    checkpoints too, but not the preparation of the data before. Where seconds are given, the number
+    of epochs means nothing; the last epoch is cut off so that the validation and the checkpoint at
+    its end still fit, as far as earlier ones of the run have shown what they take.
+
+    Args:
+        seconds: How long a training may take; without it its epochs decide.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        self._steps = 0
+        self._before = 0.0
+        self._since: float | None = None
+        self._between_epochs = 0.0
+        self._last_step = 0.0
+        self._is_over = False
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer; before whatever asks how far it is."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        if self.seconds is not None:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, those before interruptions included."""
+        return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    def part_done(self, steps: int) -> float:
+        """Return the part of the training that is done after a number of steps, from 0 to 1."""
+        if self.seconds is not None:
+            available = max(self.seconds - self._between_epochs, 1e-9)
+            return min(self.elapsed / available, 1.0)
+        return min(steps / self._steps, 1.0) if self._steps else 0.0
+
+    def seconds_left(self, steps: int) -> float | None:
+        """Return the seconds to the end after a number of steps; None if there is no telling."""
+        if self.seconds is not None:
+            return max(self.seconds - self.elapsed, 0.0)
+        done = self.part_done(steps)
+        return self.elapsed * (1 - done) / done if done else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds so far, and what a validation and a checkpoint take."""
+        return {"seconds": self.elapsed, "between_epochs": self._between_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there."""
+        self._before = float(state_dict["seconds"])
+        self._between_epochs = float(state_dict["between_epochs"])
+        if self._since is not None:
+            self._since = time.monotonic()
+
+    def _start(self, engine: Engine) -> None:
+        self._since = time.monotonic()
+        self._steps = engine.state.epoch_length * engine.state.max_epochs
+        if self.seconds is not None:
+            engine.state.max_epochs = _UNBOUNDED
+
+    def _begin_epoch(self) -> None:
+        if self._last_step:
+            passed = time.monotonic() - self._last_step
+            self._between_epochs = max(self._between_epochs, passed)
+
+    def _end_step(self, engine: Engine) -> None:
+        assert self.seconds is not None
+        before, self._last_step = self._last_step, time.monotonic()
+        step = self._last_step - before if before else 0.0
+        # Ends where one more step would be too long.
+        if self.elapsed + min(step, self._between_epochs) + self._between_epochs >= self.seconds:
+            self._is_over = True
+            engine.terminate_epoch()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        if self._is_over:
+            engine.terminate()

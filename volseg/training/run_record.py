@@ -1,0 +1,160 @@
+"""One record of a training: of what, on what, with what, how long, and to what end."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, is_setting, open_bundle
+from volseg.data import hash_files, read_datalist
+from volseg.segmenter import peak_bytes
+from volseg.training.clock import TrainingClock
+from volseg.training.history import TrainingHistory
+from volseg.training.machine import describe_machine
+
+_PACKAGES = ("monai", "pytorch-ignite", "numpy", "scipy")
+
+
+class RecordRun:
+    """MONAI handler: writes ``run.json`` beside the checkpoint when a training starts and ends.
+
+    It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
+    versions, the command, times, peak memory, and how it ended. What is learned at the start stays
+    where the training goes on later; ``starts`` has a time for each.
+
+    Args:
+        bundle_root: The bundle.
+        dataset_dir: What the paths of its datalist are relative to.
+        settings: Of the run.
+        history: Of the training; attach it before.
+        clock: Of the training.
+    """
+
+    FILE = "run.json"
+
+    def __init__(
+        self,
+        bundle_root: str | Path,
+        dataset_dir: str | Path,
+        settings: Mapping[str, Any],
+        history: TrainingHistory,
+        clock: TrainingClock,
+    ) -> None:
+        #: The bundle that is trained, where another one than the copy that it is trained in.
+        self.origin = Path(bundle_root)
+        self._data = Path(dataset_dir)
+        self._settings = settings
+        self._history = history
+        self._clock = clock
+        self._record: dict[str, Any] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, after what loads a checkpoint."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._start)
+            engine.add_event_handler(Events.COMPLETED, self._end)
+
+    def _start(self, engine: Engine) -> None:
+        before = read_run_record(self._history.folder) if self._history.rows else {}
+        bundle = open_bundle(self.origin)
+        self._record = {
+            "bundle": {
+                "name": bundle.metadata.get("name", bundle.name),
+                "version": bundle.metadata.get("version"),
+                "git": git_state(bundle.folder),
+            },
+            "data": before.get("data") or self._describe_data(bundle),
+            "settings": {key: one for key, one in self._settings.items() if is_setting(one)},
+            "machine": describe_machine(torch.device(engine.state.device)),
+            "versions": {name: version(name) for name in _PACKAGES},
+            "processes": idist.get_world_size(),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "starts": [*before.get("starts", ()), _now()],
+            "status": "running",
+        }
+        self._write()
+
+    def _describe_data(self, bundle: Bundle) -> dict[str, Any]:
+        cases = read_datalist(bundle.folder / "configs" / "datalist.json")
+        fold = self._settings.get("fold")
+        return {
+            "sha256": hash_files(self._data / name for case in cases for name in case.files),
+            "training_cases": sum(case.fold != fold for case in cases),
+            "held_out_cases": sum(case.fold == fold for case in cases),
+        }
+
+    def _end(self, engine: Engine) -> None:
+        best = self._history.best
+        epochs, planned = engine.state.epoch, engine.state.max_epochs
+        by_time = self._clock.seconds is not None
+        self._record |= {
+            "status": "finished",
+            "ended_by": "seconds" if by_time else "epochs" if epochs == planned else "patience",
+            "end": _now(),
+            "epochs": epochs,
+            "steps": engine.state.iteration,
+            "seconds": round(self._clock.elapsed, 1),
+            "peak_memory_bytes": peak_bytes(),
+            "best": None
+            if best is None
+            else {
+                "epoch": best[0],
+                self._history.key_metric: best[1] if math.isfinite(best[1]) else None,
+            },
+        }
+        if torch.cuda.is_available():
+            self._record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
+        self._write()
+
+    def _write(self) -> None:
+        with replacing(self._history.folder / self.FILE) as temporary:
+            text = json.dumps(self._record, indent=2, allow_nan=False)
+            temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_run_record(folder: str | Path) -> dict[str, Any]:
+    """Return the record of a run; empty where there is none that can be read."""
+    try:
+        record = json.loads((Path(folder) / RecordRun.FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Return commit of a folder, and whether it differs from that; None outside of git."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*words: str) -> str:
+        # Nothing that the folder's own configuration names is run.
+        command = [git, "-C", str(folder), "-c", "core.fsmonitor=false", *words]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603 - fixed words
+        return found.stdout.strip()
+
+    try:
+        return {
+            "commit": ask("rev-parse", "HEAD"),
+            "changed": bool(ask("status", "--porcelain", "--", ".")),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
