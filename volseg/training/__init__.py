@@ -11,7 +11,7 @@ from volseg.training.optimizers import build_optimizer
 from volseg.training.progress import TrainingState
 from volseg.training.quality import learn_quality, record_quality, write_quality
 from volseg.training.run_record import RecordRun, read_run_record
-from volseg.training.run_settings import class_names, run_settings
+from volseg.training.run_settings import attached, class_names, run_settings
 from volseg.training.runner import train_bundle
 from volseg.training.schedules import LearningRate
 from volseg.training.seeding import SeedEveryEpoch
@@ -36,6 +36,7 @@ __all__ = [
     "TuningRow",
     "TuningTable",
     "ValidateNowAndAtTheEnd",
+    "attached",
     "build_optimizer",
     "choose_cleaning",
     "choose_row",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle, is_setting, open_bundle, require_settings
 from volseg.errors import InputError
 from volseg.training.tracking import require_tracker
+
+T = TypeVar("T")
 
 _FOLDERS = frozenset({"bundle_root", "dataset_dir", "output_dir"})
 # Where a run happens and with what, which changes nothing about its result.
@@ -94,6 +96,15 @@ def class_names(bundle_root: str | Path) -> list[str]:
     """Return the names of a bundle's classes, in order, without the background."""
     labels = open_bundle(bundle_root).labels
     return sorted(labels, key=lambda name: labels[name])
+
+
+def attached(handler: T) -> T:
+    """Return a handler that has a name of its own in the configuration.
+
+    MONAI's workflows look for validation among the handlers of a training, and want each of them to
+    be a component rather than a reference to one.
+    """
+    return handler
 
 
 def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
