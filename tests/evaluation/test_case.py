@@ -39,7 +39,9 @@ def test_rows_hold_what_the_single_metrics_say():
         assert row.hausdorff95_mm == pytest.approx(metrics.hausdorff95(*pair, **options))
         average = metrics.average_surface_distance(*pair, **options)
         assert row.average_surface_distance_mm == pytest.approx(average)
+        assert row.reference_ml == pytest.approx(row.reference_voxels * 0.8 * 1.2 * 3 / 1000)
         error = metrics.volume_error(*pair, **options)
+        assert row.prediction_ml - row.reference_ml == pytest.approx(error.millilitres)
         assert (row.volume_error_ml, row.volume_error_relative) == pytest.approx(error)
 
 

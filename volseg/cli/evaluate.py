@@ -16,7 +16,14 @@ from volseg.cli.label_options import named_regions
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from volseg.evaluation import CasePair, CasesCalibration, Comparison, Evaluation, Statistics
+    from volseg.evaluation import (
+        CasePair,
+        CasesCalibration,
+        Comparison,
+        Evaluation,
+        Metric,
+        Statistics,
+    )
 
 
 class EmptyCases(Enum):
@@ -30,7 +37,13 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A label map, or a folder of them.")],
     references: Annotated[Path, typer.Argument(help="Its reference, or a folder of them.")],
     out: Annotated[
-        Path, typer.Option("--output", "-o", help="Table (.csv); the summary goes beside (.json).")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Page (.html) or table (.csv): the table and the summary (.json) of that name are "
+            "written in any case.",
+        ),
     ],
     bundle: Annotated[
         str | None, typer.Option("--bundle", "-b", help="Take from it what is to be scored.")
@@ -74,6 +87,12 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Folder of <case>_probabilities.nii.gz, .nii or .zarr: are they calibrated?"
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images, for the page; those that volseg segment segmented it finds."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
@@ -126,9 +145,27 @@ def evaluate(
     if against is not None:
         names = _names(predictions, against)
         comparison = compare_evaluations(evaluation, evaluations[1], names=names)
+    has_page = out.suffix.lower() == ".html"
     table, summary = write_evaluation(
-        evaluation, out, comparison=comparison, calibration=calibration
+        evaluation,
+        out.with_suffix(".csv") if has_page else out,
+        comparison=comparison,
+        calibration=calibration,
     )
+    if has_page:
+        from volseg.report import Compared, write_evaluation_page
+
+        with progress_bar() as bar:
+            task = bar.add_task("pictures", total=None)
+            write_evaluation_page(
+                evaluation,
+                out,
+                title=str(predictions.resolve().name),
+                compared=None if comparison is None else Compared(evaluations[1], comparison),
+                calibration=calibration,
+                images=images,
+                progress=partial(_advance, bar, task),
+            )
     if as_json:
         import json
 
@@ -139,7 +176,8 @@ def evaluate(
             _show_comparison(comparison)
         if calibration is not None:
             _show_calibration(calibration)
-        output.print(f"written: {table} and {summary}", soft_wrap=True, markup=False)
+        written = ", ".join(map(str, [*([out] if has_page else []), table]))
+        output.print(f"written: {written} and {summary}", soft_wrap=True, markup=False)
     failures = [failure for one in evaluations for failure in one.failures.items()]
     failures += calibration.failures.items() if calibration else []
     for case, reason in failures:
@@ -224,7 +262,7 @@ def _show(evaluation: Evaluation) -> None:
     for name, metrics in evaluation.summary().items():
         table.add_row(
             name,
-            *(_with_interval(metrics[metric]) for metric in shown),
+            *(_with_interval(metrics[metric], METRICS[metric]) for metric in shown),
             f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
         )
     output.print(table)
@@ -241,13 +279,13 @@ def _show_comparison(comparison: Comparison) -> None:
     for row in comparison.rows:
         if not row.cases:
             continue
-        low, high = row.interval
+        metric = METRICS[row.metric]
         table.add_row(
             row.name,
-            METRICS[row.metric].heading,
-            f"{row.first:.4g}",
-            f"{row.second:.4g}",
-            f"{row.difference:+.3g} ({low:+.3g} to {high:+.3g})",
+            metric.heading,
+            metric.text(row.first),
+            metric.text(row.second),
+            f"{row.difference:+.3g}\n{metric.interval_text(row.interval, signed=True)}".rstrip(),
             "-" if math.isnan(row.rank_effect) else f"{row.rank_effect:+.2f}",
             "-" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}",
             f"{row.better} better, {row.worse} worse of {row.cases}",
@@ -272,12 +310,8 @@ def _show_calibration(found: CasesCalibration) -> None:
     )
 
 
-def _with_interval(found: Statistics) -> str:
-    if math.isnan(found.mean):
-        return "-"
-    if math.isnan(found.interval.low):
-        return f"{found.mean:.4g}"
-    return f"{found.mean:.4g}\n{found.interval.low:.4g} to {found.interval.high:.4g}"
+def _with_interval(found: Statistics, metric: Metric) -> str:
+    return f"{metric.text(found.mean)}\n{metric.interval_text(found.interval)}".rstrip()
 
 
 def _missed(count: int) -> str:

@@ -110,7 +110,7 @@ def _weights(patients: int, seed: int) -> Iterator[Values]:
     at_once = max(1, _DRAWS // patients)
     for start in range(0, RESAMPLES, at_once):
         rows = min(at_once, RESAMPLES - start)
-        draws = random.integers(patients, size=(rows, patients))
-        draws += patients * np.arange(rows)[:, np.newaxis]
+        draws = random.integers(patients, size=(rows, patients), dtype=np.int32)
+        draws += patients * np.arange(rows, dtype=np.int32)[:, np.newaxis]
         counts = np.bincount(draws.ravel(), minlength=rows * patients)
         yield counts.reshape(rows, patients).astype(np.float64)

@@ -62,6 +62,7 @@ def evaluate_case(
     structures = {name: values_of(label) for name, label in labels.items()}
     overlaps = count_structure_overlaps(first, second, structures)
     steps = check_spacing(spacing, first.ndim).tolist()
+    voxel_ml = float(np.prod(steps)) / 1000 if first.ndim == 3 else float("nan")
     flat = _single_slice(first.shape)
     surfaces: tuple[npt.NDArray[Any], ...] = (first, second)
     plane_steps = steps
@@ -102,6 +103,8 @@ def evaluate_case(
             average_surface_distance_mm=distances.average(),
             volume_error_ml=error.millilitres,
             volume_error_relative=error.relative,
+            prediction_ml=overlap.prediction * voxel_ml,
+            reference_ml=overlap.reference * voxel_ml,
         )
         scores.append(empty.applied(score))
     return scores

@@ -15,7 +15,8 @@ class ClassScore:
     """How well one class of one case agrees with its reference: a row of the table.
 
     A metric that does not apply, because neither map holds the class, is NaN; a distance to a
-    class that one map lacks is infinite (the table in `volseg.metrics`, and `EmptyRule`).
+    class that one map lacks is infinite (the table in `volseg.metrics`, and `EmptyRule`). Volumes
+    are NaN of pictures.
     """
 
     case: str
@@ -30,6 +31,8 @@ class ClassScore:
     average_surface_distance_mm: float
     volume_error_ml: float
     volume_error_relative: float
+    prediction_ml: float = float("nan")
+    reference_ml: float = float("nan")
 
     @classmethod
     def absent(cls, case: str, name: str, label: Label) -> ClassScore:

@@ -15,7 +15,7 @@ import numpy as np
 from volseg.errors import InputError
 from volseg.evaluation.bootstrap import Interval, Values, intervals_of_means
 from volseg.evaluation.evaluation import Evaluation
-from volseg.evaluation.groups import compare_pairs, patient_means
+from volseg.evaluation.groups import patient_means, rank_test
 from volseg.evaluation.metric import METRICS, Better
 
 # Differences of rounding are none.
@@ -141,9 +141,8 @@ def compare_evaluations(
     owners = [first.patient(case) for case in cases]
     rows = []
     for name in classes:
-        tables = [_table(evaluation, name, cases) for evaluation in (first, second)]
-        for metric, a, b in zip(METRICS, *(table.T for table in tables), strict=True):
-            rows.append(_compared(name, metric, a, b, owners))
+        a, b = (_table(evaluation, name, cases) for evaluation in (first, second))
+        rows += _compared(name, a, b, owners)
     corrected = holm([row.p for row in rows])
     return Comparison(
         names=names,
@@ -169,42 +168,51 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _table(evaluation: Evaluation, name: str, cases: Sequence[str]) -> Values:
-    """Return the values of a class, `(cases, metrics)`."""
+    """Return the values of a class as they are compared, `(cases, metrics)`."""
     rows = {row.case: row for row in evaluation.rows if row.name == name}
-    return np.array([[getattr(rows[case], metric) for metric in METRICS] for case in cases])
+    found = np.array([[getattr(rows[case], metric) for metric in METRICS] for case in cases])
+    signed = [metric.better is Better.NEARER_ZERO for metric in METRICS.values()]
+    found[:, signed] = np.abs(found[:, signed])
+    return found
 
 
 def _compared(
-    name: str, metric: str, first: Values, second: Values, owners: Sequence[str]
-) -> ComparedMetric:
+    name: str, first: Values, second: Values, owners: Sequence[str]
+) -> list[ComparedMetric]:
+    """Return a row for each metric of a class, of values `(cases, metrics)`."""
     both = np.isfinite(first) & np.isfinite(second)
-    a, b = first[both], second[both]
-    of_whom = [owner for owner, kept in zip(owners, both, strict=True) if kept]
-    better = METRICS[metric].better
-    if better is Better.NEARER_ZERO:
-        a, b = np.abs(a), np.abs(b)
-    difference = a - b
-    difference[np.abs(difference) < _TINY] = 0
-    gain = difference if better is Better.HIGHER else -difference
-    p = effect = mean_a = mean_b = mean = float("nan")
-    if len(a):
-        mean_a, mean_b, mean = float(a.mean()), float(b.mean()), float(difference.mean())
-        gains = list(patient_means(list(gain), of_whom).values())
-        tested = compare_pairs([0.0] * len(gains), gains)
-        p, effect = tested.p_rank, tested.rank_effect
-    return ComparedMetric(
-        name=name,
-        metric=metric,
-        cases=len(a),
-        patients=len(set(of_whom)),
-        left_out=int((~both).sum()),
-        first=mean_a,
-        second=mean_b,
-        difference=mean,
-        interval=intervals_of_means(difference[:, np.newaxis], of_whom)[0],
-        better=int((gain > 0).sum()),
-        worse=int((gain < 0).sum()),
-        rank_effect=effect,
-        p=p,
-        p_holm=p,
-    )
+    differences = np.full(first.shape, np.nan)
+    np.subtract(first, second, out=differences, where=both)
+    differences[np.abs(differences) < _TINY] = 0
+    intervals = intervals_of_means(differences, owners)
+    rows = []
+    for column, (metric, about) in enumerate(METRICS.items()):
+        known = both[:, column]
+        of_whom = [owner for owner, kept in zip(owners, known, strict=True) if kept]
+        difference = differences[known, column]
+        gain = difference if about.better is Better.HIGHER else -difference
+        mean_a, mean_b, mean = (
+            float(one.mean()) if len(one) else float("nan")
+            for one in (first[known, column], second[known, column], difference)
+        )
+        gains = patient_means(list(gain), of_whom) if len(gain) else {}
+        test = rank_test(list(gains.values()))
+        rows.append(
+            ComparedMetric(
+                name=name,
+                metric=metric,
+                cases=len(difference),
+                patients=len(gains),
+                left_out=int((~known).sum()),
+                first=mean_a,
+                second=mean_b,
+                difference=mean,
+                interval=intervals[column],
+                better=int((gain > 0).sum()),
+                worse=int((gain < 0).sum()),
+                rank_effect=test.effect,
+                p=test.p,
+                p_holm=test.p,
+            )
+        )
+    return rows

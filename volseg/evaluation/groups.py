@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -65,6 +65,15 @@ class GroupComparison:
     p_rank: float
     effect_size: float
     rank_effect: float
+
+
+class RankTest(NamedTuple):
+    """Wilcoxon's signed-rank test; both NaN where nothing differs."""
+
+    p: float
+    """Two-sided; NaN of fewer than two, or of differences that are all one."""
+    effect: float
+    """Matched-pairs rank-biserial correlation, from -1 to 1; see `GroupComparison`."""
 
 
 def patient_means(values: Sequence[float], patients: Sequence[str]) -> dict[str, float]:
@@ -144,24 +153,28 @@ def compare_pairs(
     differences = b - a
     spread = _deviation(differences)
     mean = float(differences.mean())
+    ranked = rank_test(differences)
     return GroupComparison(
         paired=True,
         patients=(len(a), len(b)),
         difference=mean,
         interval=interval_of_mean(differences, level=level, seed=seed),
         p_mean=_p(stats.ttest_rel, b, a),
-        p_rank=_p(stats.wilcoxon, differences) if differences.any() else float("nan"),
+        p_rank=ranked.p,
         effect_size=mean / spread if spread > 0 else float("nan"),
-        rank_effect=_rank_effect(differences),
+        rank_effect=ranked.effect,
     )
 
 
-def _rank_effect(differences: Values) -> float:
-    changed = differences[differences != 0]
+def rank_test(differences: Sequence[float] | Values) -> RankTest:
+    """Return whether differences of pairs lie about 0, by their ranks; one a patient."""
+    array = np.asarray(differences, dtype=np.float64)
+    changed = array[array != 0]
     if not len(changed):
-        return float("nan")
+        return RankTest(float("nan"), float("nan"))
     ranks = stats.rankdata(np.abs(changed))
-    return float((np.sign(changed) * ranks).sum() / ranks.sum())
+    effect = float((np.sign(changed) * ranks).sum() / ranks.sum())
+    return RankTest(_p(stats.wilcoxon, array), effect)
 
 
 def _finite(values: Sequence[float]) -> Values:

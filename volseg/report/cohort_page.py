@@ -84,7 +84,7 @@ def write_cohort_page(cases: Sequence[CohortCase], path: str | Path, *, volseg: 
         further=further,
         counts={name: sum(row["severity"] == name for row in rows) for name in SEVERITIES},
         histograms=_histograms(cases, sizes, names),
-        script=template_text("cohort.js"),
+        script=template_text("table.js"),
         volseg=volseg,
     )
     with replacing(path) as temporary:

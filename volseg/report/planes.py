@@ -22,6 +22,9 @@ from volseg.label_colors import label_color
 Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.uint8]
 
+_PLANES = (("axial", 2), ("coronal", 1), ("sagittal", 0))
+# Spacings that differ by less are one.
+_EQUAL = 0.01
 _FILL_OPACITY = 0.35
 _CONTOUR_PIXELS = 2
 # Enough values for percentiles; reading all of a large scan would take longer than drawing it.
@@ -55,30 +58,45 @@ def telling_planes(image: Array, labels: Array, affine: Affine) -> list[Plane]:
         affine: Map from voxel indices to RAS+ mm.
     """
     if labels.ndim == 2:
-        width, height = Grid(labels.shape, affine).extent
-        return [Plane("", image.transpose(2, 1, 0), labels.T, (height, width), ())]
-    turn = reorientation(affine, "RAS")
-    grid = Grid(turn.apply_to_shape(labels.shape), turn.apply_to_affine(affine, labels.shape))
-    image, labels = turn.apply(image), turn.apply(labels)
-    planes = []
+        return [_picture(image, labels, affine)]
+    image, labels, grid = _upright(image, labels, affine)
     foreground = labels != 0
-    for name, across in (("axial", 2), ("coronal", 1), ("sagittal", 0)):
+    planes = []
+    for name, across in _PLANES:
         inside = tuple(axis for axis in range(3) if axis != across)
         index = _middle_of_largest(np.count_nonzero(foreground, axis=inside))
-        middle = [(size - 1) / 2 for size in grid.shape]
-        middle[across] = index
-        position = float(grid.affine.apply(middle)[across])
-        letter = Affine.WORLD_AXES[across][int(position >= 0)]
-        planes.append(
-            _plane(
-                f"{name}  {letter} {abs(position):.1f} mm",
-                image.take(index, axis=across + 1),
-                labels.take(index, axis=across),
-                grid,
-                inside,
-            )
-        )
+        planes.append(_plane(name, image, labels, grid, across=across, index=index))
     return planes
+
+
+def differing_plane(
+    image: Array, labels: Array, others: Array, affine: Affine
+) -> tuple[Plane, Array]:
+    """Return the plane in which most voxels of two label maps differ, and the others' labels in it.
+
+    It is of the planes in which the image was acquired, which lie farthest apart; axial of equals.
+
+    Args:
+        image: One or three channels, `(channels, x, y)` or `(channels, x, y, z)`.
+        labels: Integer classes on the same grid, without the channel axis.
+        others: Of the same shape.
+        affine: Map from voxel indices to RAS+ mm.
+    """
+    if labels.ndim == 2:
+        return _picture(image, labels, affine), others.T
+    image, labels, grid = _upright(image, labels, affine)
+    others = reorientation(affine, "RAS").apply(others)
+    thickest = max(grid.spacing)
+    name, across = next(
+        plane for plane in _PLANES if grid.spacing[plane[1]] >= thickest * (1 - _EQUAL)
+    )
+    inside = tuple(axis for axis in range(3) if axis != across)
+    differing = np.count_nonzero(labels != others, axis=inside)
+    if not differing.any():
+        differing = np.count_nonzero(labels, axis=inside)
+    index = _middle_of_largest(differing)
+    plane = _plane(name, image, labels, grid, across=across, index=index)
+    return plane, _turned(others.take(index, axis=across))
 
 
 def window(image: Array) -> tuple[float, float]:
@@ -125,16 +143,35 @@ def paint(plane: Plane, height: int, width: int, *, low: float, high: float) -> 
     return painted
 
 
-def _plane(title: str, image: Array, labels: Array, grid: Grid, axes: tuple[int, ...]) -> Plane:
-    across, up = axes
-    (right, left), (bottom, top) = Affine.WORLD_AXES[across], Affine.WORLD_AXES[up]
+def _picture(image: Array, labels: Array, affine: Affine) -> Plane:
+    width, height = Grid(labels.shape, affine).extent
+    return Plane("", image.transpose(2, 1, 0), labels.T, (height, width), ())
+
+
+def _upright(image: Array, labels: Array, affine: Affine) -> tuple[Array, Array, Grid]:
+    turn = reorientation(affine, "RAS")
+    grid = Grid(turn.apply_to_shape(labels.shape), turn.apply_to_affine(affine, labels.shape))
+    return turn.apply(image), turn.apply(labels), grid
+
+
+def _plane(name: str, image: Array, labels: Array, grid: Grid, *, across: int, index: int) -> Plane:
+    middle = [(size - 1) / 2 for size in grid.shape]
+    middle[across] = index
+    position = float(grid.affine.apply(middle)[across])
+    letter = Affine.WORLD_AXES[across][int(position >= 0)]
+    columns, up = (axis for axis in range(3) if axis != across)
+    (right, left), (bottom, top) = Affine.WORLD_AXES[columns], Affine.WORLD_AXES[up]
     return Plane(
-        title=title,
-        image=image.transpose(2, 1, 0)[::-1, ::-1],
-        labels=labels.T[::-1, ::-1],
-        size_mm=(grid.extent[up], grid.extent[across]),
+        title=f"{name}  {letter} {abs(position):.1f} mm",
+        image=image.take(index, axis=across + 1).transpose(2, 1, 0)[::-1, ::-1],
+        labels=_turned(labels.take(index, axis=across)),
+        size_mm=(grid.extent[up], grid.extent[columns]),
         edges=(left, right, top, bottom),
     )
+
+
+def _turned(labels: Array) -> Array:
+    return labels.T[::-1, ::-1]
 
 
 def _middle_of_largest(areas: npt.NDArray[np.int64]) -> int:

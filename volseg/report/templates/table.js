@@ -24,19 +24,19 @@
   });
 
   const filter = document.getElementById("filter");
-  const severity = document.getElementById("severity");
+  const severity = document.getElementById("severity"); // of cohorts
   const show = () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const row of body.rows) {
       const text = row.textContent.toLowerCase();
       row.hidden =
-        Number(row.dataset.rank) < Number(severity.value) ||
+        Number(row.dataset.rank ?? 0) < Number(severity?.value ?? 0) ||
         !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
     document.getElementById("count").textContent = `${shown} of ${body.rows.length} cases`;
   };
   filter.addEventListener("input", show);
-  severity.addEventListener("change", show);
+  severity?.addEventListener("change", show);
 })();

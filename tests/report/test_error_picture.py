@@ -1,0 +1,80 @@
+"""Where a prediction is wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from volseg.evaluation import PairOfMaps
+from volseg.geometry import Affine, Grid
+from volseg.report.error_picture import error_picture
+
+
+def maps(prediction: np.ndarray, reference: np.ndarray, steps: tuple[float, ...]) -> PairOfMaps:
+    affine = Affine(np.diag([*steps, 1.0]))
+    return PairOfMaps(prediction, reference, Grid(reference.shape, affine))
+
+
+def painted(path: str, rows: int, columns: int) -> np.ndarray:
+    """What a path of rectangles covers."""
+    picture = Image.new("1", (columns, rows))
+    draw = ImageDraw.Draw(picture)
+    for x, y, width in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", path):
+        draw.rectangle((int(x), int(y), int(x) + int(width) - 1, int(y)), fill=1)
+    return np.asarray(picture)
+
+
+def test_the_plane_with_the_most_wrong_voxels_is_shown():
+    reference = np.zeros((30, 40, 8), np.uint8)
+    reference[10:20, 12:30, 1:7] = 1
+    prediction = reference.copy()
+    prediction[10:14, :, 5] = 0
+    prediction[10, 12, 2] = 0
+    image = np.random.default_rng(0).normal(size=(1, 30, 40, 8)).astype(np.float32)
+    found = error_picture(maps(prediction, reference, (1, 1, 4)), image, [1])
+    assert found.title == "axial  S 20.0 mm"
+    assert (found.width_mm, found.height_mm) == (found.columns, found.rows)
+    assert found.edges == ("R", "L", "A", "P")
+    with Image.open(io.BytesIO(base64.b64decode(found.image))) as picture:
+        assert picture.size == (found.columns, found.rows)
+    (outline,) = found.outlines
+    area = painted(outline.area, found.rows, found.columns)
+    assert area.sum() == 10 * 18
+    assert area.any(axis=1).sum() == 18  # front to back is up
+    # The line runs along the edges of the prediction: 6 x 18 pixels.
+    lengths = [int(one) for one in re.findall(r"[hv](\d+)", outline.line)]
+    assert sum(lengths) == 2 * (6 + 18)
+
+
+def test_the_acquired_plane_is_shown_and_an_equal_case_where_it_is_largest():
+    reference = np.zeros((20, 8, 20), np.uint8)
+    reference[5:15, 3:5, 5:15] = 2
+    reference[2:18, 4, 5:15] = 2
+    found = error_picture(maps(reference, reference, (1, 5, 1)), None, [2])
+    assert found.title == "coronal  A 20.0 mm"
+    assert found.image is None
+    assert [outline.label for outline in found.outlines] == [2]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_shown_too(channels):
+    reference = np.zeros((30, 20), np.uint8)
+    reference[5:10, 4:18] = 1
+    image = np.random.default_rng(0).integers(0, 255, (channels, 30, 20)).astype(np.uint8)
+    found = error_picture(maps(np.zeros_like(reference), reference, (1, 1)), image, [1])
+    (outline,) = found.outlines
+    assert outline.line == ""
+    assert painted(outline.area, found.rows, found.columns).sum() == reference.sum()
+    with Image.open(io.BytesIO(base64.b64decode(found.image))) as picture:
+        assert picture.mode == ("L" if channels == 1 else "RGB")
+
+
+def test_nothing_labelled_shows_the_whole_plane():
+    empty = np.zeros((6, 5, 4), np.uint8)
+    found = error_picture(maps(empty, empty, (1, 1, 1)), None, [1])
+    assert (found.columns, found.rows, found.outlines) == (6, 5, [])

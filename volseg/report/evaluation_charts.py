@@ -1,0 +1,329 @@
+"""The charts of an evaluation, as coordinates that the template draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from volseg.evaluation import (
+    METRICS,
+    Better,
+    ClassScore,
+    Comparison,
+    Evaluation,
+    Interval,
+    LimitsOfAgreement,
+    Statistics,
+    limits_of_agreement,
+)
+from volseg.label_colors import html_color
+from volseg.metrics import Reliability
+from volseg.report.axis import Axis, axis_of
+
+Values = npt.NDArray[np.float64]
+
+WIDTH, ROW, FOOT = 520, 42, 30
+SQUARE, EDGE = 280, 44
+# Of more cases a strip shows only those beyond the whiskers: a page of a thousand stays small.
+_MOST_POINTS = 150
+_MOST_LETTERS = 20
+_LETTER = 6.6
+# Golden steps spread neighbours apart, and are the same for the same cases.
+_GOLDEN = 0.618033988749895
+
+
+@dataclass(frozen=True)
+class Point:
+    """A case in a chart."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One class in a chart of one metric.
+
+    Attributes:
+        name: As the label says it.
+        full_name: Of the class.
+        color: Of the class.
+        y: Middle of the strip.
+        dots: Path of the cases within the whiskers.
+        outliers: Cases beyond them.
+        box: Lower whisker, lower quartile, median, upper quartile and upper whisker; None of no
+            case.
+        mean: Its place.
+        interval: Of the mean; None if there is none.
+    """
+
+    name: str
+    full_name: str
+    color: str
+    y: float
+    dots: str
+    outliers: list[Point]
+    box: tuple[float, ...] | None
+    mean: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class StripChart:
+    """All classes in one metric."""
+
+    title: str
+    hint: str
+    gutter: float
+    height: float
+    ticks: list[tuple[float, str]]
+    zero: float | None
+    strips: list[Strip]
+    thinned: bool
+
+
+@dataclass(frozen=True)
+class AgreementChart:
+    """Difference of predicted and true volume over their mean (Bland and Altman 1986)."""
+
+    name: str
+    color: str
+    unit: str
+    limits: LimitsOfAgreement
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    lines: list[tuple[float, str]]
+    dots: str
+    outliers: list[Point]
+    zero: float
+
+
+@dataclass(frozen=True)
+class ReliabilityChart:
+    """How often things were true over how probable they were said to be."""
+
+    name: str
+    curve: Reliability
+    ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    points: list[Point]
+    line: str
+    diagonal: str
+    bars: list[tuple[float, float, float]]
+
+
+def strip_chart(evaluation: Evaluation, metric: str) -> StripChart:
+    """Return the chart of one metric."""
+    about = METRICS[metric]
+    columns = {
+        name: [row for row in evaluation.rows if row.name == name] for name in evaluation.labels
+    }
+    values = [getattr(row, metric) for row in evaluation.rows]
+    if about.better is Better.HIGHER:
+        within, hint, kept = (0.0, 1.0), "1 is perfect", [*values, 1.0]
+    elif about.better is Better.LOWER:
+        within, hint, kept = (0.0, math.inf), "0 is perfect", [*values, 0.0]
+    else:
+        within, hint, kept = (-math.inf, math.inf), "above 0 is too large", [*values, 0.0]
+    gutter = _gutter(columns)
+    axis = axis_of(kept, start=gutter, end=WIDTH - 24, within=within)
+    summary = evaluation.summary()
+    strips = [
+        _strip(rows, metric, axis, ROW * (place + 0.45), summary[name][metric])
+        for place, (name, rows) in enumerate(columns.items())
+    ]
+    signed = about.better is Better.NEARER_ZERO
+    return StripChart(
+        title=about.heading,
+        hint=hint,
+        gutter=gutter,
+        height=ROW * len(strips),
+        ticks=axis.ticks(),
+        zero=axis.at(0) if signed else None,
+        strips=strips,
+        thinned=any(len(rows) > _MOST_POINTS for rows in columns.values()),
+    )
+
+
+def difference_chart(
+    first: Evaluation, second: Evaluation, comparison: Comparison, metric: str
+) -> StripChart:
+    """Return the chart of how much each case differs between two sets of predictions."""
+    others = {(row.case, row.name): row for row in second.rows}
+    cases = set(comparison.cases)
+    rows = [row for row in first.rows if row.case in cases and (row.case, row.name) in others]
+    about = METRICS[metric]
+    found = {(row.name, row.metric): row for row in comparison.rows}
+    gains: dict[str, tuple[list[ClassScore], list[float]]] = {}
+    for row in rows:
+        of_class, values = gains.setdefault(row.name, ([], []))
+        of_class.append(row)
+        values.append(getattr(row, metric) - getattr(others[row.case, row.name], metric))
+    everything = [value for _, values in gains.values() for value in values]
+    gutter = _gutter(gains)
+    axis = axis_of([*everything, 0.0], start=gutter, end=WIDTH - 24)
+    strips = []
+    for place, (name, (of_class, values)) in enumerate(gains.items()):
+        compared = found[name, metric]
+        middle = compared.difference, compared.interval
+        strips.append(_strip_of(of_class, values, axis, ROW * (place + 0.45), middle=middle))
+    return StripChart(
+        title=f"Difference in {about.heading}",
+        hint=f"{'right' if about.better is Better.HIGHER else 'left'} of 0 {comparison.names[0]} "
+        "is better",
+        gutter=gutter,
+        height=ROW * len(strips),
+        ticks=axis.ticks(),
+        zero=axis.at(0),
+        strips=strips,
+        thinned=any(len(values) > _MOST_POINTS for _, values in gains.values()),
+    )
+
+
+def agreement_charts(evaluation: Evaluation) -> list[AgreementChart]:
+    """Return a chart for each class of which at least two cases have volumes that differ."""
+    charts = []
+    for name, label in evaluation.labels.items():
+        rows = [
+            row
+            for row in evaluation.rows
+            if row.name == name and row.prediction_voxels + row.reference_voxels
+        ]
+        solid = all(math.isfinite(row.reference_ml) for row in rows)
+        if solid:
+            pairs = [(row.reference_ml, row.prediction_ml) for row in rows]
+        else:
+            pairs = [(float(row.reference_voxels), float(row.prediction_voxels)) for row in rows]
+        if len(pairs) > 1:
+            unit = "mL" if solid else "pixels"
+            charts.append(_agreement(name, html_color(label), unit, rows, np.array(pairs)))
+    return charts
+
+
+def reliability_chart(name: str, curve: Reliability) -> ReliabilityChart:
+    """Return the chart of one curve; bars show how many voxels are in each bin, as logarithms."""
+    axis = Axis(0, 1, EDGE, SQUARE - 8)
+    up = Axis(0, 1, SQUARE - EDGE, 8)
+    points = [
+        Point(
+            axis.at(probability),
+            up.at(share),
+            f"said {probability:.3f}, true {share:.3f}, {voxels:,} voxels",
+        )
+        for probability, share, voxels in zip(
+            curve.mean_probability, curve.share_true, curve.voxels, strict=True
+        )
+        if voxels
+    ]
+    width = (axis.end - axis.start) / len(curve.voxels)
+    most = math.log1p(float(curve.voxels.max()))
+    heights = [math.log1p(float(count)) / (most or 1) for count in curve.voxels]
+    bars = [
+        (round(axis.start + index * width + 0.5, 1), round(width - 1, 1), round(40 * height, 1))
+        for index, height in enumerate(heights)
+    ]
+    line = " ".join(f"{'L' if index else 'M'}{p.x} {p.y}" for index, p in enumerate(points))
+    diagonal = f"M{axis.at(0)} {up.at(0)}L{axis.at(1)} {up.at(1)}"
+    return ReliabilityChart(name, curve, axis.ticks(4), up.ticks(4), points, line, diagonal, bars)
+
+
+def _gutter(names: Iterable[str]) -> float:
+    """Return the room that names need at the left."""
+    return 28 + _LETTER * max(min(len(name), _MOST_LETTERS) for name in names)
+
+
+def _strip(
+    rows: Sequence[ClassScore], metric: str, axis: Axis, y: float, found: Statistics
+) -> Strip:
+    values = [getattr(row, metric) for row in rows]
+    return _strip_of(rows, values, axis, y, middle=(found.mean, found.interval))
+
+
+def _strip_of(
+    rows: Sequence[ClassScore],
+    values: Sequence[float],
+    axis: Axis,
+    y: float,
+    *,
+    middle: tuple[float, Interval],
+) -> Strip:
+    mean, interval = middle
+    known = [(value, row) for value, row in zip(values, rows, strict=True) if math.isfinite(value)]
+    box, dots, outliers = None, "", []
+    if known:
+        ends = _whiskers(np.array([value for value, _ in known]))
+        box = tuple(axis.at(value) for value in ends)
+        drawn = []
+        for index, (value, row) in enumerate(known):
+            place = round(y + 18 * ((index * _GOLDEN) % 1 - 0.5), 1)
+            if not ends[0] <= value <= ends[-1]:
+                outliers.append(Point(axis.at(value), place, f"{row.case}: {value:.4g}"))
+            elif len(known) <= _MOST_POINTS:
+                drawn.append((axis.at(value), place))
+        dots = _dots(drawn)
+    name = rows[0].name
+    return Strip(
+        name=name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…",
+        full_name=name,
+        color=html_color(rows[0].label),
+        y=y,
+        dots=dots,
+        outliers=outliers,
+        box=box,
+        mean=axis.at(mean) if math.isfinite(mean) else 0.0,
+        interval=(axis.at(interval[0]), axis.at(interval[1]))
+        if math.isfinite(interval[0])
+        else None,
+    )
+
+
+def _whiskers(values: Values) -> tuple[float, float, float, float, float]:
+    """Return the farthest values within 1.5 quartile distances, and the quartiles (Tukey 1977)."""
+    low, middle, high = (float(one) for one in np.percentile(values, (25, 50, 75)))
+    reach = 1.5 * (high - low)
+    inside = values[(values >= low - reach) & (values <= high + reach)]
+    return float(inside.min()), low, middle, high, float(inside.max())
+
+
+def _agreement(
+    name: str, color: str, unit: str, rows: Sequence[ClassScore], pairs: Values
+) -> AgreementChart:
+    limits = limits_of_agreement(pairs[:, 0].tolist(), pairs[:, 1].tolist())
+    means, differences = pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0]
+    across = axis_of(means.tolist(), start=EDGE + 12, end=SQUARE + 40, within=(0, math.inf))
+    up = axis_of(
+        [*differences.tolist(), limits.lower, limits.upper, 0.0], start=SQUARE - EDGE, end=8
+    )
+    within, beyond = [], []
+    for row, x, y in zip(rows, means, differences, strict=True):
+        place = across.at(float(x)), up.at(float(y))
+        if limits.lower <= y <= limits.upper:
+            within.append(place)
+        else:
+            beyond.append(Point(*place, f"{row.case}: {y:+.3g} {unit}"))
+    return AgreementChart(
+        name=name,
+        color=color,
+        unit=unit,
+        limits=limits,
+        x_ticks=across.ticks(4),
+        y_ticks=up.ticks(5),
+        lines=[
+            (up.at(limits.upper), f"{limits.upper:+.3g}"),
+            (up.at(limits.bias), f"{limits.bias:+.3g}"),
+            (up.at(limits.lower), f"{limits.lower:+.3g}"),
+        ],
+        dots=_dots(within),
+        outliers=beyond,
+        zero=up.at(0),
+    )
+
+
+def _dots(places: Sequence[tuple[float, float]]) -> str:
+    """Return a path of points, which round line ends make dots of."""
+    return "".join(f"M{x:g} {y:g}h0" for x, y in places)

@@ -1,0 +1,241 @@
+"""One page that says what a set of predictions is worth: numbers, charts, and the worst cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import volseg
+from volseg.atomic import replacing
+from volseg.errors import Cancelled, VolsegError
+from volseg.evaluation import (
+    METRICS,
+    CasesCalibration,
+    ClassScore,
+    Comparison,
+    Evaluation,
+    how_computed,
+    read_pair,
+)
+from volseg.io import read_image
+from volseg.label_colors import html_color
+from volseg.report import evaluation_charts as charts
+from volseg.report.error_picture import ErrorPicture, error_picture
+from volseg.report.evaluation_charts import (
+    agreement_charts,
+    difference_chart,
+    reliability_chart,
+    strip_chart,
+)
+from volseg.report.templates import render, template_text
+from volseg.segmenter import RECORD_SUFFIX, read_record
+
+_COMPARED = ("dice", "hausdorff95_mm")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the page says of other predictions of the same cases.
+
+    Attributes:
+        evaluation: Of the others.
+        comparison: Of the page's evaluation with theirs.
+    """
+
+    evaluation: Evaluation
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """A case in the gallery: where it is wrong, or why that cannot be shown."""
+
+    case: str
+    patient: str
+    mean: float
+    rows: list[ClassScore]
+    picture: ErrorPicture | None
+    trouble: str | None
+
+
+def write_evaluation_page(
+    evaluation: Evaluation,
+    path: str | Path,
+    *,
+    title: str,
+    compared: Compared | None = None,
+    calibration: CasesCalibration | None = None,
+    images: Path | None = None,
+    pictures: int = 12,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a page of an evaluation that needs nothing beside it, and no network.
+
+    Args:
+        evaluation: What it is of.
+        path: The `.html` file to write; it appears whole or not at all.
+        title: What was evaluated.
+        compared: Other predictions of the same cases.
+        calibration: Of the probabilities.
+        images: Folder of the images, `<case>` with the suffix of an image; without it they are
+            where the record of `volseg segment` beside a prediction says.
+        pictures: How many cases are shown, those with the lowest mean Dice first.
+        progress: Called as ``progress(done, total)`` with cases that are drawn.
+
+    Raises:
+        OutputError: The page cannot be written.
+    """
+    text = render(
+        "evaluation.html",
+        title=title,
+        evaluation=evaluation,
+        patients=len({evaluation.patient(case) for case in evaluation.cases}),
+        metrics=METRICS,
+        summary=evaluation.summary(),
+        colors={name: html_color(label) for name, label in evaluation.labels.items()},
+        layout=charts,
+        strips=[strip_chart(evaluation, metric) for metric in METRICS] if evaluation.rows else [],
+        agreements=agreement_charts(evaluation),
+        compared=compared,
+        differences=[]
+        if compared is None
+        else [
+            difference_chart(evaluation, compared.evaluation, compared.comparison, metric)
+            for metric in _COMPARED
+        ],
+        calibration=calibration,
+        reliabilities=[]
+        if calibration is None
+        else [reliability_chart(name, curve) for name, curve in calibration.curves.items()],
+        worst=_worst(evaluation, images, pictures, progress),
+        rows=_rows(evaluation),
+        data=_data(evaluation),
+        made=[*how_computed(evaluation), *_versions()],
+        volseg=volseg.__version__,
+        script=template_text("table.js") + template_text("evaluation.js"),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def mean_dice(rows: Sequence[ClassScore]) -> float:
+    """Return the mean Dice over the classes of a case that one of its maps holds; NaN of none."""
+    known = [row.dice for row in rows if math.isfinite(row.dice)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _by_case(evaluation: Evaluation) -> dict[str, list[ClassScore]]:
+    found: dict[str, list[ClassScore]] = {}
+    for row in evaluation.rows:
+        found.setdefault(row.case, []).append(row)
+    return found
+
+
+def _ordered(evaluation: Evaluation) -> list[tuple[str, float, list[ClassScore]]]:
+    """Return the cases with their mean Dice, the worst first, those without one last."""
+    cases = [(case, mean_dice(rows), rows) for case, rows in _by_case(evaluation).items()]
+    return sorted(cases, key=lambda one: (math.isnan(one[1]), one[1], one[0]))
+
+
+def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the rows of the table, with the Dice of each class."""
+    return [
+        {
+            "case": case,
+            "patient": evaluation.patient(case),
+            "mean": mean,
+            "dice": [row.dice for row in rows],
+        }
+        for case, mean, rows in _ordered(evaluation)
+    ]
+
+
+def _data(evaluation: Evaluation) -> dict[str, Any]:
+    """Return what the script fills the table with: by metric and case, a number a class."""
+    return {
+        "decimals": {name: metric.decimals for name, metric in METRICS.items()},
+        "values": {
+            name: {
+                case: [_number(getattr(row, name)) for row in rows]
+                for case, rows in _by_case(evaluation).items()
+            }
+            for name in METRICS
+        },
+    }
+
+
+def _number(value: float) -> float | str | None:
+    if math.isinf(value):
+        return "inf"
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def _worst(
+    evaluation: Evaluation,
+    images: Path | None,
+    pictures: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[WorstCase]:
+    chosen = [one for one in _ordered(evaluation) if one[0] in evaluation.pairs][:pictures]
+    found = []
+    for done, (case, mean, rows) in enumerate(chosen, start=1):
+        picture = trouble = None
+        try:
+            picture, trouble = _picture(evaluation, case, rows, images)
+        except Cancelled:
+            raise
+        except VolsegError as error:
+            trouble = str(error)
+        found.append(WorstCase(case, evaluation.patient(case), mean, rows, picture, trouble))
+        if progress is not None:
+            progress(done, len(chosen))
+    return found
+
+
+def _picture(
+    evaluation: Evaluation, case: str, rows: Sequence[ClassScore], images: Path | None
+) -> tuple[ErrorPicture, str | None]:
+    """Return the picture of a case, and why it is without its image."""
+    pair = evaluation.pairs[case]
+    maps = read_pair(pair)
+    if evaluation.ignore is not None:
+        unknown = maps.reference == evaluation.ignore
+        maps.prediction[unknown] = maps.reference[unknown] = 0
+    labels = [row.label for row in rows]
+    path = _image_of(case, pair.prediction.parent, images)
+    if path is None:
+        return error_picture(maps, None, labels), "Its image was not found."
+    try:
+        values = read_image(path).as_tensor().numpy()
+    except VolsegError as error:
+        return error_picture(maps, None, labels), str(error)
+    if values.shape[1:] != maps.grid.shape:
+        return error_picture(maps, None, labels), f"{path} does not have its shape."
+    in_colour = len(maps.grid.shape) == 2 and values.shape[0] in (3, 4)
+    return error_picture(maps, values[: 3 if in_colour else 1], labels), None
+
+
+def _image_of(case: str, predictions: Path, images: Path | None) -> Path | None:
+    """Return the image of a case: in a folder, or where the record of its segmentation says."""
+    if images is not None:
+        found = sorted(images.glob(f"{case}.*")) + sorted(images.glob(f"{case}_0000.*"))
+        return found[0] if found else None
+    record = predictions / f"{case}{RECORD_SUFFIX}"
+    if not record.is_file():
+        return None
+    path = Path(read_record(record).image)
+    return path if path.exists() else None
+
+
+def _versions() -> list[str]:
+    import scipy  # noqa: PLC0415 - only for its version
+
+    return [
+        f"Computed by volseg {volseg.__version__} with numpy {np.__version__} and scipy "
+        f"{scipy.__version__}."
+    ]
