@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from volseg.evaluation import PairOfMaps
 from volseg.geometry import Affine, Grid
+from volseg.label_colors import html_color
 from volseg.report.error_picture import error_picture
 
 
@@ -36,7 +37,7 @@ def test_the_plane_with_the_most_wrong_voxels_is_shown():
     prediction[10:14, :, 5] = 0
     prediction[10, 12, 2] = 0
     image = np.random.default_rng(0).normal(size=(1, 30, 40, 8)).astype(np.float32)
-    found = error_picture(maps(prediction, reference, (1, 1, 4)), image, [1])
+    found = error_picture(maps(prediction, reference, (1, 1, 4)), image, {"box": 1})
     assert found.title == "axial  S 20.0 mm"
     assert (found.width_mm, found.height_mm) == (found.columns, found.rows)
     assert found.edges == ("R", "L", "A", "P")
@@ -55,10 +56,10 @@ def test_the_acquired_plane_is_shown_and_an_equal_case_where_it_is_largest():
     reference = np.zeros((20, 8, 20), np.uint8)
     reference[5:15, 3:5, 5:15] = 2
     reference[2:18, 4, 5:15] = 2
-    found = error_picture(maps(reference, reference, (1, 5, 1)), None, [2])
+    found = error_picture(maps(reference, reference, (1, 5, 1)), None, {"cross": 2})
     assert found.title == "coronal  A 20.0 mm"
     assert found.image is None
-    assert [outline.label for outline in found.outlines] == [2]
+    assert [outline.name for outline in found.outlines] == ["cross"]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -66,7 +67,7 @@ def test_pictures_are_shown_too(channels):
     reference = np.zeros((30, 20), np.uint8)
     reference[5:10, 4:18] = 1
     image = np.random.default_rng(0).integers(0, 255, (channels, 30, 20)).astype(np.uint8)
-    found = error_picture(maps(np.zeros_like(reference), reference, (1, 1)), image, [1])
+    found = error_picture(maps(np.zeros_like(reference), reference, (1, 1)), image, {"box": 1})
     (outline,) = found.outlines
     assert outline.line == ""
     assert painted(outline.area, found.rows, found.columns).sum() == reference.sum()
@@ -76,5 +77,17 @@ def test_pictures_are_shown_too(channels):
 
 def test_nothing_labelled_shows_the_whole_plane():
     empty = np.zeros((6, 5, 4), np.uint8)
-    found = error_picture(maps(empty, empty, (1, 1, 1)), None, [1])
+    found = error_picture(maps(empty, empty, (1, 1, 1)), None, {"box": 1})
     assert (found.columns, found.rows, found.outlines) == (6, 5, [])
+
+
+def test_regions_within_each_other_have_colours_of_their_own():
+    reference = np.zeros((20, 20), np.uint8)
+    reference[4:16, 4:16], reference[6:12, 6:12], reference[8:10, 8:10] = 1, 2, 3
+    regions = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": 3}
+    found = error_picture(maps(reference, reference, (1, 1)), None, regions)
+    whole, core, enhancing = found.outlines
+    sizes = [painted(one.area, found.rows, found.columns).sum() for one in found.outlines]
+    assert sizes == [144, 144 - 36 + 4, 4]
+    assert len({whole.color, core.color, enhancing.color}) == 3
+    assert enhancing.color == html_color(3)

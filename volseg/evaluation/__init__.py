@@ -11,7 +11,7 @@ from volseg.evaluation.agreement import (
     measurement_error,
 )
 from volseg.evaluation.bootstrap import Interval, intervals_of_means
-from volseg.evaluation.case import evaluate_case, label_of
+from volseg.evaluation.case import evaluate_case, label_of, values_of
 from volseg.evaluation.change import Change, change_over_time
 from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.comparison import ComparedMetric, Comparison, compare_evaluations, holm
@@ -81,5 +81,6 @@ __all__ = [
     "read_pair",
     "read_table",
     "require_patients",
+    "values_of",
     "write_evaluation",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from volseg.evaluation import PairOfMaps
-from volseg.label_colors import html_color
+from volseg.evaluation import Label, PairOfMaps, values_of
 from volseg.report.planes import Plane, differing_plane, window
+from volseg.report.structure_colors import structure_colors
 
 Array = npt.NDArray[Any]
 
@@ -31,7 +32,7 @@ _MARGIN = 0.35
 class Outline:
     """One class in a picture, as paths in pixels of the plane."""
 
-    label: int
+    name: str
     color: str
     area: str
     line: str
@@ -62,23 +63,38 @@ class ErrorPicture:
     edges: tuple[str, ...]
 
 
-def error_picture(maps: PairOfMaps, image: Array | None, labels: list[int]) -> ErrorPicture:
+def error_picture(
+    maps: PairOfMaps, image: Array | None, labels: Mapping[str, Label]
+) -> ErrorPicture:
     """Return the plane of a case in which the most voxels of some classes are wrong.
 
     Args:
         maps: The two label maps.
         image: ``(channels, x, y, z)`` or ``(channels, x, y)`` on their grid, of one or three
             channels.
-        labels: The classes to show.
+        labels: The structures to show, by name.
     """
-    shown = [np.where(np.isin(one, labels), one, 0) for one in (maps.prediction, maps.reference)]
+    structures = {name: values_of(label) for name, label in labels.items()}
+    all_values = [value for values in structures.values() for value in values]
+    shown = [
+        np.where(np.isin(one, all_values), one, 0) for one in (maps.prediction, maps.reference)
+    ]
     values = np.zeros((1, *maps.grid.shape), np.uint8) if image is None else image
     plane, reference = differing_plane(values, shown[0], shown[1], maps.grid.affine)
     place = _around(plane.labels, reference)
     prediction, truth = plane.labels[place], reference[place]
     heights = plane.size_mm[0] / plane.labels.shape[0], plane.size_mm[1] / plane.labels.shape[1]
     rows, columns = prediction.shape
-    present = [label for label in labels if (prediction == label).any() or (truth == label).any()]
+    colors = structure_colors(labels)
+    outlines = [
+        Outline(
+            name,
+            colors[name],
+            _area(np.isin(truth, values)),
+            _line(np.isin(prediction, values)),
+        )
+        for name, values in structures.items()
+    ]
     return ErrorPicture(
         title=plane.title,
         columns=columns,
@@ -86,10 +102,7 @@ def error_picture(maps: PairOfMaps, image: Array | None, labels: list[int]) -> E
         width_mm=columns * heights[1],
         height_mm=rows * heights[0],
         image=None if image is None else _jpeg(plane, place, window(values)),
-        outlines=[
-            Outline(label, html_color(label), _area(truth == label), _line(prediction == label))
-            for label in present
-        ],
+        outlines=[outline for outline in outlines if outline.area or outline.line],
         edges=plane.edges,
     )
 

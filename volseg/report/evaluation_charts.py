@@ -17,12 +17,11 @@ from volseg.evaluation import (
     Evaluation,
     Interval,
     LimitsOfAgreement,
-    Statistics,
     limits_of_agreement,
 )
-from volseg.label_colors import html_color
 from volseg.metrics import Reliability
 from volseg.report.axis import Axis, axis_of
+from volseg.report.structure_colors import structure_colors
 
 Values = npt.NDArray[np.float64]
 
@@ -132,11 +131,20 @@ def strip_chart(evaluation: Evaluation, metric: str) -> StripChart:
         within, hint, kept = (-math.inf, math.inf), "above 0 is too large", [*values, 0.0]
     gutter = _gutter(columns)
     axis = axis_of(kept, start=gutter, end=WIDTH - 24, within=within)
-    summary = evaluation.summary()
-    strips = [
-        _strip(rows, metric, axis, ROW * (place + 0.45), summary[name][metric])
-        for place, (name, rows) in enumerate(columns.items())
-    ]
+    summary, colors = evaluation.summary(), structure_colors(evaluation.labels)
+    strips = []
+    for place, (name, rows) in enumerate(columns.items()):
+        found = summary[name][metric]
+        strips.append(
+            _strip(
+                rows,
+                [getattr(row, metric) for row in rows],
+                axis,
+                y=ROW * (place + 0.45),
+                color=colors[name],
+                middle=(found.mean, found.interval),
+            )
+        )
     signed = about.better is Better.NEARER_ZERO
     return StripChart(
         title=about.heading,
@@ -167,11 +175,20 @@ def difference_chart(
     everything = [value for _, values in gains.values() for value in values]
     gutter = _gutter(gains)
     axis = axis_of([*everything, 0.0], start=gutter, end=WIDTH - 24)
+    colors = structure_colors(first.labels)
     strips = []
     for place, (name, (of_class, values)) in enumerate(gains.items()):
         compared = found[name, metric]
-        middle = compared.difference, compared.interval
-        strips.append(_strip_of(of_class, values, axis, ROW * (place + 0.45), middle=middle))
+        strips.append(
+            _strip(
+                of_class,
+                values,
+                axis,
+                y=ROW * (place + 0.45),
+                color=colors[name],
+                middle=(compared.difference, compared.interval),
+            )
+        )
     return StripChart(
         title=f"Difference in {about.heading}",
         hint=f"{'right' if about.better is Better.HIGHER else 'left'} of 0 {comparison.names[0]} "
@@ -188,7 +205,7 @@ def difference_chart(
 def agreement_charts(evaluation: Evaluation) -> list[AgreementChart]:
     """Return a chart for each class of which at least two cases have volumes that differ."""
     charts = []
-    for name, label in evaluation.labels.items():
+    for name, color in structure_colors(evaluation.labels).items():
         rows = [
             row
             for row in evaluation.rows
@@ -201,7 +218,7 @@ def agreement_charts(evaluation: Evaluation) -> list[AgreementChart]:
             pairs = [(float(row.reference_voxels), float(row.prediction_voxels)) for row in rows]
         if len(pairs) > 1:
             unit = "mL" if solid else "pixels"
-            charts.append(_agreement(name, html_color(label), unit, rows, np.array(pairs)))
+            charts.append(_agreement(name, color, unit, rows, np.array(pairs)))
     return charts
 
 
@@ -238,18 +255,12 @@ def _gutter(names: Iterable[str]) -> float:
 
 
 def _strip(
-    rows: Sequence[ClassScore], metric: str, axis: Axis, y: float, found: Statistics
-) -> Strip:
-    values = [getattr(row, metric) for row in rows]
-    return _strip_of(rows, values, axis, y, middle=(found.mean, found.interval))
-
-
-def _strip_of(
     rows: Sequence[ClassScore],
     values: Sequence[float],
     axis: Axis,
-    y: float,
     *,
+    y: float,
+    color: str,
     middle: tuple[float, Interval],
 ) -> Strip:
     mean, interval = middle
@@ -270,7 +281,7 @@ def _strip_of(
     return Strip(
         name=name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…",
         full_name=name,
-        color=html_color(rows[0].label),
+        color=color,
         y=y,
         dots=dots,
         outliers=outliers,

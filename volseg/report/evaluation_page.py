@@ -23,7 +23,6 @@ from volseg.evaluation import (
     read_pair,
 )
 from volseg.io import read_image
-from volseg.label_colors import html_color
 from volseg.report import evaluation_charts as charts
 from volseg.report.error_picture import ErrorPicture, error_picture
 from volseg.report.evaluation_charts import (
@@ -32,6 +31,7 @@ from volseg.report.evaluation_charts import (
     reliability_chart,
     strip_chart,
 )
+from volseg.report.structure_colors import structure_colors
 from volseg.report.templates import render, template_text
 from volseg.segmenter import RECORD_SUFFIX, read_record
 
@@ -97,7 +97,7 @@ def write_evaluation_page(
         patients=len({evaluation.patient(case) for case in evaluation.cases}),
         metrics=METRICS,
         summary=evaluation.summary(),
-        colors={name: html_color(label) for name, label in evaluation.labels.items()},
+        colors=structure_colors(evaluation.labels),
         layout=charts,
         strips=[strip_chart(evaluation, metric) for metric in METRICS] if evaluation.rows else [],
         agreements=agreement_charts(evaluation),
@@ -186,7 +186,7 @@ def _worst(
     for done, (case, mean, rows) in enumerate(chosen, start=1):
         picture = trouble = None
         try:
-            picture, trouble = _picture(evaluation, case, rows, images)
+            picture, trouble = _picture(evaluation, case, images)
         except Cancelled:
             raise
         except VolsegError as error:
@@ -198,7 +198,7 @@ def _worst(
 
 
 def _picture(
-    evaluation: Evaluation, case: str, rows: Sequence[ClassScore], images: Path | None
+    evaluation: Evaluation, case: str, images: Path | None
 ) -> tuple[ErrorPicture, str | None]:
     """Return the picture of a case, and why it is without its image."""
     pair = evaluation.pairs[case]
@@ -206,18 +206,17 @@ def _picture(
     if evaluation.ignore is not None:
         unknown = maps.reference == evaluation.ignore
         maps.prediction[unknown] = maps.reference[unknown] = 0
-    labels = [row.label for row in rows]
     path = _image_of(case, pair.prediction.parent, images)
     if path is None:
-        return error_picture(maps, None, labels), "Its image was not found."
+        return error_picture(maps, None, evaluation.labels), "Its image was not found."
     try:
         values = read_image(path).as_tensor().numpy()
     except VolsegError as error:
-        return error_picture(maps, None, labels), str(error)
+        return error_picture(maps, None, evaluation.labels), str(error)
     if values.shape[1:] != maps.grid.shape:
-        return error_picture(maps, None, labels), f"{path} does not have its shape."
+        return error_picture(maps, None, evaluation.labels), f"{path} does not have its shape."
     in_colour = len(maps.grid.shape) == 2 and values.shape[0] in (3, 4)
-    return error_picture(maps, values[: 3 if in_colour else 1], labels), None
+    return error_picture(maps, values[: 3 if in_colour else 1], evaluation.labels), None
 
 
 def _image_of(case: str, predictions: Path, images: Path | None) -> Path | None:
