@@ -47,13 +47,12 @@ def test_regions_that_a_label_map_cannot_hold_are_refused(values, labels, senten
 
 
 def test_the_network_has_a_channel_a_region_and_the_label_map_their_labels():
-    train, inference, evaluate = (
-        yaml.safe_load(compose(COMPOSITION)[f"{name}.yaml"])
-        for name in ("train", "inference", "evaluate")
-    )
+    texts = compose(COMPOSITION)
+    train, inference = (yaml.safe_load(texts[f"{name}.yaml"]) for name in ("train", "inference"))
     assert (train["classes"], train["out_channels"], train["ignore"]) == (4, 3, 255)
-    assert train["regions"] == evaluate["regions"] == [[1, 2, 3], [2, 3], [3]]
+    assert train["regions"] == inference["regions"] == [[1, 2, 3], [2, 3], [3]]
     assert (inference["out_channels"], inference["region_labels"]) == (3, [1, 2, 3])
+    assert inference["exclusive"] is False
     assert train["head_loss"]["_target_"] == "volseg.losses.RegionLoss"
     pred = network_data_format(COMPOSITION)["outputs"]["pred"]
     assert pred["num_channels"] == 3

@@ -153,6 +153,7 @@ def _label_values(composition: Composition) -> dict[str, Any]:
     }
     if composition.regions:
         values["regions"] = [list(region.values) for region in composition.regions]
+        values["exclusive"] = False
         values["region_labels"] = [region.label for region in composition.regions]
     if composition.ignore is not None:
         values["ignore"] = composition.ignore
@@ -165,7 +166,7 @@ def _label_comments(composition: Composition) -> dict[str, str]:
         names = ", ".join(region.name for region in composition.regions)
         comments["out_channels"] = f"of the network, a yes or no each: {names}"
         comments["regions"] = f"classes of each: {names}"
-        comments["region_labels"] = "written in this order; the last one found counts"
+        comments["region_labels"] = "label each is written as; the last one found counts"
     return comments
 
 

@@ -21,6 +21,7 @@ _NOT_VALUES = {
     "bundle_root",
     "channels",
     "classes",
+    "exclusive",
     "fold",
     "handlers",
     "ignore",
