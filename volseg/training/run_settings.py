@@ -93,9 +93,10 @@ def run_settings(bundle_root: str | Path) -> dict[str, Any]:
 
 
 def class_names(bundle_root: str | Path) -> list[str]:
-    """Return the names of a bundle's classes, in order, without the background."""
-    labels = open_bundle(bundle_root).labels
-    return sorted(labels, key=lambda name: labels[name])
+    """Return the names of what a bundle is judged by: regions, or classes but the background."""
+    bundle = open_bundle(bundle_root)
+    labels = bundle.labels
+    return list(bundle.regions) or sorted(labels, key=lambda name: labels[name])
 
 
 def attached(handler: T) -> T:
