@@ -74,6 +74,8 @@ def test_the_metadata_tell_what_regions_a_bundle_was_composed_of():
         ({"ignore": 70000}, "at most 65535"),
         ({"regions": (Region("background", (1, 2, 3), 1),)}, "cannot name a class"),
         ({"loss": "unetplusplus"}, "region_dice_cross_entropy"),
+        ({"recipe": "fluorescence"}, "makes one class of all label values"),
+        ({"recipe": "pictures"}, "255, would be read as class 1"),
     ],
 )
 def test_regions_and_classes_that_do_not_go_together_are_refused(changes, sentence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import ExitStack
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +20,7 @@ from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.io import as_image, write_image, write_segmentation
 from volseg.segmenter import Maps
+from volseg.segmenter.dicom_results import DicomResults
 from volseg.segmenter.in_memory import run_in_memory
 from volseg.training import class_names, learn_quality, measure_bundle
 
@@ -142,6 +144,12 @@ def test_every_door_gives_the_same_label_map(trained, data, case, tmp_path, capf
     assert np.array_equal(in_memory.numpy()[0], expected)
     Segmenter(trained, memory_budget="3GB").segment_file(case, tmp_path / "budget.nii.gz")
     assert np.array_equal(np.asarray(nib.load(tmp_path / "budget.nii.gz").dataobj), expected)
+
+
+def test_probabilities_of_regions_are_no_classes_of_a_dicom_seg(trained, case):
+    files = {"dicom-probabilities": trained / "soft.dcm"}
+    with pytest.raises(InputError, match="of regions .whole, core, active., not of classes"):
+        DicomResults(files, source=None).room_for_probabilities(Segmenter(trained), ExitStack())
 
 
 def test_backends_agree_also_on_mirrored_tiles(trained, case):

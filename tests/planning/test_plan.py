@@ -18,6 +18,7 @@ from volseg.planning import (
     Wishes,
     find_preset,
     make_plan,
+    scheme_of_regions,
 )
 
 WISHES = Wishes(
@@ -162,3 +163,27 @@ def test_an_epoch_has_about_fifty_steps():
         steps = values["patches"] * training / values["batch_size"]
         assert steps >= 50
         assert values["patches"] == 1 or steps < 50 + training
+
+
+def test_regions_change_the_heads_and_the_loss_but_not_the_network():
+    tumour = fingerprint((240, 240, 155), (1.0, 1.0, 1.0), channels=4, labels=(1, 2, 3))
+    names = {"channels": ("t1", "t1c", "t2", "flair"), "modality": "MR"}
+    apart = LabelScheme({"a": 1, "b": 2, "c": 3})
+    regions = scheme_of_regions({"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]})
+    plan, values = planned(tumour, scheme=regions, **names)
+    assert values == planned(tumour, scheme=apart, **names)[1]
+    train = yaml.safe_load(compose(plan.composition)["train.yaml"])
+    assert (train["out_channels"], train["classes"]) == (3, 4)
+    assert train["head_loss"]["_target_"] == "volseg.losses.RegionLoss"
+    ignoring, values = planned(tumour, scheme=replace(regions, ignore=4), **names)
+    assert ignoring.composition.ignore == 4
+    assert "stored_labels" not in values
+
+
+def test_a_region_in_few_cases_is_told():
+    cases = fingerprint((128, 128, 120), (1.0, 1.0, 1.0), labels=(1,))
+    regions = scheme_of_regions({"whole": [1, 2], "core": [2]})
+    plan, _ = planned(cases, scheme=regions)
+    assert [remark for remark in plan.remarks if "too few" in remark] == [
+        "core is in 0 cases: too few to be in every fold."
+    ]

@@ -13,6 +13,7 @@ import yaml
 
 from volseg.bundle.composition_checks import (
     require_channel_names,
+    require_label_reading,
     require_label_values,
     require_names,
     require_trainable,
@@ -133,6 +134,8 @@ def compose(composition: Composition) -> dict[str, str]:
     chosen.setdefault("tile", chosen.get("patch") or own_patch)
     comments = {**composition.reasons, **_label_comments(composition)}
     texts = {name: with_values(text, chosen, comments) for name, text in texts.items()}
+    reading = composition.label_reading or recipe.label_reading
+    require_label_reading(composition, yaml.safe_load(texts["evaluate.yaml"]), reading)
     if composition.members:
         del texts["train.yaml"]
         network, kind = (

@@ -100,6 +100,36 @@ def require_label_values(composition: Composition) -> None:
         )
 
 
+def require_label_reading(
+    composition: Composition, evaluate: Mapping[str, Any], reading: str
+) -> None:
+    """Refuse a reading of label files that loses what the regions or the value to ignore need.
+
+    Args:
+        composition: What states them.
+        evaluate: Values of the configuration of evaluation.
+        reading: Name of the piece that reads.
+
+    Raises:
+        InputError: It is such.
+    """
+    stated = composition.regions or composition.ignore is not None
+    if stated and "stored_classes" not in evaluate and reading != "transforms/read_labels":
+        raise InputError(
+            f"{reading} makes one class of all label values, so that no regions and no value to "
+            "ignore are left: choose another recipe (volseg bundle recipes), such as pictures."
+        )
+    table = dict(
+        zip(evaluate.get("stored_labels", ()), evaluate.get("stored_classes", ()), strict=False)
+    )
+    ignore = composition.ignore
+    if ignore is not None and table.get(ignore, ignore) != ignore:
+        raise InputError(
+            f"the value to ignore, {ignore}, would be read as class {table[ignore]}: keep it in "
+            f"stored_labels and stored_classes, such as stored_classes={[0, 1, ignore]}."
+        )
+
+
 def require_channel_names(composition: Composition) -> None:
     """Refuse names of channels that could not be written in a command, or that are not distinct.
 

@@ -62,10 +62,17 @@ class DicomResults:
         """Return what takes the probabilities of classes, None if nobody asked for them.
 
         Raises:
+            InputError: if they are those of regions, which a DICOM SEG of classes cannot hold.
             OutputError: if there is no room for them on the disk.
         """
         if "dicom-probabilities" not in self.files:
             return None
+        if segmenter.bundle.regions:
+            raise InputError(
+                f"the bundle {segmenter.bundle.name} gives probabilities of regions "
+                f"({', '.join(segmenter.bundle.regions)}), not of classes: have them as "
+                "--probabilities nii.gz instead of dicom-probabilities."
+            )
         file = tempfile.TemporaryFile(prefix="volseg-")  # noqa: SIM115 - closed with the others
         stream = cleanup.enter_context(file)
         shape = (segmenter.bundle.out_channels, *self.source.grid.shape)
