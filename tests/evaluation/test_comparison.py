@@ -72,13 +72,14 @@ def test_only_common_cases_count_and_others_are_named():
     second["other"] = 0.5
     first["case04"] = float("nan")
     second["case05"] = float("inf")
+    first["case06"] = second["case06"] = float("nan")
     found = compare_evaluations(evaluation(first), evaluation(second))
     assert (found.only_first, found.only_second) == (["case03"], ["other"])
     assert len(found.cases) == 19
-    assert (found.rows[0].cases, found.rows[0].left_out) == (17, 2)
+    assert (found.rows[0].cases, found.rows[0].left_out) == (16, 2)
     text = " ".join(found.sentences())
     assert "Only first has 1 of the cases: case03." in text
-    assert "favours what misses more" in text
+    assert "(14 times): this favours what misses more" in text
     assert found.tests == len(METRICS)
     with pytest.raises(InputError, match="no case in common"):
         compare_evaluations(evaluation({"a": 1.0}), evaluation({"b": 1.0}))

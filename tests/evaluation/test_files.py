@@ -5,6 +5,7 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from volseg.cli.main import main
 from volseg.errors import Cancelled, InputError, OutputError
@@ -195,6 +196,23 @@ def test_a_value_that_is_ignored_is_no_label(folders):
     assert math.isnan(evaluation.rows[1].dice)  # of class 2 all is unknown
     named = evaluate_files(predictions, references, labels={"one": 1}, ignore=255)
     assert named.undeclared == {"a": [2], "b": [2]}
+
+
+def test_pictures_have_pixels_and_no_volume(tmp_path):
+    for name in ("a", "b"):
+        Image.fromarray(np.eye(6, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    pictures = evaluate_pairs([("a", tmp_path / "a.png", tmp_path / "b.png")]).metrics
+    assert pictures["hausdorff95_mm"].heading == "HD95, pixels"
+    assert "volume_error_ml" not in pictures
+    assert pictures["volume_error_relative"].title == "relative area error"
+    # A slice in a file that says how large its voxels are.
+    save(tmp_path / "a.nii.gz", np.eye(6))
+    slices = evaluate_pairs([("a", tmp_path / "a.nii.gz", tmp_path / "a.nii.gz")]).metrics
+    assert slices["hausdorff95_mm"].heading == "HD95, mm"
+
+
+def test_volumes_have_all_metrics(folders):
+    assert evaluate_files(*folders).metrics == METRICS
 
 
 def test_wrong_options_stop_before_the_first_case(folders):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.evaluation_tables import show_calibration, show_comparison, show_evaluation
 from volseg.cli.label_options import named_regions
 
 if TYPE_CHECKING:
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
     from volseg.evaluation import (
         CasePair,
-        CasesCalibration,
-        Comparison,
         Evaluation,
-        Metric,
-        Statistics,
     )
 
 
@@ -171,11 +167,11 @@ def evaluate(
 
         print_json(json.loads(summary.read_text(encoding="utf-8")))
     else:
-        _show(evaluation)
+        show_evaluation(evaluation)
         if comparison is not None:
-            _show_comparison(comparison)
+            show_comparison(evaluation, comparison)
         if calibration is not None:
-            _show_calibration(calibration)
+            show_calibration(calibration)
         written = ", ".join(map(str, [*([out] if has_page else []), table]))
         output.print(f"written: {written} and {summary}", soft_wrap=True, markup=False)
     failures = [failure for one in evaluations for failure in one.failures.items()]
@@ -249,71 +245,3 @@ def _patients(source: str, cases: list[str]) -> dict[str, str]:
         return patients_by_pattern(source, cases)
     require_patients(found, cases, source)
     return found
-
-
-def _show(evaluation: Evaluation) -> None:
-    from rich.table import Table
-
-    from volseg.evaluation import METRICS, how_computed
-
-    cases = len(evaluation.cases)
-    shown = ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
-    table = Table("label", *(METRICS[metric].heading for metric in shown), "cases")
-    for name, metrics in evaluation.summary().items():
-        table.add_row(
-            name,
-            *(_with_interval(metrics[metric], METRICS[metric]) for metric in shown),
-            f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
-        )
-    output.print(table)
-    for sentence in how_computed(evaluation):
-        output.print(sentence, style="dim", markup=False)
-
-
-def _show_comparison(comparison: Comparison) -> None:
-    from rich.table import Table
-
-    from volseg.evaluation import METRICS
-
-    table = Table("label", "metric", *comparison.names, "difference", "effect", "p (Holm)", "cases")
-    for row in comparison.rows:
-        if not row.cases:
-            continue
-        metric = METRICS[row.metric]
-        table.add_row(
-            row.name,
-            metric.heading,
-            metric.text(row.first),
-            metric.text(row.second),
-            f"{row.difference:+.3g}\n{metric.interval_text(row.interval, signed=True)}".rstrip(),
-            "-" if math.isnan(row.rank_effect) else f"{row.rank_effect:+.2f}",
-            "-" if math.isnan(row.p_holm) else f"{row.p_holm:.2g}",
-            f"{row.better} better, {row.worse} worse of {row.cases}",
-        )
-    output.print(table)
-    for sentence in comparison.sentences():
-        output.print(sentence, style="dim", markup=False)
-
-
-def _show_calibration(found: CasesCalibration) -> None:
-    from rich.table import Table
-
-    table = Table("probability of", "calibration error", "Brier score")
-    for name, curve in found.curves.items():
-        table.add_row(name, f"{curve.expected_error:.4g}", f"{curve.brier:.4g}")
-    output.print(table)
-    whole = found.calibration
-    output.print(
-        f"Of {len(found.cases)} cases, {whole.voxels:,} voxels: negative log-likelihood "
-        f"{whole.negative_log_likelihood:.4g}, Brier score of all classes {whole.brier:.4g}.",
-        style="dim",
-    )
-
-
-def _with_interval(found: Statistics, metric: Metric) -> str:
-    return f"{metric.text(found.mean)}\n{metric.interval_text(found.interval)}".rstrip()
-
-
-def _missed(count: int) -> str:
-    """Cases where only one map holds the label: Dice 0, and no distance that a mean could take."""
-    return f", {count} missed" if count else ""

@@ -31,7 +31,7 @@ class ComparedMetric:
         metric: Name of its column.
         cases: With a finite value in both.
         patients: They are of.
-        left_out: Cases in both without a finite value in one of them.
+        left_out: Cases of both with a finite value in one alone, as where the other misses a class.
         first: Mean over these cases.
         second: Mean over the same cases.
         difference: First minus second.
@@ -92,7 +92,7 @@ class Comparison:
             for name, cases in ((first, self.only_first), (second, self.only_second))
             if cases
         ]
-        left_out = sum(row.left_out > 0 for row in self.rows)
+        left_out = sum(row.left_out for row in self.rows)
         return [
             f"{first} against {second} in the {len(self.cases)} cases of both; differences are "
             "first minus second, of volume errors those of their absolute values.",
@@ -102,8 +102,9 @@ class Comparison:
             *missing,
             *(
                 [
-                    f"In {left_out} rows cases are left out in which one of the two has no finite "
-                    "value, as where it misses a class: this favours what misses more."
+                    "Where one of the two alone has a finite value, as a distance where the other "
+                    f"misses the class, the case is left out of the row ({left_out} times): this "
+                    "favours what misses more."
                 ]
                 if left_out
                 else []
@@ -180,7 +181,8 @@ def _compared(
     name: str, first: Values, second: Values, owners: Sequence[str]
 ) -> list[ComparedMetric]:
     """Return a row for each metric of a class, of values `(cases, metrics)`."""
-    both = np.isfinite(first) & np.isfinite(second)
+    finite = np.isfinite(first), np.isfinite(second)
+    both = finite[0] & finite[1]
     differences = np.full(first.shape, np.nan)
     np.subtract(first, second, out=differences, where=both)
     differences[np.abs(differences) < _TINY] = 0
@@ -203,7 +205,7 @@ def _compared(
                 metric=metric,
                 cases=len(difference),
                 patients=len(gains),
-                left_out=int((~known).sum()),
+                left_out=int((finite[0] != finite[1])[:, column].sum()),
                 first=mean_a,
                 second=mean_b,
                 difference=mean,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
+from volseg.evaluation.metric import METRICS, Metric
 from volseg.evaluation.pairs import CasePair
 from volseg.evaluation.summary import Statistics, mean_over_classes, summarize
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,27 @@ class Evaluation:
     def cases(self) -> list[str]:
         """The cases that could be evaluated, in order."""
         return list(dict.fromkeys(row.case for row in self.rows))
+
+    @cached_property
+    def metrics(self) -> dict[str, Metric]:
+        """What its metrics are called, without those that apply to none of its cases.
+
+        Pictures have no volume, and those in files that do not say how large a pixel is have
+        distances in pixels.
+        """
+        found = dict(METRICS)
+        if self.rows and all(math.isnan(row.reference_ml) for row in self.rows):
+            found["volume_error_relative"] = replace(
+                found["volume_error_relative"], title="relative area error"
+            )
+            if all(math.isnan(row.volume_error_ml) for row in self.rows):
+                del found["volume_error_ml"]
+        pictures = [pair.reference.suffix.lower() in _PICTURES for pair in self.pairs.values()]
+        if pictures and all(pictures):
+            for name, metric in found.items():
+                if metric.unit == "mm":
+                    found[name] = replace(metric, unit="pixels")
+        return found
 
     def patient(self, case: str) -> str:
         """Return whom a case is of."""

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.evaluation import (
-    METRICS,
     Better,
     ClassScore,
     Comparison,
@@ -118,7 +117,7 @@ class ReliabilityChart:
 
 def strip_chart(evaluation: Evaluation, metric: str) -> StripChart:
     """Return the chart of one metric."""
-    about = METRICS[metric]
+    about = evaluation.metrics[metric]
     columns = {
         name: [row for row in evaluation.rows if row.name == name] for name in evaluation.labels
     }
@@ -165,7 +164,7 @@ def difference_chart(
     others = {(row.case, row.name): row for row in second.rows}
     cases = set(comparison.cases)
     rows = [row for row in first.rows if row.case in cases and (row.case, row.name) in others]
-    about = METRICS[metric]
+    about = first.metrics[metric]
     found = {(row.name, row.metric): row for row in comparison.rows}
     gains: dict[str, tuple[list[ClassScore], list[float]]] = {}
     for row in rows:

@@ -14,7 +14,6 @@ import volseg
 from volseg.atomic import replacing
 from volseg.errors import Cancelled, VolsegError
 from volseg.evaluation import (
-    METRICS,
     CasesCalibration,
     ClassScore,
     Comparison,
@@ -95,11 +94,13 @@ def write_evaluation_page(
         title=title,
         evaluation=evaluation,
         patients=len({evaluation.patient(case) for case in evaluation.cases}),
-        metrics=METRICS,
+        metrics=evaluation.metrics,
         summary=evaluation.summary(),
         colors=structure_colors(evaluation.labels),
         layout=charts,
-        strips=[strip_chart(evaluation, metric) for metric in METRICS] if evaluation.rows else [],
+        strips=[strip_chart(evaluation, metric) for metric in evaluation.metrics]
+        if evaluation.rows
+        else [],
         agreements=agreement_charts(evaluation),
         compared=compared,
         differences=[]
@@ -121,6 +122,12 @@ def write_evaluation_page(
     )
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _strips(evaluation: Evaluation) -> list[charts.StripChart]:
+    if not evaluation.rows:
+        return []
+    return [strip_chart(evaluation, metric) for metric in evaluation.metrics]
 
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:
@@ -158,13 +165,13 @@ def _rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _data(evaluation: Evaluation) -> dict[str, Any]:
     """Return what the script fills the table with: by metric and case, a number a class."""
     return {
-        "decimals": {name: metric.decimals for name, metric in METRICS.items()},
+        "decimals": {name: metric.decimals for name, metric in evaluation.metrics.items()},
         "values": {
             name: {
                 case: [_number(getattr(row, name)) for row in rows]
                 for case, rows in _by_case(evaluation).items()
             }
-            for name in METRICS
+            for name in evaluation.metrics
         },
     }
 
