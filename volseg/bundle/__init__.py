@@ -16,7 +16,7 @@ from volseg.bundle.composition import (
 from volseg.bundle.creation import new_bundle, require_free
 from volseg.bundle.description import describe_bundle
 from volseg.bundle.ensembling import make_ensemble
-from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles
+from volseg.bundle.folder import Bundle, find_bundle, open_bundle, shipped_bundles, write_metadata
 from volseg.bundle.recipe_book import Recipe, find_recipe, list_recipes
 from volseg.bundle.recomposition import recompose
 from volseg.bundle.regions import Region, make_regions, value_names
@@ -54,4 +54,5 @@ __all__ = [
     "value_names",
     "verify_bundle",
     "with_cleaning",
+    "write_metadata",
 ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from volseg.atomic import replacing
 from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.io.dicom.segmentations import Algorithm, Segment, coded_segment
@@ -274,3 +276,14 @@ def open_bundle(bundle: str | Path) -> Bundle:
     if not isinstance(metadata, dict):
         raise BundleError(f"{path} holds a {type(metadata).__name__}, expected an object.")
     return Bundle(folder=folder, metadata=metadata)
+
+
+def write_metadata(bundle: Bundle, metadata: Mapping[str, Any]) -> Bundle:
+    """Replace the metadata of a bundle, whole or not at all, and return it.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(bundle.folder / "configs" / "metadata.json") as temporary:
+        temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    return open_bundle(bundle.folder)

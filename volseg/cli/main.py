@@ -16,8 +16,10 @@ import volseg
 from volseg.cli import (
     anonymize,
     bundle,
+    bundle_decisions,
     cohort,
     convert,
+    crossval,
     demo,
     evaluate,
     inspect,
@@ -48,6 +50,7 @@ app = typer.Typer(
 app.command("segment")(segment.segment)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
+app.command("crossval")(crossval.crossval)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("inspect")(inspect.inspect)
@@ -57,6 +60,8 @@ app.command("report")(report.report)
 app.command("serve")(serve.serve)
 app.add_typer(pacs.app, name="pacs")
 app.add_typer(bundle.app, name="bundle")
+bundle.app.command("threshold")(bundle_decisions.threshold)
+bundle.app.command("calibrate")(bundle_decisions.calibrate)
 app.add_typer(cohort.app, name="cohort")
 app.add_typer(postprocess.app, name="postprocess")
 app.add_typer(standardize.app, name="standardize")

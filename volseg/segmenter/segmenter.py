@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 
 from volseg.bundle import Bundle, BundleParts, build_inferer, build_parts, open_bundle
 from volseg.errors import InputError, ShapeError
-from volseg.inference import SlidingWindowInferer, SpooledArray, Target
+from volseg.inference import Decision, SlidingWindowInferer, SpooledArray, Target
 from volseg.io import (
     ImageSource,
     ReadingOptions,
@@ -183,6 +183,11 @@ class Segmenter:
     def streams(self) -> bool:
         """Whether images pass through part by part; `Maps` can be had only then."""
         return self._stream is not None
+
+    @property
+    def decision(self) -> Decision | None:
+        """How labels are decided and what probabilities are said; None if not part by part."""
+        return None if self._stream is None else self._stream.decision
 
     @property
     def passes(self) -> int:

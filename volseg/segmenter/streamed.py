@@ -125,6 +125,11 @@ class Stream:
         )
 
     @property
+    def decision(self) -> Decision:
+        """How labels are decided and what probabilities are said."""
+        return self._steps.decision
+
+    @property
     def label_type(self) -> np.dtype[Any]:
         """The type of the label map."""
         highest = self._steps.decision.highest_label(self.classes)

@@ -4,7 +4,26 @@ from volseg.training.averaging import AveragedWeights
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.cleaning import choose_cleaning, record_cleaning
 from volseg.training.clock import TrainingClock
+from volseg.training.cross_validation import (
+    CrossValidation,
+    CrossValidationState,
+    cross_validate,
+    summary_of,
+)
+from volseg.training.cross_validation_folder import (
+    CrossValidationStatus,
+    FoldStatus,
+    cross_validation_status,
+)
 from volseg.training.curves import DrawCurves
+from volseg.training.decisions import (
+    TemperatureChoice,
+    ThresholdChoice,
+    choose_temperature,
+    choose_threshold,
+    record_decisions,
+)
+from volseg.training.evidence import CaseEvidence, gather_evidence
 from volseg.training.history import MetricOfEachClass, TrainingHistory
 from volseg.training.measurement import measure_bundle, record_measurement
 from volseg.training.optimizers import build_optimizer
@@ -22,14 +41,21 @@ from volseg.training.tuning_table import TuningRow, TuningTable, choose_row
 
 __all__ = [
     "AveragedWeights",
+    "CaseEvidence",
     "CheckpointEveryEpoch",
+    "CrossValidation",
+    "CrossValidationState",
+    "CrossValidationStatus",
     "DrawCurves",
+    "FoldStatus",
     "LearningRate",
     "MetricOfEachClass",
     "RecordRun",
     "SeedEveryEpoch",
     "Setting",
     "StopWithoutProgress",
+    "TemperatureChoice",
+    "ThresholdChoice",
     "TrainingClock",
     "TrainingHistory",
     "TrainingState",
@@ -40,15 +66,22 @@ __all__ = [
     "build_optimizer",
     "choose_cleaning",
     "choose_row",
+    "choose_temperature",
+    "choose_threshold",
     "class_names",
+    "cross_validate",
+    "cross_validation_status",
+    "gather_evidence",
     "learn_quality",
     "measure_bundle",
     "read_run_record",
     "record_cleaning",
+    "record_decisions",
     "record_measurement",
     "record_quality",
     "record_tuning",
     "run_settings",
+    "summary_of",
     "train_bundle",
     "tune_bundle",
     "write_quality",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,28 +55,65 @@ def choose_cleaning(
         InputError: The bundle or the data are unusable, or the bundle cannot leave its label maps
             uncleaned.
     """
-    segmenter = Segmenter(bundle, device=device, clean=False)
-    cases = held_out_cases(segmenter.bundle, data, fold=fold)
+    return choose_pooled_cleaning(
+        {fold: bundle},
+        data,
+        margin=margin,
+        worse_share=worse_share,
+        device=device,
+        progress=progress,
+    )
+
+
+def choose_pooled_cleaning(
+    bundles: Mapping[int, str | Path],
+    data: str | Path,
+    *,
+    margin: float = 0.001,
+    worse_share: float = 0.1,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> DecisionTable:
+    """Choose rules for several bundles, each of which has another fold held out; see above.
+
+    Args:
+        bundles: Names or folders by the fold they were not trained on.
+        data: As for `choose_cleaning`, as the others.
+        margin: A rule must raise the mean Dice by more than this.
+        worse_share: A rule may lower the Dice in no more than this share of the cases.
+        device: As for `Segmenter`.
+        progress: Called as ``progress(done, total)`` with cases segmented.
+
+    Raises:
+        InputError: As for `choose_cleaning`.
+    """
+    opened = {fold: open_bundle(bundle) for fold, bundle in bundles.items()}
+    first = next(iter(opened.values()))
+    cases = {fold: held_out_cases(bundle, data, fold=fold) for fold, bundle in opened.items()}
+    done, total = 0, sum(map(len, cases.values()))
     with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
         predictions, references = (
             _Stored(Path(folder), "prediction"),
             _Stored(Path(folder), "reference"),
         )
         spacings = []
-        for done, case in enumerate(cases, start=1):
-            prediction = segmenter.segment(case.image)
-            references.append(case.reference(prediction))
-            predictions.append(prediction.numpy()[0])
-            spacings.append(grid_of(prediction).spacing)
-            if progress is not None:
-                progress(done, len(cases))
+        for fold, bundle in opened.items():
+            segmenter = Segmenter(bundle.folder, device=device, clean=False)
+            for case in cases[fold]:
+                prediction = segmenter.segment(case.image)
+                references.append(case.reference(prediction))
+                predictions.append(prediction.numpy()[0])
+                spacings.append(grid_of(prediction).spacing)
+                done += 1
+                if progress is not None:
+                    progress(done, total)
         return choose_rules(
             predictions,
             references,
-            propose_rules(_Labelled(references, segmenter.bundle.ignore), spacings=spacings),
+            propose_rules(_Labelled(references, first.ignore), spacings=spacings),
             spacings=spacings,
-            classes=list(segmenter.labels.values()),
-            metric=_metric(segmenter.bundle),
+            classes=list(first.labels.values()),
+            metric=_metric(first),
             margin=margin,
             worse_share=worse_share,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from volseg.bundle import Bundle, build_label_reading
 from volseg.data import fold_cases
+from volseg.errors import InputError
 from volseg.geometry import require_same_grid
 from volseg.io import ImageSource, grid_of
 
@@ -61,9 +63,43 @@ def held_out_cases(
         number: How many, spread evenly over the list; all without it.
 
     Raises:
-        InputError: The bundle has no datalist or none so long, or a file does not exist.
+        InputError: The bundle was trained on these cases, has no datalist or none so long, or a
+            file does not exist.
     """
+    require_unseen(bundle, fold)
     return _cases(bundle, data, fold=fold, held_out=True, number=number)
+
+
+def reads_labels_as_they_are(bundle: Bundle) -> bool:
+    """Return whether the values in label files are the classes, so that nothing is made of them."""
+    reading = build_label_reading(bundle)
+    return isinstance(reading, Compose) and len(reading.transforms) == 1
+
+
+def require_unseen(bundle: Bundle, fold: int) -> None:
+    """Refuse a fold that a bundle, or a member of an ensemble, says it was trained on.
+
+    Raises:
+        InputError: Its metadata say that another fold was held out.
+    """
+    for name, held_out in _held_out_folds(bundle.metadata, bundle.name):
+        if held_out != fold:
+            kept = "none was" if held_out == "all" else f"{held_out} was"
+            raise InputError(
+                f"{name} was trained on the cases of fold {fold} ({kept} held out), which say "
+                "nothing of others: choose and measure on cases that no network has seen."
+            )
+
+
+def _held_out_folds(metadata: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    for member in metadata.get("ensemble", ()):
+        told = str(member.get("name", name))
+        yield from _held_out_folds({"ensemble": member.get("members", ())}, told)
+        if "fold" in member:
+            yield told, member["fold"]
+    training = metadata.get("training", {})
+    if "fold" in training:
+        yield f"the bundle {name}", training["fold"]
 
 
 def training_cases(bundle: Bundle, data: str | Path, *, fold: int = 0) -> list[LabelledCase]:

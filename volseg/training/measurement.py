@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,8 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 
 import volseg
-from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.data import hash_files, read_datalist
 from volseg.evaluation import Evaluation, evaluate_case, label_of
 from volseg.io import grid_of
@@ -119,9 +117,7 @@ def record_measurement(
         for metric in ("dice", "iou", "surface_dice", "hausdorff95_mm")
         if np.isfinite(statistics[metric].mean)  # JSON has no number for a class never found
     }
-    with replacing(opened.folder / "configs" / "metadata.json") as temporary:
-        temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    return open_bundle(opened.folder)
+    return write_metadata(opened, metadata)
 
 
 def _of_the_run(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,15 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.curves import DrawCurves
 from volseg.training.progress import TrainingState
 from volseg.training.run_settings import require_run_settings
+
+# What the metadata say of the weights before, which are not these.
+_OF_WEIGHTS = ("training", "eval_metrics", "cross_validation")
 
 
 def train_bundle(
@@ -119,4 +122,8 @@ def _copied(bundle: Bundle, output: Path) -> Bundle:
         )
     except (OSError, shutil.Error) as error:
         raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
-    return open_bundle(output.resolve())
+    copied = open_bundle(output.resolve())
+    metadata = {key: copied.metadata[key] for key in copied.metadata if key not in _OF_WEIGHTS}
+    if metadata != copied.metadata:
+        write_metadata(copied, metadata)
+    return open_bundle(copied.folder)

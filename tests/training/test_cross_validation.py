@@ -1,0 +1,166 @@
+"""Cross-validation: what it leaves, that stops cost nothing, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from volseg import Segmenter
+from volseg.bundle import open_bundle, verify_bundle
+from volseg.cli.main import main
+from volseg.errors import InputError, OutputError
+from volseg.evaluation import evaluate_files
+from volseg.postprocess import read_decision_table
+from volseg.training import cross_validate, cross_validation_status
+
+EVERYTHING = {"choices": ["temperature", "cleaning"], "ensemble": True, "probabilities": True}
+
+
+class Stopped(Exception):  # noqa: N818 - as a kill, not an error of volseg
+    pass
+
+
+def modified(folder: Path, pattern: str) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.glob(pattern))}
+
+
+def test_a_stop_at_any_stage_costs_only_what_was_at_hand(torch_bundle, tmp_path):
+    data, out = torch_bundle.parent / "data", tmp_path / "out"
+    stages: list[str] = []
+
+    def run(stop_at: tuple[str, int] | None = None):
+        def progress(state):
+            stages.append(state.stage)
+            if stop_at == (state.stage, state.done):
+                raise Stopped
+
+        return cross_validate(
+            torch_bundle,
+            data,
+            out,
+            folds=[0, 2],
+            settings={"epochs": 1},
+            progress=progress,
+            **EVERYTHING,
+        )
+
+    for stop_at in (("training", 500), ("gathering", 1), ("choosing", 1), ("predicting", 1)):
+        with pytest.raises(Stopped):
+            run(stop_at)
+        weights = modified(out, "fold*/models/model.pt")
+        assert len(weights) == (0 if stop_at[0] == "training" else 2)
+    found = cross_validation_status(out)
+    assert [(fold.trained, fold.cases) for fold in found.folds] == [(True, 2), (True, 2)]
+    assert not found.finished
+    result = run()
+    assert modified(out, "fold*/models/model.pt") == weights
+    assert cross_validation_status(out).finished
+
+    # Each case once, by the bundle that has not seen it, as that bundle segments it.
+    predictions = sorted(path.name for path in (out / "predictions").iterdir())
+    assert predictions == [f"ball{case}.nii.gz" for case in (0, 2, 3, 5)]
+    for fold, case in ((0, "ball3"), (2, "ball5")):
+        again = Segmenter(out / f"fold{fold}").segment(data / "images" / f"{case}.nii.gz")
+        written = np.asarray(nib.load(out / "predictions" / f"{case}.nii.gz").dataobj)
+        assert np.array_equal(again.numpy()[0], written)
+        assert (out / "probabilities" / f"{case}_probabilities.nii.gz").is_file()
+        metadata = open_bundle(out / f"fold{fold}").metadata
+        assert metadata["training"]["fold"] == fold
+    (out / "references").mkdir()
+    for case in (0, 2, 3, 5):
+        name = f"ball{case}.nii.gz"
+        (out / "references" / name).symlink_to(data / "labels" / name)
+    expected = evaluate_files(
+        out / "predictions", out / "references", labels={"anterior": 1, "posterior": 2}
+    )
+    for name, metrics in expected.summary().items():
+        assert result.evaluation.summary()[name]["dice"] == metrics["dice"]
+    with (out / "folds.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["metric"] == "dice"]
+    assert [(row["fold"], row["name"]) for row in rows] == [
+        (fold, name) for fold in ("0", "2", "all") for name in ("anterior", "posterior")
+    ]
+    assert float(rows[-1]["mean"]) == pytest.approx(expected.summary()["posterior"]["dice"].mean)
+
+    # One bundle of the folds, decided as all cases say.
+    assert [check.name for check in verify_bundle(out / "ensemble") if not check.passed] == []
+    ensemble = open_bundle(out / "ensemble")
+    told = ensemble.metadata["cross_validation"]
+    assert (told["cases"], told["folds"]) == (4, [0, 2])
+    assert told["values"] == {"temperature": result.temperature.value}
+    assert set(told["metrics"]["anterior"]["dice"]["folds"]) == {"0", "2"}
+    rules = read_decision_table(out / "ensemble" / "configs" / "postprocessing.json")
+    assert rules == read_decision_table(out / "fold0" / "configs" / "postprocessing.json")
+    # Temperatures of a fold are chosen on the others: here each on the other one.
+    kept = [
+        json.loads((out / name / "configs" / "decision.json").read_text())["temperature"]
+        for name in ("fold0", "fold2", "ensemble")
+    ]
+    assert [entry["cases"] for entry in kept] == [2, 2, 4]
+    assert kept[0]["negative_log_likelihood"] != kept[1]["negative_log_likelihood"]
+
+    # Once finished, nothing is done again.
+    before = modified(out, "**/*.npz") | modified(out, "predictions/*")
+    before |= modified(out, "fold*/configs/*.yaml") | modified(out, "ensemble/models/*")
+    run()
+    after = modified(out, "**/*.npz") | modified(out, "predictions/*")
+    after |= modified(out, "fold*/configs/*.yaml") | modified(out, "ensemble/models/*")
+    assert after == before
+    # And something else is not begun here.
+    with pytest.raises(InputError, match="begun with another settings"):
+        cross_validate(torch_bundle, data, out, folds=[0, 2], settings={"epochs": 2})
+
+
+def test_the_command_goes_on_after_a_kill(torch_bundle, tmp_path, capfd):
+    data, out = torch_bundle.parent / "data", tmp_path / "out"
+    words = ["crossval", str(torch_bundle), "--data", str(data), "-o", str(out), "--epochs", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "volseg", *words], env={**os.environ})
+    until = time.monotonic() + 120
+    while not (out / "fold0" / "models" / "model.pt").is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    weights = modified(out, "fold0/models/model.pt")
+    assert weights
+    assert not cross_validation_status(out).finished
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--json"])
+    found = json.loads(capfd.readouterr().out)
+    assert found["cases"] == 6
+    assert set(found["metrics"]) == {"anterior", "posterior"}
+    assert modified(out, "fold0/models/model.pt") == weights
+    with pytest.raises(SystemExit, match="0"):
+        main(["crossval", "-o", str(out), "--status"])
+    assert capfd.readouterr().out.splitlines()[-1] == "finished"
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "thesis.txt").touch()
+    with pytest.raises(OutputError, match="holds no cross-validation"):
+        cross_validate(torch_bundle, data, tmp_path / "else")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"folds": [0, 7]}, "lists the folds 0, 1, 2, not 7"),
+        ({"choices": ["treshold"]}, "unknown choice 'treshold'"),
+        ({"choices": ["threshold"]}, "3 classes that compete"),
+        ({"choices": ["temperature"], "folds": [1]}, "chosen on the others"),
+        ({"ensemble": True, "folds": [1]}, "at least two folds"),
+        ({"settings": {"epoch": 3}}, "epochs"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_it_begins(torch_bundle, tmp_path, options, message):
+    data = torch_bundle.parent / "data"
+    with pytest.raises(InputError, match=message):
+        cross_validate(torch_bundle, data, tmp_path / "out", **options)
+    assert not list(tmp_path.glob("out/fold*"))

@@ -1,0 +1,479 @@
+"""Cross-validation: each fold is held out once, and what is chosen is chosen on held-out cases.
+
+What is told of a case was never learned from it. The network that segments it was trained on the
+other folds; the threshold and the temperature it is decided with are chosen on the held-out cases
+of the other folds. Only rules of cleaning are chosen on all held-out cases together, as nnU-Net
+does: they must raise the mean by a margin and harm few cases.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from monai.data import MetaTensor
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
+from volseg.data import read_datalist
+from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.evaluation import (
+    CasePair,
+    ClassScore,
+    Evaluation,
+    evaluate_case,
+    label_of,
+    write_evaluation,
+)
+from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentation
+from volseg.segmenter import Segmenter
+from volseg.training.cleaning import choose_pooled_cleaning, record_cleaning
+from volseg.training.cross_validation_folder import (
+    CrossValidationFolder,
+    CrossValidationPlan,
+    deciding_digest,
+    training_digest,
+    uncleaned_digest,
+)
+from volseg.training.decisions import (
+    THRESHOLD_METRICS,
+    TemperatureChoice,
+    ThresholdChoice,
+    choose_temperature,
+    choose_threshold,
+    decision_values,
+    record_decisions,
+    write_decisions,
+)
+from volseg.training.evidence import CaseEvidence, gather_evidence
+from volseg.training.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
+from volseg.training.measurement import record_measurement
+from volseg.training.progress import TrainingState
+from volseg.training.runner import train_bundle
+
+CHOICES = ("threshold", "temperature", "cleaning")
+
+_REPORTED = ("dice", "iou", "surface_dice", "hausdorff95_mm")
+
+
+@dataclass(frozen=True)
+class CrossValidationState:
+    """Where a cross-validation is; given to the progress callable.
+
+    Attributes:
+        stage: ``training``, ``gathering``, ``choosing``, ``predicting``, ``combining``,
+            ``finished``.
+        fold: The fold at hand, if it is one.
+        done: Cases, or thousandths of a training, that are done.
+        total: All of them.
+        detail: More in words.
+    """
+
+    stage: str
+    fold: int | None
+    done: int
+    total: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What a cross-validation found.
+
+    Attributes:
+        folder: Where everything lies.
+        folds: The bundle of each fold.
+        evaluation: Of all held-out cases together, intervals by patient.
+        evaluation_of_fold: Of each fold.
+        threshold: Chosen on all held-out cases, for the ensemble.
+        temperature: Likewise.
+        ensemble: The folds as one bundle, if that was asked for.
+    """
+
+    folder: Path
+    folds: Mapping[int, Bundle]
+    evaluation: Evaluation
+    evaluation_of_fold: Mapping[int, Evaluation]
+    threshold: ThresholdChoice | None
+    temperature: TemperatureChoice | None
+    ensemble: Bundle | None
+
+
+Progress = Callable[[CrossValidationState], None]
+
+
+def cross_validate(
+    bundle: str | Path,
+    data: str | Path,
+    output: str | Path,
+    *,
+    folds: Iterable[int] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    choices: Iterable[str] = (),
+    metric: str = "dice",
+    probabilities: bool = False,
+    ensemble: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> CrossValidation:
+    """Train a bundle once a fold, segment each case by the network that has not seen it, and score.
+
+    Called again, it goes on where it was stopped, in whatever way: what is finished is not done
+    again. ``output`` then holds ``fold<k>/`` (a bundle each), ``predictions/``, ``evaluation.csv``
+    and ``.json`` (all held-out cases), ``folds.csv`` and, as asked for, ``probabilities/`` and
+    ``ensemble/`` (a bundle).
+
+    Args:
+        bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
+        data: The folder the paths in the datalist are relative to.
+        output: Where everything goes.
+        folds: Those that are held out; all of the datalist by default.
+        settings: Of training, as for `train_bundle`.
+        choices: Some of `CHOICES`, made on held-out cases and stored in the bundles: those of a
+            fold are made on the other folds, those of the ensemble on all.
+        metric: What a threshold is chosen by (`THRESHOLD_METRICS`).
+        probabilities: Also write the probabilities of the held-out cases.
+        ensemble: Make one bundle of the folds.
+        device: As for `train_bundle`.
+        progress: Called with where it is.
+
+    Raises:
+        InputError: The bundle or the data are unusable, something else was begun in ``output``, or
+            a choice cannot be made.
+        OutputError: ``output`` cannot be written.
+    """
+    source = open_bundle(bundle)
+    place = CrossValidationFolder(output)
+    plan = CrossValidationPlan(
+        bundle=str(source.folder),
+        data=str(Path(data).resolve()),
+        folds=_folds(source, folds),
+        settings=dict(settings or {}),
+        choices=_known("choice", choices, CHOICES),
+        metric=_known("metric", [metric], THRESHOLD_METRICS)[0],
+        probabilities=probabilities,
+        ensemble=ensemble,
+        configs_sha256=training_digest(source),
+    )
+    _require_possible(plan, source)
+    place.begin(plan)
+    return _Run(plan, place, device, progress).run()
+
+
+class _Run:
+    """The stages of a cross-validation, in order."""
+
+    def __init__(
+        self,
+        plan: CrossValidationPlan,
+        place: CrossValidationFolder,
+        device: str | None,
+        progress: Progress | None,
+    ) -> None:
+        self._plan = plan
+        self._place = place
+        self._device = device
+        self._progress = progress
+        datalist = read_datalist(Path(plan.bundle) / "configs" / "datalist.json")
+        self._patients = {case.case: case.patient for case in datalist}
+        self._labels = {case.case: Path(plan.data) / case.label for case in datalist}
+        self._plain_labels = reads_labels_as_they_are(open_bundle(plan.bundle))
+
+    def run(self) -> CrossValidation:
+        for fold in self._plan.folds:
+            self._train(fold)
+        threshold, temperature = self._decide()
+        if "cleaning" in self._plan.choices:
+            self._choose_cleaning()
+        rows = {fold: self._predict(fold) for fold in self._plan.folds}
+        of_fold = {fold: self._evaluation(own) for fold, own in rows.items()}
+        pooled = self._evaluation([row for own in rows.values() for row in own])
+        write_evaluation(pooled, self._place.evaluation)
+        _write_folds(self._place.folder / "folds.csv", of_fold, pooled)
+        bundles = {fold: self._record(fold, of_fold[fold]) for fold in self._plan.folds}
+        combined = self._combine(pooled, of_fold, threshold, temperature)
+        self._tell("finished", None, 1, 1)
+        return CrossValidation(
+            folder=self._place.folder,
+            folds=bundles,
+            evaluation=pooled,
+            evaluation_of_fold=of_fold,
+            threshold=threshold,
+            temperature=temperature,
+            ensemble=combined,
+        )
+
+    def _tell(self, stage: str, fold: int | None, done: int, total: int, detail: str = "") -> None:
+        self._place.tell(stage, fold, done, total, detail)
+        if self._progress is not None:
+            self._progress(CrossValidationState(stage, fold, done, total, detail))
+
+    def _train(self, fold: int) -> None:
+        if not self._place.trained(fold):
+
+            def show(state: TrainingState) -> None:
+                done = round(1000 * state.part_done)
+                self._tell("training", fold, done, 1000, state.describe())
+
+            train_bundle(
+                self._plan.bundle,
+                self._plan.data,
+                self._place.fold(fold),
+                fold=fold,
+                device=self._device,
+                settings=self._plan.settings,
+                progress=show,
+            )
+        trained = open_bundle(self._place.fold(fold))
+        training = trained.metadata.get("training", {})
+        if training.get("fold") != fold:
+            write_metadata(trained, {**trained.metadata, "training": {**training, "fold": fold}})
+
+    def _decide(self) -> tuple[ThresholdChoice | None, TemperatureChoice | None]:
+        """Choose threshold and temperature; each fold gets what the others say."""
+        if not {"threshold", "temperature"} & set(self._plan.choices):
+            return None, None
+        evidence: list[CaseEvidence] = []
+        for fold in self._plan.folds:
+            evidence += gather_evidence(
+                self._place.fold(fold),
+                self._plan.data,
+                fold=fold,
+                device=self._device or "auto",
+                kept=self._place.evidence(fold),
+                progress=partial(self._tell, "gathering", fold),
+            )
+        for done, fold in enumerate(self._plan.folds, start=1):
+            self._tell("choosing", fold, done, len(self._plan.folds), "threshold and temperature")
+            others = [case for case in evidence if case.fold != fold]
+            threshold, temperature = self._chosen(others)
+            record_decisions(self._place.fold(fold), threshold=threshold, temperature=temperature)
+        return self._chosen(evidence)
+
+    def _chosen(
+        self, evidence: Sequence[CaseEvidence]
+    ) -> tuple[ThresholdChoice | None, TemperatureChoice | None]:
+        threshold, temperature = None, None
+        if "threshold" in self._plan.choices:
+            threshold = choose_threshold(evidence, metric=self._plan.metric)
+        if "temperature" in self._plan.choices:
+            temperature = choose_temperature(evidence)
+        return threshold, temperature
+
+    def _choose_cleaning(self) -> None:
+        places = {fold: self._place.fold(fold) for fold in self._plan.folds}
+        made_for = uncleaned_digest(places.values())
+        table = self._place.cleaning(made_for)
+        if table is None:
+            table = choose_pooled_cleaning(
+                places,
+                self._plan.data,
+                device=self._device or "auto",
+                progress=lambda done, total: self._tell("choosing", None, done, total, "cleaning"),
+            )
+            self._place.keep_cleaning(table, made_for)
+        for folder in places.values():
+            record_cleaning(folder, table)
+
+    def _predict(self, fold: int) -> list[ClassScore]:
+        """Return the scores of the held-out cases of a fold; those that are known are kept."""
+        bundle = open_bundle(self._place.fold(fold))
+        cases = held_out_cases(bundle, self._plan.data, fold=fold)
+        digest = deciding_digest(bundle.folder)
+        segmenter: Segmenter | None = None
+        rows: list[ClassScore] = []
+        for done, case in enumerate(cases, start=1):
+            scores = self._place.scores(case.name, decided_by=digest)
+            files = self._files(bundle, case)
+            if scores is None or not all(path.exists() for path in files.values()):
+                segmenter = segmenter or Segmenter(bundle.folder, device=self._device or "auto")
+                prediction = _segmented(segmenter, case, **files)
+                scores = evaluate_case(
+                    prediction.numpy()[0],
+                    case.reference(prediction),
+                    labels=bundle.structures,
+                    spacing=grid_of(prediction).spacing,
+                    ignore=bundle.ignore,
+                    case=case.name,
+                )
+                self._place.keep_scores(case.name, scores, decided_by=digest)
+            rows += scores
+            self._tell("predicting", fold, done, len(cases))
+        return rows
+
+    def _files(self, bundle: Bundle, case: LabelledCase) -> dict[str, Path]:
+        suffix = segmentation_suffix(bundle.spatial_dims)
+        files = {"labels": self._place.predictions / f"{case.name}{suffix}"}
+        if self._plan.probabilities:
+            kind = ".nii.gz" if bundle.spatial_dims == 3 else ".zarr"
+            files["probabilities"] = self._place.probabilities / f"{case.name}_probabilities{kind}"
+        return files
+
+    def _evaluation(self, rows: Sequence[ClassScore]) -> Evaluation:
+        bundle = open_bundle(self._plan.bundle)
+        places = {case: place for place, case in enumerate(self._patients)}  # of the datalist
+        return Evaluation(
+            rows=sorted(rows, key=lambda row: places[row.case]),
+            labels={name: label_of(own) for name, own in bundle.structures.items()},
+            surface_tolerance_mm=1.0,
+            ignore=bundle.ignore,
+            patients={row.case: self._patients[row.case] for row in rows},
+            pairs=self._pairs({row.case for row in rows}) if self._plain_labels else {},
+        )
+
+    def _pairs(self, cases: Collection[str]) -> dict[str, CasePair]:
+        """Return the files of cases, for those who look at them."""
+        suffix = segmentation_suffix(open_bundle(self._plan.bundle).spatial_dims)
+        return {
+            case: CasePair(case, self._place.predictions / f"{case}{suffix}", label)
+            for case, label in self._labels.items()
+            if case in cases
+        }
+
+    def _record(self, fold: int, evaluation: Evaluation) -> Bundle:
+        return record_measurement(self._place.fold(fold), self._plan.data, evaluation, fold=fold)
+
+    def _combine(
+        self,
+        pooled: Evaluation,
+        of_fold: Mapping[int, Evaluation],
+        threshold: ThresholdChoice | None,
+        temperature: TemperatureChoice | None,
+    ) -> Bundle | None:
+        """Make one bundle of the folds, if that was asked for and they are not the same ones."""
+        if not self._plan.ensemble:
+            return None
+        self._tell("combining", None, 0, 1)
+        members = [self._place.fold(fold) for fold in self._plan.folds]
+        values = decision_values(threshold, temperature)
+        decided = {
+            str(fold): deciding_digest(folder)
+            for fold, folder in zip(self._plan.folds, members, strict=True)
+        }
+        found = {
+            "folds": list(self._plan.folds),
+            "decided_by": decided,
+            "values": values,
+            **summary_of(pooled, of_fold),
+        }
+        target = self._place.ensemble
+        if (target / "configs" / "metadata.json").is_file():
+            present = open_bundle(target)
+            if present.metadata.get("cross_validation") == found:
+                return present
+            shutil.rmtree(target)  # of other folds, weights or choices; it is made here only
+        combined = make_ensemble(target, members, values=values)
+        if values:
+            write_decisions(combined, threshold, temperature)
+        return write_metadata(combined, {**combined.metadata, "cross_validation": found})
+
+
+def _segmented(
+    segmenter: Segmenter, case: LabelledCase, labels: Path, probabilities: Path | None = None
+) -> MetaTensor:
+    """Write what a bundle says of a case, and return its label map."""
+    if probabilities is not None:
+        segmenter.segment_file(case.image, labels, probabilities=probabilities)
+        return read_image(labels)
+    prediction = segmenter.segment(case.image)
+    write_segmentation(prediction, labels, like=prediction)
+    return prediction
+
+
+def summary_of(pooled: Evaluation, of_fold: Mapping[int, Evaluation]) -> dict[str, Any]:
+    """Return the means over held-out cases and folds as plain values, intervals by patient."""
+    return {
+        "cases": len(pooled.cases),
+        "patients": len({pooled.patient(case) for case in pooled.cases}),
+        "metrics": {
+            name: {
+                metric: {
+                    "mean": _rounded(table[metric].mean),
+                    "interval": [_rounded(end) for end in table[metric].interval],
+                    "folds": {
+                        str(fold): _rounded(own.summary()[name][metric].mean)
+                        for fold, own in of_fold.items()
+                    },
+                }
+                for metric in _REPORTED
+            }
+            for name, table in pooled.summary().items()
+        },
+    }
+
+
+def _write_folds(path: Path, of_fold: Mapping[int, Evaluation], pooled: Evaluation) -> None:
+    """Write the means of each fold and of all cases, a row a fold, class and metric."""
+    parts = [*((str(fold), own) for fold, own in of_fold.items()), ("all", pooled)]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["fold", "name", "metric", "mean", "low", "high", "cases", "patients"])
+        for fold, evaluation in parts:
+            for name, table in evaluation.summary().items():
+                for metric, found in table.items():
+                    numbers = (found.mean, *found.interval)
+                    written = ["" if math.isnan(value) else value for value in numbers]
+                    writer.writerow([fold, name, metric, *written, found.n, found.patients])
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if abs(value) < float("inf") else None
+
+
+def _folds(bundle: Bundle, folds: Iterable[int] | None) -> tuple[int, ...]:
+    datalist = read_datalist(bundle.folder / "configs" / "datalist.json")
+    known = sorted({case.fold for case in datalist})
+    chosen = known if folds is None else sorted(set(folds))
+    unknown = [fold for fold in chosen if fold not in known]
+    if unknown or not chosen:
+        raise InputError(
+            f"the bundle {bundle.name} lists the folds {', '.join(map(str, known))}, not "
+            f"{', '.join(map(str, unknown)) or 'none'}: choose some of them."
+        )
+    strange = [case.case for case in datalist if Path(case.case).name != case.case]
+    if strange:
+        raise InputError(
+            f"the case {strange[0]!r} of {bundle.name} cannot name a file: give it a plain name."
+        )
+    return tuple(chosen)
+
+
+def _known(kind: str, names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
+    given = tuple(dict.fromkeys(names))
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    return given
+
+
+def _require_possible(plan: CrossValidationPlan, bundle: Bundle) -> None:
+    """Refuse what would fail only after training.
+
+    Raises:
+        InputError: A choice cannot be made with these folds or classes.
+        BundleError: The bundle cannot be composed again, so that nothing can be stored in it.
+    """
+    if plan.ensemble and len(plan.folds) < 2:
+        raise InputError("an ensemble needs at least two folds, got one: leave --ensemble out.")
+    decides = {"threshold", "temperature"} & set(plan.choices)
+    if decides and len(plan.folds) < 2:
+        raise InputError(
+            f"{' and '.join(sorted(decides))} of a fold are chosen on the others, got one fold: "
+            "ask for two at least."
+        )
+    if "threshold" in decides and not bundle.regions and bundle.out_channels > 2:
+        raise InputError(
+            f"the bundle {bundle.name} has {bundle.out_channels} classes that compete, of which "
+            "the most probable one wins: a threshold is for two classes, or for regions."
+        )
+    if (plan.choices or plan.ensemble) and "composition" not in bundle.metadata:
+        raise BundleError(
+            f"the metadata of {bundle.name} do not say what it was composed of, so that nothing "
+            "chosen can be stored in it: leave the choices and the ensemble out."
+        )

@@ -1,0 +1,272 @@
+"""The folder of a cross-validation: what it was told to do, what is done, and how far it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from volseg.atomic import replacing
+from volseg.bundle import Bundle, composition_of, open_bundle
+from volseg.data import hash_files, read_datalist
+from volseg.errors import InputError, OutputError
+from volseg.evaluation import ClassScore
+from volseg.postprocess import DecisionTable
+
+_PLAN = "cross_validation.json"
+_STATUS = "status.json"
+_CLEANING = "cleaning.json"
+_VERSION = 1
+#: What a run may be told otherwise when it is gone on with; training is as it was.
+_LATER = ("folds", "choices", "metric", "probabilities", "ensemble")
+_SECONDS = 1.0
+# Columns of scores that hold no number.
+_TEXTS = ("case", "name")
+
+
+@dataclass(frozen=True)
+class CrossValidationPlan:
+    """What a cross-validation does.
+
+    Attributes:
+        bundle: Folder of the bundle that is trained.
+        data: Folder of the data set that it lists.
+        folds: Each is held out once.
+        settings: Of training, instead of the bundle's own.
+        choices: What is chosen on held-out cases: ``threshold``, ``temperature``, ``cleaning``.
+        metric: What a threshold is chosen by.
+        probabilities: Whether those of held-out cases are written, too.
+        ensemble: Whether the folds become one bundle.
+        configs_sha256: Of the bundle's training, inference and list of cases.
+    """
+
+    bundle: str
+    data: str
+    folds: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
+    metric: str = "dice"
+    probabilities: bool = False
+    ensemble: bool = False
+    configs_sha256: str = ""
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> CrossValidationPlan:
+        """Return what `CrossValidationFolder.begin` wrote."""
+        tuples = {name: tuple(entries[name]) for name in ("folds", "choices")}
+        names = cls.__dataclass_fields__
+        return cls(**{**{name: entries[name] for name in names}, **tuples})
+
+
+@dataclass(frozen=True)
+class FoldStatus:
+    """How far a fold is.
+
+    Attributes:
+        fold: Its number.
+        trained: Whether its training has ended.
+        predicted: Held-out cases that are segmented and scored.
+        cases: All held-out cases.
+    """
+
+    fold: int
+    trained: bool
+    predicted: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class CrossValidationStatus:
+    """How far a cross-validation is.
+
+    Attributes:
+        folds: Each of them.
+        activity: What was being done when it was last heard of, with ``seconds`` since then.
+        finished: Whether all is done.
+    """
+
+    folds: tuple[FoldStatus, ...]
+    activity: Mapping[str, Any]
+    finished: bool
+
+
+class CrossValidationFolder:
+    """Where everything lies.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder).resolve()
+        self.predictions = self.folder / "predictions"
+        self.probabilities = self.folder / "probabilities"
+        self.evaluation = self.folder / "evaluation.csv"
+        self.ensemble = self.folder / "ensemble"
+        self._told = 0.0
+
+    def fold(self, fold: int) -> Path:
+        """Return the folder of the bundle of a fold."""
+        return self.folder / f"fold{fold}"
+
+    def evidence(self, fold: int) -> Path:
+        """Return the folder of what the held-out cases of a fold say."""
+        return self.fold(fold) / "evaluation" / "evidence"
+
+    def trained(self, fold: int) -> bool:
+        """Return whether the training of a fold has ended."""
+        return (self.fold(fold) / "models" / "model.pt").is_file()
+
+    def plan(self) -> CrossValidationPlan | None:
+        """Return what was begun here; None if nothing was.
+
+        Raises:
+            InputError: The file that says it is damaged.
+        """
+        path = self.folder / _PLAN
+        if not path.is_file():
+            return None
+        try:
+            return CrossValidationPlan.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is no plan of a cross-validation ({type(error).__name__}: {error})."
+            ) from error
+
+    def begin(self, plan: CrossValidationPlan) -> None:
+        """Write down what is done here.
+
+        Raises:
+            InputError: Something else was begun here.
+            OutputError: Something else is here, or it cannot be written.
+        """
+        before = self.plan()
+        if before is None and self.folder.exists():
+            if not self.folder.is_dir() or any(self.folder.iterdir()):
+                raise OutputError(
+                    f"{self.folder} is not empty and holds no cross-validation: choose another "
+                    "folder."
+                )
+        elif before is not None:
+            old, new = asdict(before), asdict(plan)
+            for name in old.keys() - set(_LATER):
+                if old[name] != new[name]:
+                    raise InputError(
+                        f"the cross-validation in {self.folder} was begun with another "
+                        f"{name.replace('_sha256', '')} ({old[name]!r}, now {new[name]!r}): go on "
+                        "as it was begun, or choose another folder."
+                    )
+        self._write(_PLAN, {"volseg_cross_validation": _VERSION, **asdict(plan)})
+
+    def tell(self, stage: str, fold: int | None, done: int, total: int, detail: str) -> None:
+        """Note how far it is, for `status`; not more often than once a second."""
+        now = time.time()
+        if now - self._told < _SECONDS and done != total:
+            return
+        self._told = now
+        activity = {"stage": stage, "fold": fold, "done": done, "total": total, "detail": detail}
+        self._write(_STATUS, {**activity, "time": round(now, 1)})
+
+    def scores(self, case: str, *, decided_by: str) -> list[ClassScore] | None:
+        """Return the scores of a case, if it was predicted by this state of its fold's bundle."""
+        path = self._case(case)
+        if not path.is_file():
+            return None
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if entries["decided_by"] != decided_by:
+            return None
+        return [_score(row) for row in entries["rows"]]
+
+    def keep_scores(self, case: str, rows: Sequence[ClassScore], *, decided_by: str) -> None:
+        """Note that a case is predicted and scored."""
+        entries = {"decided_by": decided_by, "rows": [_plain(asdict(row)) for row in rows]}
+        self._write(str(self._case(case).relative_to(self.folder)), entries)
+
+    def cleaning(self, made_for: str) -> DecisionTable | None:
+        """Return the rules that were chosen, if that was for these label maps."""
+        path = self.folder / _CLEANING
+        if not path.is_file():
+            return None
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if entries["made_for"] != made_for:
+            return None
+        return DecisionTable.from_json(entries["table"], where=str(path))
+
+    def keep_cleaning(self, table: DecisionTable, made_for: str) -> None:
+        """Note the rules that were chosen."""
+        self._write(_CLEANING, {"made_for": made_for, "table": table.to_json()})
+
+    def _case(self, case: str) -> Path:
+        return self.folder / "cases" / f"{case}.json"
+
+    def _write(self, name: str, entries: Mapping[str, Any]) -> None:
+        with replacing(self.folder / name) as temporary:
+            temporary.write_text(json.dumps(entries, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def cross_validation_status(folder: str | Path) -> CrossValidationStatus:
+    """Return how far a cross-validation is, running or not.
+
+    Raises:
+        InputError: There is none in the folder.
+    """
+    place = CrossValidationFolder(folder)
+    plan = place.plan()
+    if plan is None:
+        raise InputError(f"there is no cross-validation in {place.folder}.")
+    datalist = read_datalist(Path(plan.bundle) / "configs" / "datalist.json")
+    folds = []
+    for fold in plan.folds:
+        cases = [case.case for case in datalist if case.fold == fold]
+        predicted = sum(place._case(case).is_file() for case in cases)
+        folds.append(FoldStatus(fold, place.trained(fold), predicted, len(cases)))
+    path = place.folder / _STATUS
+    activity = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if activity:
+        activity["seconds"] = round(max(0.0, time.time() - activity.pop("time")), 1)
+    return CrossValidationStatus(tuple(folds), activity, activity.get("stage") == "finished")
+
+
+def training_digest(bundle: Bundle) -> str:
+    """Return one digest of what a bundle trains and infers with, and of its list of cases."""
+    datalist = bundle.folder / "configs" / "datalist.json"
+    return hash_files([bundle.config("train"), bundle.config("inference"), datalist])
+
+
+def deciding_digest(bundle: str | Path) -> str:
+    """Return one digest of all that decides the label maps of a trained bundle."""
+    opened = open_bundle(bundle)
+    rules = opened.folder / "configs" / "postprocessing.json"
+    decides = [opened.weights, opened.config("inference")]
+    return hash_files([*decides, *([rules] if rules.is_file() else [])])
+
+
+def uncleaned_digest(bundles: Iterable[str | Path]) -> str:
+    """Return one digest of all that decides label maps of some bundles before they are cleaned."""
+    opened = [open_bundle(bundle) for bundle in bundles]
+    weights = hash_files(bundle.weights for bundle in opened)
+    thresholds = [
+        composition_of(bundle.metadata, bundle.name).values.get("threshold") for bundle in opened
+    ]
+    return f"{weights} {thresholds}"
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row as JSON can hold it: what is no number becomes its name."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+
+
+def _score(row: Mapping[str, Any]) -> ClassScore:
+    """Return the row that `_plain` gave."""
+    values: dict[str, Any] = {
+        name: float(value) if name not in _TEXTS and isinstance(value, str) else value
+        for name, value in row.items()
+    }
+    return ClassScore(**values)
