@@ -1,0 +1,182 @@
+"""One step of training: forward, loss, backward and the optimizer, for MONAI's trainer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+
+from volseg.errors import InputError, UnknownNameError
+
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+_REDUCED = {"bf16": torch.bfloat16, "f16": torch.float16}
+
+
+class TrainingStep:
+    """What ``SupervisedTrainer(iteration_update=...)`` does with a batch.
+
+    Its state is that of the scaling that keeps small gradients from vanishing in f16: keep it in
+    the checkpoint.
+
+    Args:
+        precision: Of the forward pass; weights, losses and sums stay in f32. ``bf16`` is for
+            processors that compute in it, ``f16`` for accelerators. ``auto`` is f32 on a CPU and,
+            on an accelerator, bf16 where it has it and else f16.
+        parts: The batch is computed in so many parts, one after another, and their gradients are
+            added up: the memory of a part for the step of a batch. Statistics over a batch, such
+            as those of a batch's Dice, are then over a part.
+        clip_norm: Gradients with a larger norm, all of them together, are made that short.
+        device: Where training happens.
+
+    Raises:
+        UnknownNameError: No such precision.
+        InputError: The processor lacks the precision, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        precision: str = "auto",
+        parts: int = 1,
+        clip_norm: float | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        if parts < 1 or (clip_norm is not None and not clip_norm > 0):
+            raise InputError(
+                f"the batch has {parts} parts and the gradient's largest norm is {clip_norm}; "
+                "expected at least one part, and a norm above 0 or none."
+            )
+        self.device = torch.device(device)
+        self.dtype = _REDUCED.get(training_precision(precision, self.device))
+        self.parts = parts
+        self.clip_norm = clip_norm
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def __call__(self, engine: SupervisedTrainer, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a step and return image, label, logits and loss.
+
+        With several parts, the logits are those of the last and the loss is the mean.
+
+        Raises:
+            InputError: The loss is not finite; the weights are those of before.
+        """
+        image, label = engine.prepare_batch(
+            batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
+        output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label}
+        engine.state.output = output
+        network, optimizer = engine.network, engine.optimizer
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for share, part_of_image, part_of_label in self._parts(image, label):
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                logits = engine.inferer(part_of_image, network)
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            # Losses compute in full precision, whatever the logits are in.
+            loss = engine.loss_function(logits, part_of_label).mean() * share
+            output[CommonKeys.PRED], output[CommonKeys.LOSS] = logits, loss
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
+            _require_finite(loss, engine, batch)
+            self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        output[CommonKeys.LOSS] = torch.stack(losses).sum()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if self.clip_norm is not None:
+            self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scaling."""
+        return dict(self.scaler.state_dict())
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a scaling; one of another precision is left out."""
+        if state_dict and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state_dict)
+
+    def _parts(self, image: Tensor, label: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """Yield the parts of a batch, each with its share."""
+        for some, their in zip(image.chunk(self.parts), label.chunk(self.parts), strict=True):
+            yield len(some) / len(image), some, their
+
+
+class WaitingTime:
+    """MONAI handler: ``engine.state.waited_seconds`` is how long the run has waited for batches.
+
+    Beside the seconds that the steps have taken in ``engine.state.step_seconds``: where waiting is
+    more than a few percent, more workers help, or a cheaper augmentation.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._ask)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stepped)
+
+    def _start(self, engine: Engine) -> None:
+        engine.state.waited_seconds = 0.0
+        engine.state.step_seconds = 0.0
+
+    def _ask(self) -> None:
+        self._since = time.perf_counter()
+
+    def _get(self, engine: Engine) -> None:
+        engine.state.waited_seconds += time.perf_counter() - self._since
+
+    def _stepped(self, engine: Engine) -> None:
+        engine.state.step_seconds += time.perf_counter() - self._since
+
+
+def training_precision(precision: str, device: torch.device) -> str:
+    """Return the precision that is meant on a device, if it has it.
+
+    Raises:
+        UnknownNameError: No such precision.
+        InputError: The processor does not compute in it.
+    """
+    if precision not in PRECISIONS:
+        raise UnknownNameError("precision", precision, PRECISIONS)
+    if device.type == "cpu":
+        if precision == "f16":
+            raise InputError(
+                "training in f16 on a CPU is too coarse; expected f32, or bf16 where the "
+                "processor has it: set precision to auto."
+            )
+        # A processor without it converts every number there and back, and is slower than in f32.
+        if precision == "bf16" and not torch.cpu.get_capabilities().get("avx512_bf16"):
+            raise InputError(
+                "this processor does not compute in bf16 (it lacks AVX512-BF16); training in it "
+                "would be slower than in f32: set precision to auto or f32."
+            )
+        return "f32" if precision == "auto" else precision
+    if precision == "auto":
+        has_it = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if has_it else "f16"
+    return precision
+
+
+def _require_finite(loss: Tensor, engine: Engine, batch: Mapping[str, Any]) -> None:
+    if torch.isfinite(loss):
+        return
+    names = batch.get("case")
+    cases = ", ".join(map(str, names)) if isinstance(names, Sequence) else "unknown"
+    step = (engine.state.iteration - 1) % (engine.state.epoch_length or 1) + 1
+    raise InputError(
+        f"the loss is {loss.item():g} in epoch {engine.state.epoch}, step {step}, of the cases "
+        f"{cases}; expected a number: look at the values of their images, or train from the last "
+        "checkpoint with a lower learning_rate, a clip_norm such as 12, or in precision f32."
+    )
