@@ -26,6 +26,7 @@ from volseg.training.decisions import (
 from volseg.training.evidence import CaseEvidence, gather_evidence
 from volseg.training.history import MetricOfEachClass, TrainingHistory
 from volseg.training.measurement import measure_bundle, record_measurement
+from volseg.training.network import network_to_train
 from volseg.training.optimizers import build_optimizer
 from volseg.training.progress import TrainingState
 from volseg.training.quality import learn_quality, record_quality, write_quality
@@ -35,6 +36,7 @@ from volseg.training.runner import train_bundle
 from volseg.training.schedules import LearningRate
 from volseg.training.seeding import SeedEveryEpoch
 from volseg.training.settings import Setting
+from volseg.training.step import TrainingStep
 from volseg.training.stopping import StopWithoutProgress, ValidateNowAndAtTheEnd
 from volseg.training.tuning import record_tuning, tune_bundle
 from volseg.training.tuning_table import TuningRow, TuningTable, choose_row
@@ -59,6 +61,7 @@ __all__ = [
     "TrainingClock",
     "TrainingHistory",
     "TrainingState",
+    "TrainingStep",
     "TuningRow",
     "TuningTable",
     "ValidateNowAndAtTheEnd",
@@ -74,6 +77,7 @@ __all__ = [
     "gather_evidence",
     "learn_quality",
     "measure_bundle",
+    "network_to_train",
     "read_run_record",
     "record_cleaning",
     "record_decisions",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
@@ -110,35 +109,6 @@ class TrainingStep:
         """Yield the parts of a batch, each with its share."""
         for some, their in zip(image.chunk(self.parts), label.chunk(self.parts), strict=True):
             yield len(some) / len(image), some, their
-
-
-class WaitingTime:
-    """MONAI handler: ``engine.state.waited_seconds`` is how long the run has waited for batches.
-
-    Beside the seconds that the steps have taken in ``engine.state.step_seconds``: where waiting is
-    more than a few percent, more workers help, or a cheaper augmentation.
-    """
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self._ask)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._get)
-        engine.add_event_handler(Events.ITERATION_STARTED, self._ask)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stepped)
-
-    def _start(self, engine: Engine) -> None:
-        engine.state.waited_seconds = 0.0
-        engine.state.step_seconds = 0.0
-
-    def _ask(self) -> None:
-        self._since = time.perf_counter()
-
-    def _get(self, engine: Engine) -> None:
-        engine.state.waited_seconds += time.perf_counter() - self._since
-
-    def _stepped(self, engine: Engine) -> None:
-        engine.state.step_seconds += time.perf_counter() - self._since
 
 
 def training_precision(precision: str, device: torch.device) -> str:
