@@ -101,7 +101,7 @@ def _show_series(number: int, series: SeriesDescription) -> None:
         option = series.choice.replace("='", " ").rstrip("'")
         _print(f"   to read it: {series.choice}, volseg segment --{option}", style)
     for note in series.notes:
-        _print(f"   note: {note}", "yellow")
+        _print(f"   note: {note.replace('orthogonal=True', '--orthogonal')}", "yellow")
 
 
 def _show_object(found: ObjectDescription, names: dict[str, str]) -> None:

@@ -65,9 +65,20 @@ class Results:
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
-        """Return the file of the result in each format."""
-        from volseg.segmenter import result_files
+        """Return the file of the result in each format.
 
+        Raises:
+            InputError: if a format is not known, or cannot be had.
+        """
+        from volseg.segmenter import RESULT_FORMATS, result_files
+
+        known = [*RESULT_FORMATS, _PICTURE]
+        unknown = [name for name in self.formats if name not in known]
+        if unknown:
+            raise InputError(
+                f"the format {', '.join(unknown)!r} is not known; expected some of "
+                f"{', '.join(known)}."
+            )
         formats = [name for name in self.formats if name != _PICTURE]
         files = result_files(self.folder, case, formats, spatial_dims=spatial_dims)
         if _PICTURE in self.formats:

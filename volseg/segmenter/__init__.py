@@ -1,11 +1,12 @@
 """Load a bundle once, segment many volumes, in the memory that is allowed."""
 
+from volseg.segmenter.device import choose_device
 from volseg.segmenter.dicom_results import require_showable, write_dicom_picture
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.process_memory import peak_bytes
 from volseg.segmenter.record import RECORD_SUFFIX, CaseRecord, UsedBundle, read_record
 from volseg.segmenter.results import RESULT_FORMATS, result_files, segment_to_files
-from volseg.segmenter.segmenter import Segmenter, choose_device
+from volseg.segmenter.segmenter import Segmenter
 from volseg.segmenter.streamed import Maps
 
 __all__ = [

@@ -30,6 +30,7 @@ from volseg.io import (
     read_image,
     write_segmentation,
 )
+from volseg.segmenter.device import choose_device
 from volseg.segmenter.in_memory import run_in_memory
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
@@ -391,22 +392,3 @@ def _probabilities_target(
     if isinstance(where, str | Path):
         return probabilities_target(where, like=volume, classes=classes)
     return nullcontext(where)
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the torch device called ``device``; ``auto`` takes a GPU if there is one.
-
-    Raises:
-        InputError: Unknown, or not present on this machine.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N.") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise InputError(f"the device {device!r} is not supported: use auto, cpu, cuda or cuda:N.")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"the device {device!r} is not there: use --device cpu.")
-    return chosen

@@ -6,7 +6,8 @@ from volseg.transforms.low_resolution import RandLowResolutiond, lower_resolutio
 from volseg.transforms.regrid import Regridd, regrid
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.rician_noise import RandRicianNoised, add_rician_noise
-from volseg.transforms.spatial import RandElasticd, RandRotated, RandSpatiald
+from volseg.transforms.single_movements import RandElasticd, RandRotated
+from volseg.transforms.spatial import RandSpatiald
 from volseg.transforms.standardization import (
     Standardization,
     read_standardization,

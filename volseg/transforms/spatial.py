@@ -10,7 +10,6 @@ where in the output's frame the content of a voxel comes from, before the affine
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -24,18 +23,15 @@ from monai.utils import TraceKeys, ensure_tuple_rep
 from volseg.errors import GeometryError, InputError, ShapeError, UnknownNameError
 from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
 from volseg.io import grid_of
-from volseg.transforms.displacement import Matrix, without_folds
+from volseg.transforms.control_points import PerAxis, draw_nodes, per_axis
+from volseg.transforms.displacement import Matrix
 from volseg.transforms.mapping import Inverse, Pull
 from volseg.transforms.movement import Parameters, displacement_in_voxels, pull_of
 from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.sampling import MODES, MONAI_MODES, PADDINGS
 
-PerAxis = float | Sequence[float]
 POSITIONS = ("random", "middle", "classes")
-
-# Of the distance of two control points: the default standard deviation of a displacement.
-_DEFAULT_DISPLACEMENT = 0.08
 
 
 class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
@@ -329,36 +325,14 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
 
     def _uniform(self, largest: PerAxis, count: int, name: str) -> Matrix:
         signed: Matrix = self.R.uniform(-1.0, 1.0, count)
-        return signed * _per_axis(largest, count, name)
+        return signed * per_axis(largest, count, name)
 
     def _nodes(self, size: Sequence[int], spacing: Matrix, unit: Matrix) -> Matrix:
-        """Return displacements of the control points in mm, (axes, *points), free of folds."""
-        axes = len(size)
+        sigma = None
+        if self.displacement is not None:
+            sigma = per_axis(self.displacement, len(size), "displacement") * unit
         extent = spacing * [max(n - 1, 1) for n in size]
-        points = self._points(extent)
-        if self.displacement is None:
-            apart = extent / np.maximum(np.array(points) - 1, 0.5)
-            sigma = _DEFAULT_DISPLACEMENT * apart.min() * np.ones(axes)
-        else:
-            sigma = _per_axis(self.displacement, axes, "displacement") * unit
-        if not np.any(sigma):
-            return np.zeros((axes, *points))
-        column = (axes, *([1] * axes))
-        drawn = self.R.normal(size=(axes, *points)) * sigma.reshape(column)
-        return without_folds(drawn, extent.tolist())
-
-    def _points(self, extent: Matrix) -> tuple[int, ...]:
-        """Return the number of control points along each axis.
-
-        Along an axis of less than half the longest they are as far apart as along that one: close
-        together they would fold, and all of the displacement be scaled down for it.
-        """
-        if not isinstance(self.control_points, int):
-            return tuple(ensure_tuple_rep(self.control_points, len(extent)))
-        share = extent / extent.max()
-        fewer = 1 + np.rint((self.control_points - 1) * share)
-        points = np.where(share < 0.5, fewer, self.control_points)
-        return tuple(int(number) for number in points)
+        return draw_nodes(self.R, extent, self.control_points, sigma)
 
     def _from_reference(
         self, first: Hashable, key: Hashable, grids: Mapping[Hashable, Grid], *, placed: bool
@@ -394,64 +368,6 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         size = tuple(before.shape[1:])
         recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=dict(extra))
         return recorded
-
-
-class RandElasticd(RandSpatiald):
-    """Deform elastically only; the default is the recipe of the original U-Net.
-
-    3 x 3 control points with normal displacements of 10 pixels (Ronneberger, Fischer, Brox: U-Net,
-    2015), here interpolated by cubic B-splines; scaled down on images so small that it could fold.
-
-    Args:
-        keys: As in `RandSpatiald`, and so are the further options.
-        control_points: Points along each axis, at least 2.
-        displacement: Standard deviation of the displacement of each point, in `unit`.
-        unit: "voxels" or "mm".
-        options: Further options of `RandSpatiald`.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        *,
-        control_points: int | Sequence[int] = 3,
-        displacement: PerAxis | None = 10.0,
-        unit: str = "voxels",
-        **options: Any,
-    ) -> None:
-        options = {"rotation": 0.0, "scale": (1.0, 1.0), **options}
-        super().__init__(
-            keys,
-            control_points=control_points,
-            displacement=displacement,
-            unit=unit,
-            **options,
-        )
-
-
-class RandRotated(RandSpatiald):
-    """Rotate only.
-
-    Args:
-        keys: As in `RandSpatiald`, and so are the further options.
-        rotation: Largest angle in radians; in 3D one for all axes or one an axis.
-        options: Further options of `RandSpatiald`.
-    """
-
-    def __init__(
-        self, keys: KeysCollection, *, rotation: PerAxis = math.pi / 12, **options: Any
-    ) -> None:
-        options = {"scale": (1.0, 1.0), "displacement": 0.0, **options}
-        super().__init__(keys, rotation=rotation, **options)
-
-
-def _per_axis(values: PerAxis, count: int, name: str) -> Matrix:
-    given = np.asarray(values, dtype=float)
-    if given.ndim and given.shape != (count,):
-        raise InputError(
-            f"{name} has {given.size} numbers, {given.tolist()}; expected one number or {count}."
-        )
-    return np.broadcast_to(given, (count,))
 
 
 def _grid(key: Hashable, image: torch.Tensor) -> Grid:
