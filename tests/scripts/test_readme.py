@@ -12,7 +12,10 @@ SECTIONS = {
     "networks": "scripts/benchmark.py networks",
     "transforms": "scripts/benchmark.py transforms",
     "measured": "scripts/measure.py",
-    "augmentation": "scripts/reproduce.py augmentation",
+    **{
+        row: f"scripts/reproduce.py {row}"
+        for row in ("hippocampus", "budgets", "membranes", "nuclei", "data_efficiency")
+    },
 }
 
 
