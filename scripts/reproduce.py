@@ -19,6 +19,7 @@ import torch
 
 from readme import README, write_section
 from reproductions import budgets, data_efficiency, hippocampus, membranes, nuclei
+from reproductions.members import nothing_measured
 from reproductions.parts import RESULTS, PartStore
 from volseg.errors import VolsegError
 
@@ -74,16 +75,13 @@ def _do(row: ModuleType, arguments: argparse.Namespace) -> None:
         own = arguments.data / row.DATA
         arguments.data = own if own.is_dir() else arguments.data
         arguments.output = arguments.output / row.NAME
-        places = {
-            value: name.upper()
-            for name, value in vars(arguments).items()
-            if isinstance(value, Path)
-        }
+        given = vars(arguments).items()
+        places = {value: name.upper() for name, value in given if isinstance(value, Path)}
         store = PartStore(arguments.results / row.NAME, places)
         torch.set_num_threads(arguments.threads)
         row.run(arguments, store)
     parts = store.read()
-    lines = row.table(parts)
+    lines = row.table(parts) if parts else [nothing_measured(row.NAME)]
     print("\n".join(lines))
     if arguments.readme is not None:
         if hasattr(row, "draw"):

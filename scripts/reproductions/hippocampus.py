@@ -86,8 +86,7 @@ def table(parts: Sequence[Part]) -> list[str]:
     intervals = [f"{name}, 95 % interval" for name in GOALS]
     lines = header(["network", "folds", "cases", *intervals, "goal", "reached"])
     goal = " / ".join(f"{value:.3f}" for value in GOALS.values())
-    groups = _groups(parts)
-    for (bundle, members), found in groups.items():
+    for (bundle, members), found in _groups(parts).items():
         values = {name: pooled(found, name, "dice") for name in GOALS}
         folds = sorted({part.settings["fold"] for part in found})
         seeds = {part.settings["seed"] for part in found if members == 1}
@@ -101,8 +100,6 @@ def table(parts: Sequence[Part]) -> list[str]:
             _reached(values) if len(folds) == FOLDS else "not yet known",
         ]
         lines.append(row(cells))
-    if not groups:
-        lines.append(row(["-", f"0 of {FOLDS}", "0", *["-"] * len(GOALS), goal, "not yet known"]))
     what = "Mean Dice over out-of-fold cases, every one a patient, on the grid of the files. "
     return [*lines, "", origin(parts, NAME, more=what), *failures(parts)]
 

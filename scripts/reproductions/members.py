@@ -125,7 +125,7 @@ def origin(parts: Sequence[Part], row: str, *, more: str = "") -> str:
     """Return the line below a table: seeds, time, machines, versions, command."""
     done = [part for part in parts if part.failure is None]
     if not done:
-        return f"Nothing is measured yet: `python scripts/reproduce.py {row}`."
+        return nothing_measured(row)
     seeds = sorted({part.settings["seed"] for part in done if "seed" in part.settings})
     hours = sum(part.figures.get("seconds", 0) for part in done) / 3600
     machines = sorted(
@@ -141,6 +141,11 @@ def origin(parts: Sequence[Part], row: str, *, more: str = "") -> str:
         f"{', '.join(bundles)}. From {dates[0]} to {dates[-1]}, by "
         f"`python scripts/reproduce.py {row}`."
     )
+
+
+def nothing_measured(row: str) -> str:
+    """Return what stands for the table of a row without results."""
+    return f"Nothing is measured yet: `python scripts/reproduce.py {row}`."
 
 
 def _shown_an_epoch(what: str) -> Callable[[TrainingState], None]:

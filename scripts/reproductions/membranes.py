@@ -92,7 +92,7 @@ def table(parts: Sequence[Part]) -> list[str]:
     """Return the lines of the README's section."""
     lines = header(_COLUMNS)
     done = finished(list(parts))
-    for bundle in sorted({*BUNDLES, *(part.settings["bundle"] for part in parts)}):
+    for bundle in dict.fromkeys([*BUNDLES, *(part.settings["bundle"] for part in parts)]):
         own = [part for part in done if part.settings["bundle"] == bundle]
         folds = [part for part in own if part.settings["fold"] != "all"]
         number = len({part.settings["fold"] for part in folds})

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, store: PartStore) -> None:
 def table(parts: Sequence[Part]) -> list[str]:
     """Return the lines of the README's section."""
     lines = header(_COLUMNS)
-    for network in sorted({*NETWORKS, *(part.settings["network"] for part in parts)}):
+    for network in dict.fromkeys([*NETWORKS, *(part.settings["network"] for part in parts)]):
         found = finished(list(parts), network=network)
         folds = {part.settings["fold"] for part in found}
         cells = [f"`{network}`", f"{len(folds)} of {FOLDS}"]

@@ -76,6 +76,5 @@ def test_all_folds_reach_the_goal_or_do_not(reproduction):
 
 
 def test_nothing_measured_is_said(reproduction):
-    _, cells = reproduction.table("hippocampus")
-    assert cells == ["-", "0 of 5", "0", "-", "-", "0.905 / 0.890", "not yet known"]
+    assert reproduction.table("hippocampus") == []
     assert "Nothing is measured yet" in reproduction.readme.read_text(encoding="utf-8")
