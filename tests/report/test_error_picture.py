@@ -75,6 +75,19 @@ def test_pictures_are_shown_too(channels):
         assert picture.mode == ("L" if channels == 1 else "RGB")
 
 
+def test_of_a_large_plane_the_part_with_most_errors_is_shown():
+    reference = np.zeros((600, 500), np.uint8)
+    reference[10:590, 10:490] = 1
+    prediction = reference.copy()
+    prediction[500:560, 20:60] = 0
+    found = error_picture(maps(prediction, reference, (1, 1)), None, {"sheet": 1})
+    assert (found.columns, found.rows) == (256, 256)
+    (outline,) = found.outlines
+    # All around the hole, and the left edge of the sheet or more.
+    lengths = [int(one) for one in re.findall(r"[hv](\d+)", outline.line)]
+    assert sum(lengths) >= 2 * (60 + 40) + 240
+
+
 def test_nothing_labelled_shows_the_whole_plane():
     empty = np.zeros((6, 5, 4), np.uint8)
     found = error_picture(maps(empty, empty, (1, 1, 1)), None, {"box": 1})

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from scipy.ndimage import uniform_filter
 
 from volseg.evaluation import Label, PairOfMaps, values_of
 from volseg.report.planes import Plane, differing_plane, window
@@ -24,6 +25,8 @@ from volseg.report.structure_colors import structure_colors
 Array = npt.NDArray[Any]
 
 _MOST_PIXELS = 320
+# Of more voxels a side, the part is shown where most of them are wrong: edges stay apart.
+_MOST_VOXELS = 256
 _LEAST_MARGIN = 6
 _MARGIN = 0.35
 
@@ -108,8 +111,13 @@ def error_picture(
 
 
 def _around(first: Array, second: Array) -> tuple[slice, slice]:
-    """Return the part of a plane around what is labelled in either map; all if nothing is."""
+    """Return the part of a plane around what is labelled in either map; all if nothing is.
+
+    What is larger than a picture can show is cut to where the two differ most.
+    """
     labelled = (first != 0) | (second != 0)
+    wrong = uniform_filter((first != second).astype(np.float32), _MOST_VOXELS, mode="constant")
+    worst = np.unravel_index(int(wrong.argmax()), wrong.shape)
     found = []
     for axis in (0, 1):
         places = np.flatnonzero(labelled.any(axis=1 - axis))
@@ -119,7 +127,11 @@ def _around(first: Array, second: Array) -> tuple[slice, slice]:
             continue
         start, stop = int(places[0]), int(places[-1]) + 1
         margin = max(_LEAST_MARGIN, round(_MARGIN * (stop - start)))
-        found.append(slice(max(0, start - margin), min(size, stop + margin)))
+        start, stop = max(0, start - margin), min(size, stop + margin)
+        if stop - start > _MOST_VOXELS:
+            start = min(max(start, int(worst[axis]) - _MOST_VOXELS // 2), stop - _MOST_VOXELS)
+            stop = start + _MOST_VOXELS
+        found.append(slice(start, stop))
     return found[0], found[1]
 
 
