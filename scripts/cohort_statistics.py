@@ -11,7 +11,6 @@ with --paired (the same patients in each group, as before and after) the paired 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -20,11 +19,11 @@ from typing import Any
 
 from research_tables import (
     StructureVolume,
-    named_labels,
     plotting,
     save_plot,
     structure_volumes,
     volumes_of_table,
+    volumes_parser,
     write_table,
 )
 from volseg.errors import InputError, VolsegError
@@ -42,19 +41,12 @@ Groups = dict[str, dict[str, dict[str, float]]]
 
 def main() -> None:
     """Read the arguments and write the tables and the plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("volumes", type=Path, help="folder of records or label maps")
-    parser.add_argument("groups", type=Path, help="CSV with the columns case, patient, group")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--labels", help="structures: liver=1,spleen=2; of records all by default")
+    parser = volumes_parser(__doc__, "groups", ["patient", "group"])
     parser.add_argument("--reference", help="group to compare with; the first in the table if not")
     parser.add_argument("--paired", action="store_true", help="the same patients in every group")
     arguments = parser.parse_args()
     try:
-        labels = None if arguments.labels is None else named_labels(arguments.labels)
-        volumes = structure_volumes(arguments.volumes, labels)
+        volumes = structure_volumes(arguments.volumes, arguments.labels)
         groups = grouped(volumes, arguments.groups, arguments.reference)
         write_table(arguments.output / "groups.csv", group_rows(groups))
         comparisons = list(comparison_rows(groups, paired=arguments.paired))

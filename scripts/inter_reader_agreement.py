@@ -11,7 +11,6 @@ correlation ICC(2,1) of volumes, for absolute agreement (``correlation.csv``).
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from research_tables import map_volumes, named_labels, plotting, save_plot, write_table
+from research_tables import argument_parser, named_labels, plotting, save_plot, write_table
 from volseg.errors import InputError, VolsegError
 from volseg.evaluation import (
     Evaluation,
@@ -39,11 +38,8 @@ _SCORES = ("dice", "surface_dice", "hausdorff95_mm")
 
 def main() -> None:
     """Read the arguments and write the tables and the plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argument_parser(__doc__)
     parser.add_argument("readers", type=Path, nargs="+", help="two or more folders of label maps")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--labels", required=True, help="structures: liver=1,spleen=2")
     parser.add_argument(
         "--tolerance", type=float, default=1.0, help="of the surface Dice, in mm (default: 1)"
@@ -53,7 +49,7 @@ def main() -> None:
         labels = named_labels(arguments.labels)
         readers = named_readers(arguments.readers)
         compared = compare(readers, labels, arguments.tolerance)
-        volumes = volumes_of(readers, labels)
+        volumes = volumes_of(compared)
         rows = list(pair_rows(compared, volumes))
         write_table(arguments.output / "cases.csv", case_rows(compared))
         write_table(arguments.output / "pairs.csv", rows)
@@ -111,12 +107,14 @@ def compare(
     return found
 
 
-def volumes_of(readers: Mapping[str, Path], labels: Mapping[str, int]) -> Volumes:
+def volumes_of(compared: Mapping[tuple[str, str], Evaluation]) -> Volumes:
     """Return the volumes of all structures; the folders hold the same cases."""
-    found: Volumes = {name: {reader: {} for reader in readers} for name in labels}
-    for reader, folder in readers.items():
-        for one in map_volumes(folder, labels):
-            found[one.structure][reader][one.case] = one.ml
+    found: Volumes = {}
+    for (first, second), scores in compared.items():
+        for row in scores.rows:
+            readers = found.setdefault(row.name, {})
+            readers.setdefault(first, {})[row.case] = row.reference_ml
+            readers.setdefault(second, {})[row.case] = row.prediction_ml
     return found
 
 

@@ -11,7 +11,6 @@ within subjects) is beyond it; where there are no repeats, give it with --smalle
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,11 +21,11 @@ from typing import Any
 
 from research_tables import (
     StructureVolume,
-    named_labels,
     plotting,
     save_plot,
     structure_volumes,
     volumes_of_table,
+    volumes_parser,
     write_table,
 )
 from volseg.errors import InputError, VolsegError
@@ -38,20 +37,15 @@ Courses = dict[str, dict[str, dict[date, list[float]]]]
 
 def main() -> None:
     """Read the arguments and write the tables and the plot."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("volumes", type=Path, help="folder of records or label maps")
-    parser.add_argument("dates", type=Path, help="CSV with the columns case, patient, date")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--labels", help="structures: liver=1,spleen=2; of records all by default")
+    parser = volumes_parser(__doc__, "dates", ["patient", "date"])
     parser.add_argument(
         "--smallest-detectable", type=float, metavar="ML", help="change, if there are no repeats"
     )
     arguments = parser.parse_args()
     try:
-        labels = None if arguments.labels is None else named_labels(arguments.labels)
-        courses = courses_of(structure_volumes(arguments.volumes, labels), arguments.dates)
+        courses = courses_of(
+            structure_volumes(arguments.volumes, arguments.labels), arguments.dates
+        )
         detectable = smallest_detectable(courses, arguments.smallest_detectable)
         rows = list(change_rows(courses, detectable))
         summary = list(summary_rows(rows, detectable))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,31 @@ class StructureVolume:
     ml: float
 
 
+def argument_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser that shows the docstring of a script as it is written, with --output."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
+    return parser
+
+
+def volumes_parser(doc: str | None, table: str, columns: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a script that takes the volumes of cases and a table about them.
+
+    Args:
+        doc: Its docstring.
+        table: Name of the argument.
+        columns: Of the table, beside ``case``.
+    """
+    parser = argument_parser(doc)
+    parser.add_argument("volumes", type=Path, help="folder of records or label maps")
+    names = ", ".join(["case", *columns])
+    parser.add_argument(table, type=Path, help=f"CSV with the columns {names}")
+    parser.add_argument("--labels", help="structures: liver=1,spleen=2; of records all by default")
+    return parser
+
+
 def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows of the same columns as CSV, whole or not at all; what is unknown is empty."""
     listed = [{name: _cell(value) for name, value in row.items()} for row in rows]
@@ -36,16 +62,18 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writerows(listed)
 
 
-def structure_volumes(folder: Path, labels: Mapping[str, int] | None) -> list[StructureVolume]:
+def structure_volumes(folder: Path, names: str | None) -> list[StructureVolume]:
     """Return the volumes of all structures of all cases in a folder.
 
     Args:
         folder: What `volseg segment` wrote, with the record of each case; or else label maps.
-        labels: Structures to take, by name; of records all by default. Label maps need them.
+        names: Structures to take, as `named_labels` reads them; of records all by default. Label
+            maps need them.
 
     Raises:
         InputError: There is neither, or a file cannot be used.
     """
+    labels = None if names is None else named_labels(names)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}.")
     records = [read_record(path) for path in sorted(folder.glob(f"*{RECORD_SUFFIX}"))]
