@@ -37,11 +37,13 @@ def image(tiny_bundle):
     return tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
 
 
-def test_help_and_import_load_neither_torch_nor_monai():
+def test_help_import_and_lists_of_bundles_load_neither_torch_nor_monai():
     script = (
         "import sys, volseg\n"
         "from volseg.cli.main import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
+        "for words in (['--help'], ['bundle', 'list'], ['bundle', 'recipes']):\n"
+        "    try:\n        main(words)\n    except SystemExit as end:\n"
+        "        assert end.code == 0\n"
         "heavy = {'torch', 'monai', 'SimpleITK', 'nibabel', 'numpy', 'scipy', 'pydicom',\n"
         "'pynetdicom', 'requests'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

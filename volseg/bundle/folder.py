@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from volseg.atomic import replacing
-from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, UnknownNameError
-from volseg.io.dicom.segmentations import Algorithm, Segment, coded_segment
-from volseg.quality import QUALITY_FILE, QualityLimits
+
+if TYPE_CHECKING:
+    from volseg.io.dicom.segmentations import Algorithm, Segment
+    from volseg.quality import QualityLimits
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -117,6 +118,9 @@ class Bundle:
         Raises:
             BundleError: A code is damaged, or of a class the bundle does not have.
         """
+        # Takes seconds, which who only lists bundles need not wait.
+        from volseg.io.dicom.segmentations import coded_segment  # noqa: PLC0415
+
         entries = self.metadata.get("dicom_segments", {})
         where = f"the metadata of {self.folder}"
         if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
@@ -139,6 +143,8 @@ class Bundle:
     @property
     def algorithm(self) -> Algorithm:
         """The bundle as what made a segmentation: its title and version."""
+        from volseg.io.dicom.segmentations import Algorithm  # noqa: PLC0415
+
         name, version = self.metadata.get("name", self.name), self.metadata.get("version", "0")
         return Algorithm(str(name), str(version))
 
@@ -149,6 +155,8 @@ class Bundle:
         Raises:
             BundleError: The file is damaged.
         """
+        from volseg.quality import QUALITY_FILE, QualityLimits  # noqa: PLC0415
+
         path = self.folder / "configs" / QUALITY_FILE
         if not path.is_file():
             return None
@@ -170,6 +178,8 @@ class Bundle:
         Raises:
             BundleError: They cannot be read.
         """
+        from volseg.data import hash_files  # noqa: PLC0415
+
         configs = self.folder / "configs"
         try:
             return hash_files([self.weights, *(f for f in configs.iterdir() if f.is_file())])

@@ -37,18 +37,18 @@ def list_bundles(
     from volseg.bundle import describe_bundle, open_bundle, shipped_bundles
 
     bundles = [open_bundle(bundle) for bundle in [*shipped_bundles(), *(folders or ())]]
-    rows = [describe_bundle(bundle) | {"folder": str(bundle.folder)} for bundle in bundles]
     if as_json:
-        print_json(rows)
+        print_json([describe_bundle(bundle) | {"folder": str(bundle.folder)} for bundle in bundles])
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
     for heading in ("version", "dims", "trained", "labels"):
         table.add_column(heading)
-    for row in rows:
-        labels = ", ".join(f"{value} {name}" for name, value in row["labels"].items())
-        trained = "yes" if row["trained"] else "no"
-        table.add_row(row["name"], row["version"], f"{row['spatial_dims']}D", trained, labels)
+    for bundle in bundles:
+        labels = ", ".join(f"{value} {name}" for name, value in bundle.labels.items())
+        trained = "yes" if bundle.weights.is_file() else "no"
+        version = str(bundle.metadata.get("version", ""))
+        table.add_row(bundle.name, version, f"{bundle.spatial_dims}D", trained, labels)
     output.print(table)
 
 
