@@ -34,7 +34,7 @@ class DrawCurves:
 
     def __init__(self, history: TrainingHistory) -> None:
         self._history = history
-        self._next = 0.0
+        self._next = time.monotonic() + _SECONDS_BETWEEN
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
