@@ -28,6 +28,7 @@ class TrainingClock:
         self._before = 0.0
         self._since: float | None = None
         self._between_epochs = 0.0
+        self._step = 0.0
         self._last_step = 0.0
         self._is_over = False
 
@@ -76,19 +77,23 @@ class TrainingClock:
             engine.state.max_epochs = _UNBOUNDED
 
     def _begin_epoch(self) -> None:
+        now = time.monotonic()
         if self._last_step:
-            passed = time.monotonic() - self._last_step
-            self._between_epochs = max(self._between_epochs, passed)
+            self._between_epochs = max(self._between_epochs, now - self._last_step)
+        self._last_step = now
 
     def _end_step(self, engine: Engine) -> None:
-        assert self.seconds is not None
         before, self._last_step = self._last_step, time.monotonic()
-        step = self._last_step - before if before else 0.0
-        # Ends where one more step would be too long.
-        if self.elapsed + min(step, self._between_epochs) + self._between_epochs >= self.seconds:
+        self._step = self._last_step - before
+        if not self._has_room_for(self._step + self._between_epochs):
             self._is_over = True
             engine.terminate_epoch()
 
     def _end_epoch(self, engine: Engine) -> None:
-        if self._is_over:
+        # One more epoch has at least one step, and a validation after it as after this one.
+        if self._is_over or not self._has_room_for(self._step + 2 * self._between_epochs):
             engine.terminate()
+
+    def _has_room_for(self, seconds: float) -> bool:
+        assert self.seconds is not None
+        return self.elapsed + seconds <= self.seconds

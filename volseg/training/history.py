@@ -96,7 +96,10 @@ class TrainingHistory:
     def _take_metrics(self, validator: Engine) -> None:
         """Take over what has one value."""
         self.key_metric = str(validator.state.key_metric_name)
-        found = {name: torch.as_tensor(one) for name, one in validator.state.metrics.items()}
+        found = {
+            name: torch.as_tensor(one, dtype=torch.float64)
+            for name, one in validator.state.metrics.items()
+        }
         self._metrics = {name: float(one) for name, one in found.items() if one.numel() == 1}
 
     def _end_step(self, engine: Engine) -> None:

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 from volseg.errors import MissingPackageError
 
+_EXTRAS = {"tensorboard": "tracking", "mlflow": "mlflow"}
+
 
 def require_tracker(name: str | None) -> None:
     """Refuse to track with a program whose package is not there.
@@ -14,4 +16,4 @@ def require_tracker(name: str | None) -> None:
         MissingPackageError: It is not installed.
     """
     if name is not None and find_spec(name) is None:
-        raise MissingPackageError(f"tracking with {name}", name, "tracking")
+        raise MissingPackageError(f"tracking with {name}", name, _EXTRAS[name])

@@ -1,0 +1,146 @@
+"""A training that is stopped, in any way and at any moment, goes on as if it had not been."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+
+import filelock
+import pytest
+import torch
+
+from volseg.errors import BundleError, OutputError
+from volseg.training import CheckpointEveryEpoch, TrainingState, train_bundle
+
+# Trains, and is killed by the system in the middle of the second epoch, or when half of the third
+# checkpoint is written.
+KILLED = """
+import os, signal, sys
+import torch
+from volseg.training import train_bundle
+
+where, bundle, data, out = sys.argv[1:]
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def kill_in_the_second_epoch(state):
+    if (state.epoch, state.step) == (2, 1):
+        kill()
+
+write = torch.save
+
+def write_half(value, target):
+    if value.get("epoch") == 3:
+        target.write(b"half of a checkpoint")
+        target.flush()
+        kill()
+    write(value, target)
+
+if where == "writing":
+    torch.save = write_half
+train_bundle(
+    bundle, data, out, epochs=4, settings={"val_interval": 1},
+    progress=kill_in_the_second_epoch if where == "epoch" else None,
+)
+"""
+
+
+def read(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(one, other, where=""):
+    """Whether two checkpoints are equal bit for bit, but for what is measured with a clock."""
+    if where.endswith(("/seconds", "/patches_per_second", "/waiting", "/between_epochs")):
+        return
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for name in one:
+            assert_same(one[name], other[name], f"{where}/{name}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for place, (ours, theirs) in enumerate(zip(one, other, strict=True)):
+            assert_same(ours, theirs, f"{where}/{place}")
+    elif isinstance(one, float) and math.isnan(one):
+        assert math.isnan(other), where
+    else:
+        assert one == other, where
+
+
+@pytest.mark.slow  # two processes that are killed
+def test_a_killed_run_gives_the_weights_of_one_that_was_not_killed(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "killed"
+    run = out / "runs" / "fold0"
+    for where, epoch in (("epoch", 1), ("writing", 2)):
+        words = [sys.executable, "-c", KILLED, where, tiny_bundle, data, out]
+        ended = subprocess.run([str(word) for word in words], check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert read(run / "checkpoint.pt")["epoch"] == epoch
+    assert [path.read_bytes() for path in run.glob(".volseg-*")] == [b"half of a checkpoint"]
+    settings = {"val_interval": 1}
+    train_bundle(tiny_bundle, data, out, epochs=4, settings=settings)
+    whole = tmp_path / "whole"
+    train_bundle(tiny_bundle, data, whole, epochs=4, settings=settings)
+    for name in ("models/model.pt", "runs/fold0/checkpoint.pt", "runs/fold0/best.pt"):
+        assert_same(read(out / name), read(whole / name))
+    assert not list(run.glob(".volseg-*"))
+
+
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """A disk that is full once a file has so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    run = out / "runs" / "fold0"
+    with contextlib.ExitStack() as stack:
+
+        def fill(state: TrainingState) -> None:
+            if (state.epoch, state.step) == (2, 1):
+                assert (run / "checkpoint.pt").stat().st_size > 50_000
+                stack.enter_context(files_of_at_most(50_000))
+
+        with pytest.raises(OutputError, match=r"cannot write .*\.pt: File too large; free space"):
+            train_bundle(tiny_bundle, data, out, epochs=2, progress=fill)
+    assert read(run / "checkpoint.pt")["epoch"] == 1
+    train_bundle(tiny_bundle, data, out, epochs=2)
+    assert read(run / "checkpoint.pt")["finished"]
+
+
+def test_one_process_trains_in_a_folder_at_a_time(tiny_bundle, tmp_path):
+    run = tmp_path / "t" / "runs" / "fold0"
+    run.mkdir(parents=True)
+    data = tiny_bundle.parent / "data"
+    shutil.copytree(tiny_bundle / "configs", tmp_path / "t" / "configs")
+    with (
+        filelock.FileLock(run / ".training.lock"),  # as another process takes it
+        pytest.raises(OutputError, match="another process is training into"),
+    ):
+        train_bundle(tiny_bundle, data, tmp_path / "t", epochs=1)
+
+
+def test_other_settings_are_said_by_name(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    train_bundle(tiny_bundle, data, out, epochs=1)
+    with pytest.raises(BundleError, match=r"learning_rate was 0.002 and is 0.1; seed was 0 and is"):
+        train_bundle(tiny_bundle, data, out, epochs=1, settings={"learning_rate": 0.1, "seed": 1})
+    anew = {"learning_rate": 0.1, "seed": 1, "resume": False}
+    train_bundle(tiny_bundle, data, out, epochs=1, settings=anew)
+    kept = read(out / "runs" / "fold0" / CheckpointEveryEpoch.CHECKPOINT)
+    assert (kept["settings"]["seed"], kept["settings"]["learning_rate"]) == (1, 0.1)
