@@ -119,7 +119,7 @@ class CheckpointEveryEpoch:
             save_weights(self.weights, self.folder / self.BEST)
         save_weights(self.weights, self.folder / self.WEIGHTS)
         state = {
-            "objects": {name: value.state_dict() for name, value in self._all(engine).items()},
+            "objects": {name: value.state_dict() for name, value in self.objects.items()},
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "finished": engine.should_terminate or engine.state.epoch == engine.state.max_epochs,
@@ -131,7 +131,7 @@ class CheckpointEveryEpoch:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             self._require_same_settings(state["settings"])
-            for name, value in self._all(engine).items():
+            for name, value in self.objects.items():
                 value.load_state_dict(state["objects"][name])
             engine.state.epoch = state["epoch"]
             engine.state.iteration = state["iteration"]
@@ -154,11 +154,6 @@ class CheckpointEveryEpoch:
         if idist.get_rank() == 0 and self.final == "best" and best.is_file():
             with replacing(self.folder / self.WEIGHTS) as temporary:
                 shutil.copyfile(best, temporary)
-
-    def _all(self, engine: Engine) -> dict[str, Stateful]:
-        """Return what is kept, and what scales gradients in half precision, where it is used."""
-        scaler = getattr(engine, "scaler", None)
-        return self.objects if scaler is None else {**self.objects, "scaler": scaler}
 
     def _require_same_settings(self, before: Mapping[str, Any]) -> None:
         differing = differing_settings(before, self.settings)
