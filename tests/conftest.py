@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+import socket
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -154,3 +159,101 @@ def make_tiny_bundle(folder: Path, channels: tuple[str, ...] = ()) -> Path:
     write_datalist(cases, datalist, about={"name": "balls"})
     Segmenter(folder).segment(fold_cases(datalist, data, fold=0, held_out=True)[0]["image"])
     return folder
+
+
+_START_SECONDS = 60  # of the daemons of SLURM
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+_SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={control}
+SlurmdPort={node}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+MailProg=/bin/true
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+SchedulerParameters=sched_interval=1,bf_interval=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+PartitionName=short Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+@pytest.fixture(scope="session")
+def slurm(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A SLURM of its own with this machine as its node; Debian: slurm-wlm and munge."""
+    paths = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    programs = {name: shutil.which(name, path=paths) for name in ("munged", "slurmctld", "slurmd")}
+    missing = [name for name, program in programs.items() if program is None]
+    reason = f"{', '.join(missing)} not installed: apt-get install slurm-wlm munge"
+    if not missing and os.geteuid() != 0:
+        missing, reason = ["root"], "daemons of SLURM need root here"
+    if missing:
+        if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("slurm")
+    host = socket.gethostname().split(".")[0]
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+    (folder / "munge.key").chmod(0o600)
+    configuration = _SLURM_CONF.format(
+        host=host,
+        control=_free_port(),
+        node=_free_port(),
+        folder=folder,
+        cpus=os.cpu_count(),
+    )
+    (folder / "slurm.conf").write_text(configuration)
+    munge = [
+        f"--{name}={folder}/munge.{name.split('-')[0]}"
+        for name in ("socket", "key-file", "pid-file", "log-file", "seed-file")
+    ]
+    commands = [
+        [programs["munged"], "--force", "--foreground", *munge],
+        [programs["slurmctld"], "-D"],
+        [programs["slurmd"], "-D", "-N", host],
+    ]
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as daemons:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        # What another SLURM says of a job that this may run in.
+        for name in [name for name in os.environ if name.startswith(("SLURM_JOB", "SBATCH_"))]:
+            patch.delenv(name)
+        for command in commands:
+            log = daemons.enter_context((folder / f"{Path(command[0]).name}.log").open("wb"))
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+            daemons.callback(process.wait, 30)
+            daemons.callback(process.terminate)
+            time.sleep(0.5)
+        until = time.monotonic() + _START_SECONDS
+        asked = ["sinfo", "--noheader", "--format=%t"]
+        while (
+            subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+            != "idle"
+        ):
+            assert time.monotonic() < until, (folder / "slurmctld.log").read_text()[-2000:]
+            time.sleep(0.3)
+        yield folder

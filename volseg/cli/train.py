@@ -28,6 +28,14 @@ def train(
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the trained bundle.")],
     settings: dict[str, Any],
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="How many share the batches on this machine; with CUDA, each has a device. "
+            "On several machines use torchrun.",
+            min=1,
+        ),
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Train a bundle; OUT becomes a trained copy of it. Run again to go on after a stop.
@@ -38,9 +46,17 @@ def train(
     import logging
 
     from volseg.training import record_measurement, train_bundle
+    from volseg.training.launching import is_first_process, run_in_processes, was_launched
 
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    if processes > 1 and not was_launched():
+        words = ["train", bundle, "--data", str(data), "-o", str(out)]
+        words += [word for name in settings for word in ("--set", _in_yaml(name, settings[name]))]
+        words += ["--device", device] if device else []
+        with _saying_how_to_go_on(out / "runs" / f"fold{settings['fold']}"):
+            code = run_in_processes(processes, [*words, *(["--json"] if as_json else [])])
+        raise typer.Exit(code)
     fold = settings.pop("fold")
     with progress_bar() as bar:
         steps = bar.add_task("preparing", total=None)
@@ -55,6 +71,8 @@ def train(
             trained = train_bundle(
                 bundle, data, out, fold=fold, device=device, settings=settings, progress=show
             )
+        if not is_first_process():
+            return
         if fold == "all":
             trained = record_measurement(trained.folder, data, None, fold=fold)
         else:
@@ -72,6 +90,14 @@ def train(
         soft_wrap=True,
         markup=False,
     )
+
+
+def _in_yaml(name: str, value: Any) -> str:
+    """Return a setting as ``--set`` takes it."""
+    import yaml
+
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=float("inf")))
+    return f"{name}={text.splitlines()[0]}"  # without the end of a document
 
 
 def _judged(folder: Path, data: Path, fold: int, device: str, bar: Progress) -> Bundle:

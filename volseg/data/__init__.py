@@ -9,7 +9,7 @@ from volseg.data.datalist import (
     read_datalist,
     write_datalist,
 )
-from volseg.data.draws import CachedDraws, Draw, RandomDraws
+from volseg.data.draws import CachedDraws, Draw, RandomDraws, SharedBatches
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
 from volseg.data.listing import list_cases
@@ -19,6 +19,7 @@ __all__ = [
     "Case",
     "Draw",
     "RandomDraws",
+    "SharedBatches",
     "datalist_text",
     "fold_cases",
     "grouped_folds",

@@ -7,6 +7,7 @@ prepare batches, nor on whether the run was interrupted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sized
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from monai.transforms import Randomizable
 from torch.utils.data import Sampler
 
 from volseg.errors import InputError
+from volseg.processes import process_count, process_rank
 
 
 class Draw(NamedTuple):
@@ -70,6 +72,48 @@ class RandomDraws(Sampler[Draw]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on after as many epochs."""
         self._epochs = int(state_dict["epochs"])
+
+
+class SharedBatches(Sampler[list[Draw]]):
+    """Batches of draws, of which each process that trains takes its share.
+
+    The batches are the same whatever the number of processes: the n-th of p processes takes the
+    draws n, n + p, n + 2p and so on of each. Where a batch has fewer draws than there are
+    processes, those without one get its first as a stand-in that is not to be counted.
+
+    Args:
+        draws: All draws of an epoch.
+        batch_size: Draws of a batch, for all processes together; the last may have fewer.
+
+    Raises:
+        InputError: A batch is smaller than the number of processes.
+    """
+
+    def __init__(self, draws: RandomDraws, batch_size: int) -> None:
+        if batch_size < max(1, process_count()):
+            raise InputError(
+                f"the batch size is {batch_size} for {process_count()} processes, which share each "
+                "batch; expected at least one for each: take a larger batch_size or fewer "
+                "processes."
+            )
+        self.draws = draws
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return math.ceil(len(self.draws) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Begin the next epoch."""
+        draws = list(self.draws)
+        for start in range(0, len(draws), self.batch_size):
+            batch = draws[start : start + self.batch_size]
+            yield batch[process_rank() :: process_count()] or batch[:1]
+
+    def is_counted(self, index: int) -> bool:
+        """Return whether a batch of the epoch has a share for this process."""
+        size = min(self.batch_size, len(self.draws) - index * self.batch_size)
+        return process_rank() < size
 
 
 class CachedDraws(CacheDataset):

@@ -23,6 +23,13 @@ from volseg.training.decisions import (
     choose_threshold,
     record_decisions,
 )
+from volseg.training.distributed import (
+    TrainTogether,
+    join_processes,
+    leave_processes,
+    share_of_process,
+    training_device,
+)
 from volseg.training.evidence import CaseEvidence, gather_evidence
 from volseg.training.history import MetricOfEachClass, TrainingHistory
 from volseg.training.measurement import measure_bundle, record_measurement
@@ -58,6 +65,7 @@ __all__ = [
     "StopWithoutProgress",
     "TemperatureChoice",
     "ThresholdChoice",
+    "TrainTogether",
     "TrainingClock",
     "TrainingHistory",
     "TrainingState",
@@ -75,7 +83,9 @@ __all__ = [
     "cross_validate",
     "cross_validation_status",
     "gather_evidence",
+    "join_processes",
     "learn_quality",
+    "leave_processes",
     "measure_bundle",
     "network_to_train",
     "read_run_record",
@@ -85,8 +95,10 @@ __all__ = [
     "record_quality",
     "record_tuning",
     "run_settings",
+    "share_of_process",
     "summary_of",
     "train_bundle",
+    "training_device",
     "tune_bundle",
     "write_quality",
 ]

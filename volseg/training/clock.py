@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
+
+from volseg.processes import process_count
 
 _UNBOUNDED = 2**31  # epochs, where seconds decide
 
@@ -31,11 +34,13 @@ class TrainingClock:
         self._step = 0.0
         self._last_step = 0.0
         self._is_over = False
+        self._told: float | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer; before whatever asks how far it is."""
         engine.add_event_handler(Events.STARTED, self._start)
         if self.seconds is not None:
+            engine.add_event_handler(Events.ITERATION_STARTED, self._begin_step)
             engine.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
@@ -49,7 +54,8 @@ class TrainingClock:
         """Return the part of the training that is done after a number of steps, from 0 to 1."""
         if self.seconds is not None:
             available = max(self.seconds - self._between_epochs, 1e-9)
-            return min(self.elapsed / available, 1.0)
+            elapsed = self.elapsed if self._told is None else self._told
+            return min(elapsed / available, 1.0)
         return min(steps / self._steps, 1.0) if self._steps else 0.0
 
     def seconds_left(self, steps: int) -> float | None:
@@ -79,8 +85,14 @@ class TrainingClock:
     def _begin_epoch(self) -> None:
         now = time.monotonic()
         if self._last_step:
-            self._between_epochs = max(self._between_epochs, now - self._last_step)
+            passed = _of_first_process(now - self._last_step)
+            self._between_epochs = max(self._between_epochs, passed)
         self._last_step = now
+
+    def _begin_step(self) -> None:
+        """Let all processes do the step as of the same time."""
+        if process_count() > 1:
+            self._told = _of_first_process(self.elapsed)
 
     def _end_step(self, engine: Engine) -> None:
         before, self._last_step = self._last_step, time.monotonic()
@@ -96,4 +108,9 @@ class TrainingClock:
 
     def _has_room_for(self, seconds: float) -> bool:
         assert self.seconds is not None
-        return self.elapsed + seconds <= self.seconds
+        return _of_first_process(self.elapsed + seconds) <= self.seconds
+
+
+def _of_first_process(seconds: float) -> float:
+    """Return what the first process has measured: all have to do the same."""
+    return seconds if process_count() == 1 else float(idist.broadcast(seconds, src=0))

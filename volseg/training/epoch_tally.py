@@ -10,6 +10,8 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from volseg.processes import is_idle
+
 
 class EpochTally:
     """Sums of the steps of an epoch: loss, patches, and how long the steps waited for data."""
@@ -61,7 +63,7 @@ class EpochTally:
     def _end_step(self, engine: Engine) -> None:
         output = engine.state.output
         first = output[0] if isinstance(output, Sequence) else output
-        patches = _length(engine.state.batch)
+        patches = 0 if is_idle() else _length(engine.state.batch)
         # Kept on its device: reading it would make that wait.
         loss: torch.Tensor = first["loss"].detach()
         self._last_loss = loss

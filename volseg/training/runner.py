@@ -15,6 +15,7 @@ from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.curves import DrawCurves
+from volseg.training.distributed import first_process_first, processes_together
 from volseg.training.progress import TrainingState
 from volseg.training.run_settings import require_run_settings
 
@@ -41,6 +42,9 @@ def train_bundle(
     Python expressions in the bundle's ``configs/train.yaml`` are executed, as by
     ``python -m monai.bundle run``: train only bundles whose author you trust.
 
+    Processes that ``torchrun`` started share the batches (`volseg.training.distributed`); the first
+    writes the files and tells of the progress, and all return the bundle.
+
     Args:
         bundle: Name of a shipped bundle or a bundle folder.
         data: The folder the paths in the bundle's datalist are relative to.
@@ -64,16 +68,29 @@ def train_bundle(
     if epochs is not None:
         chosen["epochs"] = epochs
     require_run_settings(source, chosen)
-    target = _copied(source, Path(output))
-    run_folder = target.folder / "runs" / f"fold{fold}"
+    with processes_together(device) as where:
+        return _trained(source, data, Path(output), chosen, where, progress)
+
+
+def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
+    source: Bundle,
+    data: Path,
+    output: Path,
+    chosen: Mapping[str, Any],
+    device: torch.device,
+    progress: Callable[[TrainingState], None] | None,
+) -> Bundle:
+    """Train a bundle, in this process and those beside it, and return the trained one."""
+    with first_process_first() as is_first:
+        target = _copied(source, output) if is_first else open_bundle(output.resolve())
+    run_folder = target.folder / "runs" / f"fold{chosen['fold']}"
     overrides: dict[str, Any] = {
         **chosen,
         "bundle_root": str(target.folder),
         "dataset_dir": str(data.resolve()),
         "output_dir": str(run_folder),
+        "device": device,
     }
-    if device is not None:
-        overrides["device"] = torch.device(device)
     workflow = ConfigWorkflow(
         config_file=str(target.config("train")),
         logging_file=False,
@@ -84,7 +101,7 @@ def train_bundle(
         workflow.initialize()
         part = workflow.parser.get_parsed_content
         part("record").origin = source.folder
-        if progress is not None:
+        if progress is not None and is_first:
             part("history").listen(progress)
         workflow.run()
         workflow.finalize()
@@ -94,13 +111,20 @@ def train_bundle(
         while cause.__cause__ is not None and not isinstance(cause, VolsegError):
             cause = cause.__cause__
         raise cause from None
+    with first_process_first():
+        if is_first:
+            _take_over(run_folder, target)
+    return open_bundle(target.folder)
+
+
+def _take_over(run_folder: Path, target: Bundle) -> None:
+    """Make the weights and the curves of a run those of the bundle."""
     with replacing(target.weights) as temporary:
         shutil.copyfile(run_folder / CheckpointEveryEpoch.WEIGHTS, temporary)
     curves = run_folder / DrawCurves.PICTURE
     if curves.is_file():
         with replacing(target.folder / "docs" / "training.png") as temporary:
             shutil.copyfile(curves, temporary)
-    return open_bundle(target.folder)
 
 
 def _copied(bundle: Bundle, output: Path) -> Bundle:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
+from volseg.processes import process_rank
+
 
 class SeedEveryEpoch:
     """MONAI handler: what is random in an epoch, as dropout is, follows from seed and epoch alone.
@@ -28,7 +30,9 @@ class SeedEveryEpoch:
 
     def _reseed(self, engine: Engine) -> None:
         if (engine.state.iteration - 1) % engine.state.epoch_length == 0:
-            sequence = np.random.SeedSequence((self._seed, engine.state.epoch))
+            # Processes that train together do not drop out the same of what each has.
+            own = (process_rank(),) if process_rank() else ()
+            sequence = np.random.SeedSequence((self._seed, engine.state.epoch, *own))
             seed = int(sequence.generate_state(1)[0])
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002 - what MONAI and others draw from

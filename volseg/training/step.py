@@ -13,6 +13,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from volseg.errors import InputError, UnknownNameError
+from volseg.processes import is_idle, set_idle, sum_over_processes
 
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 _REDUCED = {"bf16": torch.bfloat16, "f16": torch.float16}
@@ -106,9 +107,21 @@ class TrainingStep:
             self.scaler.load_state_dict(state_dict)
 
     def _parts(self, image: Tensor, label: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """Yield the parts of a batch, each with its share."""
-        for some, their in zip(image.chunk(self.parts), label.chunk(self.parts), strict=True):
-            yield len(some) / len(image), some, their
+        """Yield the parts of a batch, each with its share; as many in every process."""
+        if self.parts == 1:
+            yield 1.0, image, label
+            return
+        own = list(zip(image.chunk(self.parts), label.chunk(self.parts), strict=True))
+        sizes = image.new_zeros(self.parts, dtype=torch.float32)
+        for index, (some, _) in enumerate(own):
+            sizes[index] = len(some)
+        sizes = sum_over_processes(sizes)
+        idle = is_idle()
+        for index, size in enumerate(sizes.tolist()):
+            if size:
+                set_idle(idle or index >= len(own))
+                yield size / float(sizes.sum()), *own[min(index, len(own) - 1)]
+        set_idle(idle)
 
 
 def training_precision(precision: str, device: torch.device) -> str:

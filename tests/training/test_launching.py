@@ -1,0 +1,76 @@
+"""Processes of one machine, started and ended together."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from volseg.cli.main import main
+from volseg.errors import VolsegError
+from volseg.training import launching
+from volseg.training.launching import run_in_processes
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Return what makes a shell script stand for Python with volseg."""
+
+    def stand_in(script: str) -> None:
+        path = tmp_path / "python"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return stand_in
+
+
+def test_each_process_knows_its_place_and_the_words(program, tmp_path):
+    program(f'echo "$LOCAL_RANK of $WORLD_SIZE, $OMP_NUM_THREADS: $@" > {tmp_path}/$RANK')
+    assert run_in_processes(2, ["train", "a bundle"]) == 0
+    threads = max(1, os.cpu_count() // 2)
+    found = [(tmp_path / str(rank)).read_text().strip() for rank in (0, 1)]
+    assert found == [f"{rank} of 2, {threads}: -m volseg train a bundle" for rank in (0, 1)]
+
+
+def test_one_that_fails_ends_the_others_and_its_exit_code_is_given_back(program):
+    program('[ "$RANK" = 1 ] && exit 2; exec sleep 60')
+    assert run_in_processes(2, []) == 2
+
+
+def test_one_that_is_killed_is_named(program):
+    program('[ "$RANK" = 1 ] && kill -9 $$; exec sleep 60')
+    with pytest.raises(VolsegError, match="process 1 of 2 was killed by SIGKILL"):
+        run_in_processes(2, [])
+
+
+def test_the_command_starts_itself_with_the_same_settings(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(
+        launching, "run_in_processes", lambda count, words: started.append((count, words)) or 3
+    )
+    words = ["train", "b", "--data", tmp_path, "-o", tmp_path / "out", "--processes", 2, "--json"]
+    words += ["--fold", 1, "--learning-rate", 1e-5, "--set", "patch=[16, 16, 8]", "--device", "cpu"]
+    with pytest.raises(SystemExit, match="3"):
+        main([str(word) for word in words])
+    ((count, again),) = started
+    assert count == 2
+
+    trained = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")  # it does nothing but train
+    monkeypatch.setattr(
+        "volseg.training.train_bundle", lambda *given, **options: trained.append((given, options))
+    )
+    with pytest.raises(SystemExit, match="0"):
+        main(again)
+    ((given, options),) = trained
+    assert given == ("b", Path(tmp_path), tmp_path / "out")
+    assert (options["fold"], options["device"]) == (1, "cpu")
+    assert json.dumps(options["settings"], sort_keys=True) == json.dumps(
+        {"learning_rate": 1e-5, "patch": [16, 16, 8]}
+    )

@@ -1,0 +1,67 @@
+"""Several processes of this machine that train together."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from volseg.errors import VolsegError
+
+
+def was_launched() -> bool:
+    """Return whether this is one of several processes, started by ``torchrun`` or from here."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process that writes files, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def run_in_processes(count: int, words: Sequence[str]) -> int:
+    """Run ``volseg`` in some processes of this machine, as ``torchrun`` does, and wait for them.
+
+    They share the cores of the machine, unless ``OMP_NUM_THREADS`` says otherwise. When one ends
+    before its time, the others are stopped.
+
+    Args:
+        count: How many.
+        words: Of the command line.
+
+    Returns:
+        The exit code: 0, or that of the process that failed, which has said why.
+
+    Raises:
+        VolsegError: A process was killed.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    # What it says of failures is a page; the process that failed has said it in a sentence.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    configuration = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(configuration, sys.executable)("-m", "volseg", *words)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        for rank, code in codes.items():
+            if code < 0 and -code != signal.SIGTERM:
+                raise VolsegError(
+                    f"process {rank} of {count} was killed by {signal.Signals(-code).name} (out of "
+                    "memory, perhaps), and so the others were stopped."
+                ) from None
+        return int(error.get_first_failure()[1].exitcode)
+    return 0
