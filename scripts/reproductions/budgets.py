@@ -1,7 +1,8 @@
 """Equal seconds of training on one machine: volseg beside nnU-Net 2 on the hippocampus.
 
-Both train on the same cases with the same threads, neither validates meanwhile, and both schedules
-end with the seconds. What each does before, once, is stated apart.
+Both train on the same cases with the same threads, take no step once the seconds are over, and have
+learning rates that fall with them. Neither validates meanwhile; volseg's one validation after the
+last step is no part of the seconds, nor is what each does before, which is stated apart.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from readme import header, row
-from reproductions.members import failures, origin, pooled, scores_of, shown, train_member
+from reproductions.members import (
+    failures,
+    measure_member,
+    origin,
+    pooled,
+    scores_of,
+    shown,
+    train_member,
+)
 from reproductions.nnunet import VERSION, NnUNet
 from reproductions.parts import Part, PartStore, finished
 from volseg.bundle import open_bundle
 from volseg.data import read_datalist
-from volseg.training import measure_bundle
 
 NAME = "budgets"
 DATA = "msd_hippocampus"
@@ -88,9 +96,9 @@ def table(parts: Sequence[Part]) -> list[str]:
             ]
             lines.append(row(cells))
     what = (
-        "Mean Dice over the held-out cases of fold 0; seconds are those of training alone, "
-        f"beside nnU-Net {VERSION} (its own trainer, its learning rate falling with the seconds; "
-        "predicted with its default mirroring). " + _before(parts)
+        "Mean Dice over the held-out cases of fold 0; the seconds are those in which steps are "
+        f"taken. nnU-Net {VERSION}: its own plans, trainer and prediction with mirroring, its "
+        "learning rate falling with the seconds instead of the epochs. " + _before(parts)
     )
     return [*lines, "", origin(parts, NAME, more=what), *failures(parts)]
 
@@ -133,7 +141,7 @@ def _volseg(arguments: argparse.Namespace, budget: int, seed: int) -> dict[str, 
         },
         device=arguments.device,
     )
-    evaluation = measure_bundle(member.bundle.folder, arguments.data, fold=arguments.fold)
+    evaluation = measure_member(member, arguments.data, arguments.fold)
     return {**member.about, "scores": scores_of(evaluation)}
 
 

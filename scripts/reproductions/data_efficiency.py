@@ -19,13 +19,12 @@ from typing import Any
 import yaml
 
 from readme import header, row
-from reproductions.members import failures, origin, scores_of, train_member
+from reproductions.members import failures, measure_member, origin, scores_of, train_member
 from reproductions.parts import Part, PartStore, finished
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.data import Case, read_datalist, write_datalist
 from volseg.errors import InputError
-from volseg.training import measure_bundle
 
 NAME = "data_efficiency"
 DATA = "msd_hippocampus"
@@ -79,7 +78,7 @@ def run(arguments: argparse.Namespace, store: PartStore) -> None:
                         settings={"augment": ARMS[arm], "seed": seed, **shares},
                         device=arguments.device,
                     )
-                    evaluation = measure_bundle(member.bundle.folder, arguments.data, fold=fold)
+                    evaluation = measure_member(member, arguments.data, fold)
                     seen = shares["epochs"] * shares["patches"] * cases
                     return {**member.about, "seen": seen, "scores": scores_of(evaluation)}
 

@@ -17,6 +17,7 @@ from reproductions.members import (
     Member,
     failures,
     mean_and_interval,
+    measure_member,
     origin,
     pooled,
     scores_of,
@@ -119,7 +120,7 @@ def _reached(values: dict[str, dict[str, float]]) -> str:
 
 
 def _measured(member: Member, arguments: argparse.Namespace, fold: int) -> dict[str, Any]:
-    evaluation = measure_bundle(member.bundle.folder, arguments.data, fold=fold)
+    evaluation = measure_member(member, arguments.data, fold)
     return {**member.about, "scores": scores_of(evaluation)}
 
 

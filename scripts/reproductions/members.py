@@ -14,7 +14,13 @@ import numpy as np
 from reproductions.parts import Part, plain
 from volseg.bundle import Bundle, open_bundle
 from volseg.evaluation import Evaluation, Interval, intervals_of_means
-from volseg.training import CheckpointEveryEpoch, TrainingState, train_bundle
+from volseg.training import (
+    CheckpointEveryEpoch,
+    TrainingState,
+    measure_bundle,
+    record_measurement,
+    train_bundle,
+)
 from volseg.training.run_record import read_run_record
 
 # Class, metric and case to value; None where the metric does not apply.
@@ -75,6 +81,17 @@ def train_member(
     if before is not None:  # what is not training itself, such as reading the cases
         about["prepared_seconds"] = round(before, 1)
     return Member(open_bundle(folder), about)
+
+
+def measure_member(member: Member, data: Path, fold: int) -> Evaluation:
+    """Measure a member on the cases it has not seen, which its metadata then tell, and return it.
+
+    Raises:
+        VolsegError: It cannot be measured.
+    """
+    evaluation = measure_bundle(member.bundle.folder, data, fold=fold)
+    record_measurement(member.bundle.folder, data, evaluation, fold=fold)
+    return evaluation
 
 
 def scores_of(evaluation: Evaluation, metrics: Sequence[str] = ("dice",)) -> Scores:
@@ -152,8 +169,7 @@ def _shown_an_epoch(what: str) -> Callable[[TrainingState], None]:
     """Return what prints a line at the end of each epoch."""
 
     def show(state: TrainingState) -> None:
-        if state.step == state.steps:
-            best = "" if state.key_metric is None else f", held-out {state.key_metric:.4f}"
-            print(f"{what}: epoch {state.epoch}, loss {state.loss:.4f}{best}", flush=True)
+        if state.epoch_has_ended:
+            print(f"{what}: {state.describe()}", flush=True)
 
     return show

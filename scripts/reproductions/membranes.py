@@ -1,15 +1,15 @@
 """ISBI 2012 membranes: pixel accuracy, Rand scores and boundaries in five folds of slices.
 
-The threshold of the probability is chosen by pixel accuracy on the slices each network was trained
-on, never on those it is judged by. A final network is then trained on all slices.
+The threshold of the probability by which a fold is judged is chosen by pixel accuracy on the slices
+of the other folds, each of which a network says that has not seen it. A final network is then
+trained on all slices.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,23 @@ from reproductions.members import (
 )
 from reproductions.parts import Part, PartStore, finished, plain
 from volseg import Segmenter
-from volseg.bundle import open_bundle
+from volseg.bundle import Bundle, open_bundle
+from volseg.data import read_datalist
 from volseg.io import read_image
 from volseg.metrics import boundary_scores, cells_between, dice, pixel_accuracy, rand_scores
 from volseg.segmenter import Maps
-from volseg.training.held_out import LabelledCase, held_out_cases, training_cases
+from volseg.training import (
+    CaseEvidence,
+    ThresholdChoice,
+    choose_threshold,
+    gather_evidence,
+    record_decisions,
+)
+from volseg.training.held_out import held_out_cases
 
 NAME = "membranes"
 DATA = "isbi2012_em"
 BUNDLES = ("membrane_unet", "membrane_unetplusplus", "membrane_unet3plus")
-FOLDS = 5
 GOAL = 0.93
 CLASS = "membrane"
 _COLUMNS = (
@@ -43,9 +50,6 @@ _COLUMNS = (
     *("thresholds", "Rand score", "adapted Rand error", "boundary F", "Dice"),
     *("goal", "reached", "final network"),
 )
-# Probabilities that are tried, and how finely they are counted.
-_THRESHOLDS = np.arange(0.05, 0.951, 0.01).round(2)
-_BINS = 1000
 
 Map = npt.NDArray[Any]
 
@@ -53,7 +57,7 @@ Map = npt.NDArray[Any]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what can be chosen."""
     parser.add_argument("--bundles", nargs="+", default=BUNDLES, help="names or folders")
-    parser.add_argument("--folds", type=int, nargs="*", default=list(range(FOLDS)))
+    parser.add_argument("--folds", type=int, nargs="*", help="all of the bundle's list if absent")
     parser.add_argument("--final", action="store_true", help="also train on all slices")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="the bundle's own if absent")
@@ -62,30 +66,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, store: PartStore) -> None:
     """Train and measure what is not finished."""
-    given = {"epochs": arguments.epochs, "seconds": arguments.seconds}
-    length = {key: value for key, value in given.items() if value is not None}
-    for bundle in arguments.bundles:
-        name = open_bundle(bundle).folder.name
-        for fold in [*arguments.folds, *(["all"] if arguments.final else [])]:
-            folder = arguments.output / f"{name}_fold{fold}_seed{arguments.seed}"
-
-            def measured(
-                bundle: str = bundle, fold: int | str = fold, folder: Path = folder
-            ) -> dict[str, Any]:
-                member = train_member(
-                    bundle,
-                    arguments.data,
-                    folder,
-                    fold=fold,
-                    settings={"seed": arguments.seed, **length},
-                    device=arguments.device,
-                )
-                if isinstance(fold, str):
-                    return member.about
-                return {**member.about, **_scored(folder, arguments.data, fold)}
-
-            settings = {"bundle": name, "fold": fold, "seed": arguments.seed, **length}
-            store.do(folder.name, settings, measured)
+    for bundle in map(open_bundle, arguments.bundles):
+        folds = folds_of(bundle)
+        trained = [
+            _train(bundle, fold, arguments, store)
+            for fold in (folds if arguments.folds is None else arguments.folds)
+        ]
+        found = [
+            part
+            for fold in folds
+            for part in finished(store.read(), what="network", **_settings(bundle, fold, arguments))
+        ]
+        if len(found) == len(folds):
+            for part in trained:
+                _score(bundle, part, found, arguments, store)
+            if arguments.final:
+                _finish(bundle, found, arguments, store)
+        else:
+            print(f"{bundle.folder.name}: {len(found)} of {len(folds)} folds, no threshold yet")
 
 
 def table(parts: Sequence[Part]) -> list[str]:
@@ -93,68 +91,61 @@ def table(parts: Sequence[Part]) -> list[str]:
     lines = header(_COLUMNS)
     done = finished(list(parts))
     for bundle in dict.fromkeys([*BUNDLES, *(part.settings["bundle"] for part in parts)]):
-        own = [part for part in done if part.settings["bundle"] == bundle]
-        folds = [part for part in own if part.settings["fold"] != "all"]
-        number = len({part.settings["fold"] for part in folds})
-
-        def mean(metric: str, folds: Sequence[Part] = tuple(folds)) -> str:
-            values = pooled(folds, CLASS, metric)
-            return f"{mean_and_interval(values)[0]:.4f}" if values else "-"
-
-        accuracy = pooled(folds, CLASS, "accuracy")
-        thresholds = sorted(part.figures["threshold"] for part in folds)
+        networks = finished(done, bundle=bundle, what="network")
+        scores = finished(done, bundle=bundle, what="scores")
+        number = len({part.settings["fold"] for part in networks})
+        wanted = max((part.figures["folds"] for part in networks), default=5)
+        accuracy = pooled(scores, CLASS, "accuracy")
+        thresholds = sorted(part.figures["threshold"] for part in scores)
         reached = "not yet known"
-        if number == FOLDS:
+        if len(scores) == wanted:
             reached = "yes" if mean_and_interval(accuracy)[0] > GOAL else "no"
         cells = [
             f"`{bundle}`",
-            f"{number} of {FOLDS}",
-            str(len(accuracy)),
+            f"{number} of {wanted}",
+            str(len(pooled(networks, CLASS, "accuracy"))),
             shown(accuracy),
-            mean("accuracy_at_half"),
-            mean("all_white"),
-            f"{thresholds[0]:.2f} to {thresholds[-1]:.2f}" if thresholds else "-",
-            *(mean(name) for name in ("rand", "adapted_rand_error", "boundary_f", "dice")),
+            *(_mean(networks, metric) for metric in ("accuracy", "all_white")),
+            f"{thresholds[0]:.3f} to {thresholds[-1]:.3f}" if thresholds else "-",
+            *(_mean(scores, one) for one in ("rand", "adapted_rand_error", "boundary_f", "dice")),
             f"> {GOAL}",
             reached,
-            "trained on all slices" if len(own) > len(folds) else "not yet trained",
+            _final(finished(done, bundle=bundle, what="final")),
         ]
         lines.append(row(cells))
     what = (
-        "Means over out-of-fold slices of 0 to 24; folds are blocks of neighbours, thresholds are "
-        "chosen by pixel accuracy on the slices trained on. Rand score: V_Rand of the challenge, "
+        "Means over out-of-fold slices of 0 to 24; folds are blocks of neighbours, the threshold "
+        "of each is chosen on the others. Rand score: V_Rand of the challenge, "
         "foreground-restricted, cells grown together; boundaries agree within 2 pixels. "
     )
     return [*lines, "", origin(parts, NAME, more=what), *failures(parts)]
 
 
-def final_threshold(parts: Sequence[Part], bundle: str) -> float | None:
-    """Return the threshold for a network that was trained on all slices: the median of folds."""
-    folds = [
-        part.figures["threshold"]
-        for part in finished(list(parts), bundle=bundle)
-        if part.settings["fold"] != "all"
-    ]
-    return float(median(folds)) if folds else None
+def folds_of(bundle: Bundle) -> list[int]:
+    """Return the folds of a bundle's list."""
+    cases = read_datalist(bundle.folder / "configs" / "datalist.json")
+    return sorted({case.fold for case in cases})
 
 
-def best_threshold(pictures: Iterable[tuple[Map, Map]]) -> float:
-    """Return the threshold with the highest pixel accuracy over all pictures together.
+def evidence_of(parts: Sequence[Part]) -> list[CaseEvidence]:
+    """Return what the networks of folds say of thresholds, of each slice the one not trained on it.
 
-    Args:
-        pictures: Probability of the foreground and its mask, of each picture.
+    Voxels for a temperature are not among it.
     """
-    counts = np.zeros((2, _BINS), np.int64)
-    for probability, mask in pictures:
-        for truth in (False, True):
-            found, _ = np.histogram(probability[mask == truth], _BINS, (0, 1))
-            counts[int(truth)] += found
-    # Right are pixels of the background up to the threshold, and of the foreground above it.
-    right = counts[0].cumsum() + counts[1].sum() - counts[1].cumsum()
-    places = np.rint(_THRESHOLDS * _BINS).astype(int) - 1
-    best = right[places].max()
-    equal = _THRESHOLDS[right[places] == best]
-    return float(equal[np.abs(equal - 0.5).argmin()])
+    return [
+        CaseEvidence(
+            case=case,
+            fold=part.settings["fold"],
+            true=np.array([counts["true"]]),
+            false=np.array([counts["false"]]),
+            present=np.array([counts["present"]]),
+            voxels=counts["voxels"],
+            probabilities=np.empty((2, 0), np.float32),
+            targets=np.empty(0, np.uint8),
+        )
+        for part in parts
+        for case, counts in part.figures["above_thresholds"].items()
+    ]
 
 
 def scores_of_slice(probability: Map, mask: Map, threshold: float) -> dict[str, float]:
@@ -169,7 +160,6 @@ def scores_of_slice(probability: Map, mask: Map, threshold: float) -> dict[str, 
     rand = rand_scores(cells_between(predicted, grown=True), cells_between(mask))
     return {
         "accuracy": pixel_accuracy(predicted, mask),
-        "accuracy_at_half": pixel_accuracy(probability > 0.5, mask),
         "all_white": pixel_accuracy(np.zeros_like(mask), mask),
         "rand": rand.score,
         "adapted_rand_error": rand.adapted_error,
@@ -178,19 +168,114 @@ def scores_of_slice(probability: Map, mask: Map, threshold: float) -> dict[str, 
     }
 
 
-def _scored(folder: Path, data: Path, fold: int) -> dict[str, Any]:
-    """Return the threshold of the training slices and the scores of the others."""
-    segmenter = Segmenter(folder)
+def _settings(bundle: Bundle, fold: int | str, arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {"epochs": arguments.epochs, "seconds": arguments.seconds}
+    length = {key: value for key, value in given.items() if value is not None}
+    return {"bundle": bundle.folder.name, "fold": fold, "seed": arguments.seed, **length}
 
-    def seen(case: LabelledCase) -> tuple[Map, Map]:
+
+def _folder(bundle: Bundle, fold: int | str, arguments: argparse.Namespace) -> Path:
+    name = f"{bundle.folder.name}_fold{fold}_seed{arguments.seed}"
+    folder: Path = arguments.output / name
+    return folder
+
+
+def _train(bundle: Bundle, fold: int, arguments: argparse.Namespace, store: PartStore) -> Part:
+    """Train a fold; keep its scores at one half, and what it says of thresholds."""
+    folder = _folder(bundle, fold, arguments)
+    settings = _settings(bundle, fold, arguments)
+
+    def work() -> dict[str, Any]:
+        own = {name: settings[name] for name in ("seed", "epochs", "seconds") if name in settings}
+        member = train_member(
+            bundle.folder, arguments.data, folder, fold=fold, settings=own, device=arguments.device
+        )
+        evidence = gather_evidence(folder, arguments.data, fold=fold)
+        return {
+            **member.about,
+            "folds": len(folds_of(bundle)),
+            "scores": _scored(folder, arguments.data, fold, 0.5),
+            "above_thresholds": {
+                case.case: {
+                    "true": case.true[0].tolist(),
+                    "false": case.false[0].tolist(),
+                    "present": int(case.present[0]),
+                    "voxels": case.voxels,
+                }
+                for case in evidence
+            },
+        }
+
+    return store.do(folder.name, {"what": "network", **settings}, work)
+
+
+def _score(
+    bundle: Bundle,
+    part: Part,
+    folds: Sequence[Part],
+    arguments: argparse.Namespace,
+    store: PartStore,
+) -> None:
+    """Judge a fold by the threshold that the others choose."""
+    fold = part.settings["fold"]
+    folder = _folder(bundle, fold, arguments)
+
+    def work() -> dict[str, Any]:
+        threshold = _chosen([one for one in folds if one.settings["fold"] != fold]).value
+        scores = _scored(folder, arguments.data, fold, threshold)
+        return {"threshold": threshold, "scores": scores}
+
+    store.do(
+        f"{folder.name}_scores", {"what": "scores", **_settings(bundle, fold, arguments)}, work
+    )
+
+
+def _finish(
+    bundle: Bundle, folds: Sequence[Part], arguments: argparse.Namespace, store: PartStore
+) -> None:
+    """Train on all slices; the threshold is what all folds choose."""
+    folder = _folder(bundle, "all", arguments)
+    settings = _settings(bundle, "all", arguments)
+
+    def work() -> dict[str, Any]:
+        own = {name: settings[name] for name in ("seed", "epochs", "seconds") if name in settings}
+        member = train_member(
+            bundle.folder, arguments.data, folder, fold="all", settings=own, device=arguments.device
+        )
+        choice = _chosen(folds)
+        record_decisions(folder, threshold=choice)
+        return {**member.about, "threshold": choice.value}
+
+    store.do(folder.name, {"what": "final", **settings}, work)
+
+
+def _chosen(folds: Sequence[Part]) -> ThresholdChoice:
+    return choose_threshold(evidence_of(folds), metric="pixel_accuracy")
+
+
+def _scored(
+    folder: Path, data: Path, fold: int, threshold: float
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return the scores of the slices of a fold at a threshold."""
+    segmenter = Segmenter(folder)
+    scores: dict[str, dict[str, float | None]] = {}
+    for case in held_out_cases(segmenter.bundle, data, fold=fold):
         image = read_image(case.image)
         probabilities = np.zeros((2, *image.shape[1:]), np.float32)
         segmenter.segment(image, maps=Maps(probabilities=probabilities))
-        return probabilities[1], case.reference(image) == 1
-
-    threshold = best_threshold(map(seen, training_cases(segmenter.bundle, data, fold=fold)))
-    scores: dict[str, dict[str, float | None]] = {}
-    for case in held_out_cases(segmenter.bundle, data, fold=fold):
-        for metric, value in scores_of_slice(*seen(case), threshold).items():
+        mask = case.reference(image) == 1
+        for metric, value in scores_of_slice(probabilities[1], mask, threshold).items():
             scores.setdefault(metric, {})[case.name] = plain(value)
-    return {"threshold": threshold, "scores": {CLASS: scores}}
+    return {CLASS: scores}
+
+
+def _mean(parts: Sequence[Part], metric: str) -> str:
+    values = pooled(parts, CLASS, metric)
+    return f"{mean_and_interval(values)[0]:.4f}" if values else "-"
+
+
+def _final(parts: Sequence[Part]) -> str:
+    if not parts:
+        return "not yet trained"
+    thresholds = sorted({part.figures["threshold"] for part in parts})
+    return f"threshold {', '.join(f'{one:g}' for one in thresholds)}"

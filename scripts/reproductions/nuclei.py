@@ -16,14 +16,13 @@ from typing import Any
 import yaml
 
 from readme import header, row
-from reproductions.members import Member, failures, origin, train_member
+from reproductions.members import Member, failures, measure_member, origin, train_member
 from reproductions.parts import Part, PartStore, finished
 from volseg.bundle import Bundle, Composition, build_parts, composition_of, new_bundle, open_bundle
 from volseg.bundle.recipe_book import find_recipe, piece, values_of
 from volseg.evaluation import Evaluation
 from volseg.metrics import Overlap, overlaps_of_batches
 from volseg.networks import count_multiply_accumulates, count_parameters
-from volseg.training import measure_bundle
 
 NAME = "nuclei"
 DATA = "nuclei_dsb2018"
@@ -134,7 +133,7 @@ def bundle_of(network: str, bundle: str | Path, folder: Path) -> Bundle:
 
 def _measured(member: Member, data: Path, fold: int) -> dict[str, Any]:
     started = time.monotonic()
-    evaluation = measure_bundle(member.bundle.folder, data, fold=fold)
+    evaluation = measure_member(member, data, fold)
     seconds = (time.monotonic() - started) / len(evaluation.cases)
     inference = yaml.safe_load(member.bundle.config("inference").read_text(encoding="utf-8"))
     network = build_parts(member.bundle).network

@@ -118,8 +118,7 @@ class PartStore:
             command=_command(),
         )
         with replacing(path) as temporary:
-            text = json.dumps(asdict(part), indent=1, allow_nan=False)
-            temporary.write_text(f"{text}\n", encoding="utf-8")
+            temporary.write_text(_text(part), encoding="utf-8")
         return part
 
     def _without_places(self, text: str) -> str:
@@ -141,6 +140,19 @@ def finished(parts: list[Part], **settings: Any) -> list[Part]:
 def plain(value: float) -> float | None:
     """Return a number as JSON can keep it: rounded, None if it is not finite."""
     return round(value, 5) if math.isfinite(value) else None
+
+
+def _text(part: Part) -> str:
+    """Return a part as JSON, a line for each entry and each figure."""
+    entries = asdict(part)
+    figures = [_entry(name, value) for name, value in entries.pop("figures").items()]
+    lines = [_entry(name, value) for name, value in entries.items()]
+    lines.append(f'"figures": {{{",".join(f"{chr(10)}  {one}" for one in figures)}}}')
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
+
+
+def _entry(name: str, value: object) -> str:
+    return f"{json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
 
 
 def _read(path: Path) -> Part:

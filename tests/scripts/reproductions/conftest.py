@@ -66,7 +66,7 @@ def unconverted_bundle(tiny_bundle: Path) -> Path:
 
 @pytest.fixture
 def tiny_pictures(tmp_path: Path) -> Callable[..., Path]:
-    """Return what makes a bundle of pictures of 32 x 32, two in each of five folds, and its data.
+    """Return what makes a bundle of pictures of 32 x 32, two in each of two folds, and its data.
 
     Their labels are stripes, values 0 and 255; the data are in ``data/`` beside the bundle.
     """
@@ -81,7 +81,7 @@ def tiny_pictures(tmp_path: Path) -> Callable[..., Path]:
         )
         random = np.random.default_rng(0)
         cases = []
-        for index in range(10):
+        for index in range(4):
             stripes = (np.arange(32) + index) % 8 < 3
             mask = np.broadcast_to(stripes, (32, 32))
             noisy = np.where(mask, 60, 180) + random.normal(0, 10, mask.shape)

@@ -1,46 +1,59 @@
-"""Thresholds come from training slices, scores from the others."""
+"""Thresholds come from the other folds, scores from slices that a network has not seen."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
-from reproductions.membranes import best_threshold, final_threshold, scores_of_slice
+from reproductions.membranes import evidence_of, scores_of_slice
+from volseg.bundle import open_bundle
+from volseg.training import choose_threshold
 
 
-@pytest.mark.slow  # two trainings
-def test_a_fold_and_the_final_network(tiny_pictures, reproduction, tmp_path):
+@pytest.mark.slow  # three trainings
+def test_two_folds_and_the_final_network(tiny_pictures, reproduction, tmp_path, capsys):
     bundle = tiny_pictures("tiny_em", "electron_microscopy", "membrane", stored_classes=[1, 0])
     words = ["--bundles", bundle, "--data", tmp_path / "data", "--output", tmp_path / "runs"]
-    reproduction.run("membranes", *words, "--folds", 3, "--final", "--seed", 7)
-    parts = reproduction.parts("membranes").read()
-    assert [part.settings["fold"] for part in parts] == [3, "all"]
-    assert sorted(parts[0].figures["scores"]["membrane"]["accuracy"]) == ["6", "7"]
-    assert (parts[0].figures["training_cases"], parts[1].figures["training_cases"]) == (8, 10)
-    assert final_threshold(parts, "tiny_em") == parts[0].figures["threshold"]
+    words += ["--seed", 7]
+    reproduction.run("membranes", *words, "--folds", 1)
+    assert "1 of 2 folds, no threshold yet" in capsys.readouterr().out
     (cells,) = [cells for cells in reproduction.table("membranes") if cells[0] == "`tiny_em`"]
-    assert cells[1:3] == ["1 of 5", "2"]
+    assert cells[1:4] == ["1 of 2", "2", "-"]
     # Stripes are 3 of 8 pixels; all white has the others right.
     assert cells[5] == "0.6250"
-    assert cells[-3:] == ["> 0.93", "not yet known", "trained on all slices"]
+    assert cells[-2:] == ["not yet known", "not yet trained"]
+
+    reproduction.run("membranes", *words, "--final")
+    parts = {part.part: part for part in reproduction.parts("membranes").read()}
+    names = [f"tiny_em_fold{fold}_seed7" for fold in (0, 1)]
+    assert sorted(parts) == [
+        *(part for name in names for part in (name, f"{name}_scores")),
+        "tiny_em_foldall_seed7",
+    ]
+    networks, scores = [parts[name] for name in names], parts[f"{names[0]}_scores"]
+    assert sorted(scores.figures["scores"]["membrane"]["accuracy"]) == ["0", "1"]
+    # The threshold of fold 0 is what the slices of fold 1 alone say.
+    others = choose_threshold(evidence_of(networks[1:]), metric="pixel_accuracy")
+    assert scores.figures["threshold"] == others.value
+    final = parts["tiny_em_foldall_seed7"]
+    assert final.figures["training_cases"] == 4
+    everything = choose_threshold(evidence_of(networks), metric="pixel_accuracy")
+    assert final.figures["threshold"] == everything.value
+    made = open_bundle(tmp_path / "runs" / "membranes" / "tiny_em_foldall_seed7")
+    inference = yaml.safe_load(made.config("inference").read_text(encoding="utf-8"))
+    assert inference["threshold"] == everything.value
+    (cells,) = [cells for cells in reproduction.table("membranes") if cells[0] == "`tiny_em`"]
+    assert cells[1:3] == ["2 of 2", "4"]
+    assert cells[-3:-1] == ["> 0.93", "no"]
+    assert cells[-1] == f"threshold {everything.value:g}"
 
 
-def test_the_threshold_has_the_highest_accuracy_of_all_that_are_tried():
-    random = np.random.default_rng(0)
-    mask = random.random((50, 60)) < 0.3
-    probability = np.clip(0.25 + 0.2 * mask + random.normal(0, 0.1, mask.shape), 0, 1)
-    thresholds = np.arange(0.05, 0.951, 0.01)
-    accuracies = [np.mean((probability > threshold) == mask) for threshold in thresholds]
-    found = best_threshold([(probability[:20], mask[:20]), (probability[20:], mask[20:])])
-    # Counted in steps of 0.001, which moves hardly a pixel.
-    assert np.mean((probability > found) == mask) == pytest.approx(max(accuracies), abs=1e-3)
-    assert 0.3 < found < 0.4
-
-
-def test_a_perfect_slice_is_perfect_at_any_fitting_threshold():
+def test_a_perfect_slice_is_perfect_at_a_fitting_threshold():
     mask = np.zeros((12, 12), bool)
     mask[6] = True
     found = scores_of_slice(np.where(mask, 0.4, 0.1), mask, 0.3)
     assert found["accuracy"] == found["rand"] == found["boundary_f"] == found["dice"] == 1
     assert found["adapted_rand_error"] == pytest.approx(0)
-    assert found["accuracy_at_half"] == found["all_white"] == pytest.approx(11 / 12)
+    assert found["all_white"] == pytest.approx(11 / 12)
+    assert scores_of_slice(np.where(mask, 0.4, 0.1), mask, 0.5)["dice"] == 0
