@@ -112,6 +112,21 @@ def test_what_is_only_in_one_set_is_named(evaluate, folders):
     assert "not every file has a partner" in errors
 
 
+def test_what_cannot_be_done_is_refused_before_anything_is_compared(evaluate, folders):
+    for words, out, reason in (
+        ([], "s.xlsx", r"expected a name that ends in .html (page)"),
+        (["--images", folders / "nowhere"], "s.html", "there is no folder"),
+        (["--probabilities", folders], "s.csv", "there is no a_1_probabilities"),
+        (["--against", folders / "empty"], "s.csv", "has no case of"),
+    ):
+        (folders / "empty").mkdir(exist_ok=True)
+        (folders / "empty" / "z.nii.gz").touch()
+        code, _, errors = evaluate(*words, out=out)
+        assert code == 2
+        assert reason in errors
+        assert not (folders / "s.csv").exists()
+
+
 def test_the_tables_say_the_same_to_people(folders, capfd):
     words = ["evaluate", folders / "ours", folders / "references", "-o", folders / "s.json"]
     with pytest.raises(SystemExit):
@@ -121,3 +136,15 @@ def test_the_tables_say_the_same_to_people(folders, capfd):
     assert "Each case counts as a patient of its own" in text
     assert "ours against others in the 5 cases of both" in text
     assert (folders / "s_comparison.csv").is_file()
+
+
+def test_two_files_are_of_one_case_whatever_they_are_called(folders, capfd):
+    other = folders / "second reader.nii.gz"
+    (folders / "others" / "a_1.nii.gz").rename(other)
+    words = [folders / "ours" / "a_1.nii.gz", folders / "references" / "a_1.nii.gz"]
+    options = ["-o", folders / "s.csv", "--against", other, "--ignore", 255, "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", *map(str, [*words, *options])])
+    found = json.loads(capfd.readouterr().out)["comparison"]
+    assert (end.value.code or 0, found["cases"]) == (0, 1)
+    assert (found["first"], found["second"]) == ("a_1.nii.gz", "second reader.nii.gz")

@@ -12,6 +12,7 @@ import typer
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.evaluation_tables import show_calibration, show_comparison, show_evaluation
 from volseg.cli.label_options import named_regions
+from volseg.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -104,14 +105,18 @@ def evaluate(
         calibrate_files,
         compare_evaluations,
         evaluate_pairs,
+        require_probabilities,
         write_evaluation,
     )
 
+    _require_output(out, images)
     labels, ignore = _labels(bundle, label, ignore)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
     sets = _pairs(predictions, references, against)
     cases = list(dict.fromkeys(pair.case for pairs in sets for pair in pairs))
     of_whom = None if patients is None else _patients(patients, cases)
+    if probabilities is not None:
+        require_probabilities(cases, probabilities)
     evaluations: list[Evaluation] = []
     with progress_bar() as bar:
         for folder, pairs in zip((predictions, against), sets, strict=False):
@@ -184,6 +189,17 @@ def evaluate(
         raise typer.Exit(1 if evaluation.rows else 2)
 
 
+def _require_output(out: Path, images: Path | None) -> None:
+    """Refuse what cannot be written or shown, before anything is compared."""
+    if out.suffix.lower() not in {".html", ".csv", ".json"}:
+        raise OutputError(
+            f"{out} cannot hold an evaluation; expected a name that ends in .html (page), .csv "
+            "(table) or .json (summary): tables and summary are written in any case."
+        )
+    if images is not None and not images.is_dir():
+        raise InputError(f"there is no folder {images}: give one that holds the images.")
+
+
 def _advance(bar: Progress, task: TaskID, done: int, _: int) -> None:
     bar.update(task, completed=done)
 
@@ -206,6 +222,13 @@ def _pairs(predictions: Path, references: Path, against: Path | None) -> list[li
                     markup=False,
                 )
         found.append(pairs)
+    if not found[0] or not found[1]:
+        raise InputError(
+            f"{against if found[0] else predictions} has no case of {references}: names must agree "
+            "but for an ending such as _seg."
+        )
+    if predictions.is_file():  # two files of one case, whatever they are called
+        found[1] = [pair._replace(case=found[0][0].case) for pair in found[1]]
     return found
 
 

@@ -30,7 +30,7 @@ from volseg.evaluation.groups import (
 from volseg.evaluation.metric import METRICS, Better, Metric
 from volseg.evaluation.pairs import CasePair, case_name, pair_common_files, pair_files
 from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients
-from volseg.evaluation.probabilities import CasesCalibration, calibrate_files
+from volseg.evaluation.probabilities import CasesCalibration, calibrate_files, require_probabilities
 from volseg.evaluation.summary import Statistics
 from volseg.evaluation.table import read_table
 from volseg.evaluation.write import write_evaluation
@@ -81,6 +81,7 @@ __all__ = [
     "read_pair",
     "read_table",
     "require_patients",
+    "require_probabilities",
     "values_of",
     "write_evaluation",
 ]

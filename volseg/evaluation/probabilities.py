@@ -112,15 +112,33 @@ def calibrate_files(
     return CasesCalibration(whole.result(), _names(channels, labels), cases, failures)
 
 
-def _open(case: str, folder: Path) -> StoredVolume:
-    for suffix in _SUFFIXES:
-        path = folder / f"{case}_probabilities{suffix}"
-        if path.exists():
-            return open_zarr(path) if suffix == ".zarr" else open_volume(path)
-    raise InputError(
+def require_probabilities(cases: Sequence[str], folder: str | Path) -> None:
+    """Check that there are probabilities of one case at least.
+
+    Raises:
+        InputError: There are of none.
+    """
+    if not any(_find(case, Path(folder)) for case in cases):
+        raise InputError(_missing(cases[0], Path(folder)))
+
+
+def _find(case: str, folder: Path) -> Path | None:
+    paths = (folder / f"{case}_probabilities{suffix}" for suffix in _SUFFIXES)
+    return next((path for path in paths if path.exists()), None)
+
+
+def _missing(case: str, folder: Path) -> str:
+    return (
         f"there is no {case}_probabilities{{{','.join(_SUFFIXES)}}} in {folder}: write it with "
         "`volseg segment --probabilities nii.gz`."
     )
+
+
+def _open(case: str, folder: Path) -> StoredVolume:
+    path = _find(case, folder)
+    if path is None:
+        raise InputError(_missing(case, folder))
+    return open_zarr(path) if path.suffix == ".zarr" else open_volume(path)
 
 
 def _members(

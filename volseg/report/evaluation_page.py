@@ -21,7 +21,7 @@ from volseg.evaluation import (
     how_computed,
     read_pair,
 )
-from volseg.io import read_image
+from volseg.io import image_name, read_image
 from volseg.report import evaluation_charts as charts
 from volseg.report.error_picture import ErrorPicture, error_picture
 from volseg.report.evaluation_charts import (
@@ -229,8 +229,8 @@ def _picture(
 def _image_of(case: str, predictions: Path, images: Path | None) -> Path | None:
     """Return the image of a case: in a folder, or where the record of its segmentation says."""
     if images is not None:
-        found = sorted(images.glob(f"{case}.*")) + sorted(images.glob(f"{case}_0000.*"))
-        return found[0] if found else None
+        names = {image_name(path): path for path in sorted(images.iterdir())}
+        return names.get(case) or names.get(f"{case}_0000")
     record = predictions / f"{case}{RECORD_SUFFIX}"
     if not record.is_file():
         return None
