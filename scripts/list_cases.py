@@ -30,6 +30,9 @@ def main() -> None:
     parser.add_argument("--channels", help="names of the channels, if they are files: t1,flair")
     parser.add_argument("--only", type=Path, help="text file with the cases to take, one a line")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument(
+        "--stratify", help="labels, or a column of that CSV: every fold gets its part of each"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--blocks", action="store_true", help="neighbours share a fold: slices of one volume"
@@ -44,6 +47,7 @@ def main() -> None:
             channels=arguments.channels.split(",") if arguments.channels else None,
             only=None if arguments.only is None else arguments.only.read_text().split(),
             folds=arguments.folds,
+            stratify=arguments.stratify,
             seed=arguments.seed,
             blocks=arguments.blocks,
         )

@@ -41,3 +41,30 @@ def test_the_deal_is_pinned():
 def test_fewer_patients_than_folds_are_refused():
     with pytest.raises(InputError, match="2 patients cannot make 5 folds"):
         grouped_folds({"a": "1", "b": "1", "c": "2"}, count=5)
+
+
+@given(
+    rare=st.lists(st.booleans(), min_size=20, max_size=60),
+    count=st.integers(2, 5),
+    seed=st.integers(0, 5),
+)
+def test_every_fold_gets_its_part_of_what_cases_have(rare, count, seed):
+    cases = [f"case{index:02d}" for index in range(len(rare))]
+    strata = {case: ["tumour"] if has else [] for case, has in zip(cases, rare, strict=True)}
+    folds = grouped_folds({case: case for case in cases}, count=count, seed=seed, strata=strata)
+    for having in ([case for case in cases if strata[case]], cases):
+        numbers = Counter(dict.fromkeys(range(count), 0))
+        numbers.update(folds[case] for case in having)
+        assert max(numbers.values()) - min(numbers.values()) <= 1
+
+
+def test_patients_stay_together_where_labels_are_spread():
+    groups = {f"case{index}": f"patient{index // 3}" for index in range(30)}
+    strata = {case: ["tumour"] if index % 6 < 2 else ["none"] for index, case in enumerate(groups)}
+    folds = grouped_folds(groups, count=5, seed=1, strata=strata)
+    assert all(
+        len({folds[case] for case in groups if groups[case] == one}) == 1 for one in groups.values()
+    )
+    tumours = Counter(folds[case] for case in groups if strata[case] == ["tumour"])
+    assert set(tumours.values()) == {2}
+    assert set(Counter(folds.values()).values()) == {6}

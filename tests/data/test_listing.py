@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from volseg.data import list_cases
+from volseg.data import label_strata, list_cases
 from volseg.errors import InputError
 
 
@@ -55,3 +56,42 @@ def test_a_selection_must_exist(folder):
     assert about["sha256"] != listed(folder, folds=2)[1]["sha256"]
     with pytest.raises(InputError, match="slice99"):
         listed(folder, only=["slice99"])
+
+
+def test_folds_get_their_part_of_every_label_or_of_a_column(folder):
+    from PIL import Image
+
+    for index in range(12):
+        label = np.zeros((8, 8), np.uint8)
+        label[:2] = 1
+        if index % 4 == 0:  # three of the twelve
+            label[4 : 5 + index // 4] = 2
+        Image.fromarray(label).save(folder / "truth" / f"slice{index}.png")
+    cases, about = listed(folder, folds=3, stratify="labels")
+    having = [case.fold for case in cases if int(case.case[5:]) % 4 == 0]
+    assert sorted(having) == [0, 1, 2]
+    assert about["folds"].endswith("by labels")
+    assert cases == listed(folder, folds=3, stratify="labels")[0]
+    table = folder / "patients.csv"
+    rows = "\n".join(f"slice{index},p{index},{'AB'[index // 9]}" for index in range(12))
+    table.write_text(f"case,patient,site\n{rows}\n")
+    cases, about = listed(folder, folds=3, patients=table, stratify="site")
+    assert sorted(case.fold for case in cases if int(case.case[5:]) >= 9) == [0, 1, 2]
+    assert about["folds"].endswith("by site")
+    with pytest.raises(InputError, match="columns case and scanner"):
+        listed(folder, patients=table, stratify="scanner")
+    with pytest.raises(InputError, match="the list of patients is needed"):
+        listed(folder, stratify="site")
+
+
+def test_cases_are_cut_into_thirds_by_how_much_they_have_of_a_label():
+    sizes = {f"case{index}": {1: 10 * index} for index in range(1, 7)} | {"empty": {}}
+    strata = label_strata(sizes)
+    assert strata["empty"] == []
+    assert [strata[f"case{index}"][1] for index in range(1, 7)] == [
+        *["little of 1"] * 2,
+        *["some of 1"] * 2,
+        *["much of 1"] * 2,
+    ]
+    objects = {f"case{index}": dict.fromkeys(range(1, 60 * index), 1) for index in (1, 2)}
+    assert label_strata(objects) == {"case1": ["1", "little of 1"], "case2": ["1", "some of 1"]}

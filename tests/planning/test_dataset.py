@@ -30,7 +30,7 @@ def test_a_folder_says_what_labels_and_channels_are_called(data, content):
     found = open_dataset(data)
     assert found.scheme.labels == {"liver": 1, "tumour": 2}
     assert (found.channels, found.modality) == (("CT",), "CT")
-    cases, about = found.dealt(["case0", "case1", "case2", "case4", "case5"])
+    cases, about = found.dealt({f"case{number}": {1: 30.0 + number} for number in (0, 1, 2, 4, 5)})
     assert [case.case for case in cases] == ["case0", "case1", "case2", "case4", "case5"]
     assert {case.fold for case in cases} == {*range(5)}
     assert "sha256" in about
@@ -54,7 +54,7 @@ def test_a_datalist_keeps_its_patients_and_folds(data):
     found = open_dataset(data / "list.json")
     assert found.folder == data
     assert (found.scheme.labels, found.folds) == ({"ball": 1}, 3)
-    assert found.dealt(["case3"]) == ([cases[3]], {"labels": {"1": "ball"}, "seed": 3})
+    assert found.dealt({"case3": {1: 4.0}}) == ([cases[3]], {"labels": {"1": "ball"}, "seed": 3})
 
 
 def test_what_is_no_data_set_is_said(tmp_path):

@@ -18,7 +18,7 @@ from volseg.bundle.composition import Composition, compose, network_data_format
 from volseg.bundle.folder import Bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import find_recipe, recipe_book
 from volseg.bundle.verification import SCHEMA
-from volseg.data import list_cases, write_datalist
+from volseg.data import LABELS, list_cases, write_datalist
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.losses import halving_weights
 from volseg.networks import network_spec
@@ -44,7 +44,8 @@ def new_bundle(
     Args:
         folder: Where to make it; its name is the bundle's. Must not exist, or be empty.
         composition: What to compose it of.
-        data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds.
+        data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds,
+            each with its part of every label.
         about: Entries of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
         files: Texts of other files to write with it, or of its own in other words, by path in the
             bundle.
@@ -68,7 +69,9 @@ def new_bundle(
         **(files or {}),
     }
     # Listed before anything is written: data that cannot be paired leave no half bundle.
-    listed = None if data is None else list_cases(data, channels=composition.channels)
+    listed = None
+    if data is not None:
+        listed = list_cases(data, channels=composition.channels, stratify=LABELS)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -59,6 +59,10 @@ def plan(
         Path | None, typer.Option(help="CSV with the columns case and patient, of a folder.")
     ] = None,
     folds: Annotated[int, typer.Option(help="Folds to deal the cases into.", min=2)] = 5,
+    stratify: Annotated[
+        str,
+        typer.Option(help="Every fold gets its part of: labels, a column of that CSV, or none."),
+    ] = "labels",
     workers: Annotated[
         int | None, typer.Option(help="Cases read at a time; one a processor by default.", min=1)
     ] = None,
@@ -93,6 +97,7 @@ def plan(
         data=data,
         patients=patients,
         folds=folds,
+        stratify=None if stratify == "none" else stratify,
         channels=() if channels is None else [name.strip() for name in channels.split(",")],
     )
     scheme = _scheme(dataset.scheme, labels, region, ignore)
@@ -138,7 +143,6 @@ def plan(
         print_json(_as_json(bundle.folder, made, fingerprint))
     else:
         output.print(str(bundle.folder), soft_wrap=True)
-        errors.print(wishes.scheme.describe(), soft_wrap=True, markup=False)
         _show(made, fingerprint, dataset)
         errors.print(
             f"train it with: volseg train {bundle.folder} --data {dataset.folder} -o OUT",

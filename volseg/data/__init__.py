@@ -12,9 +12,11 @@ from volseg.data.datalist import (
 from volseg.data.draws import CachedDraws, Draw, RandomDraws, SharedBatches
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
-from volseg.data.listing import list_cases
+from volseg.data.listing import LABELS, list_cases
+from volseg.data.strata import label_sizes, label_strata
 
 __all__ = [
+    "LABELS",
     "CachedDraws",
     "Case",
     "Draw",
@@ -24,6 +26,8 @@ __all__ = [
     "fold_cases",
     "grouped_folds",
     "hash_files",
+    "label_sizes",
+    "label_strata",
     "list_cases",
     "list_images",
     "paired_cases",

@@ -11,7 +11,11 @@ from typing import Any
 from volseg.data.datalist import Case, paired_cases
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
+from volseg.data.strata import label_sizes, label_strata
 from volseg.errors import InputError
+
+#: What `list_cases` stratifies by, but for columns of a table.
+LABELS = "labels"
 
 
 def list_cases(
@@ -25,6 +29,8 @@ def list_cases(
     blocks: bool = False,
     only: Collection[str] | None = None,
     channels: Sequence[str] | None = None,
+    stratify: str | None = None,
+    sizes: Mapping[str, Mapping[int, float]] | None = None,
 ) -> tuple[list[Case], dict[str, Any]]:
     """Return the cases of a data folder dealt into folds, and a description of how.
 
@@ -41,6 +47,9 @@ def list_cases(
         only: Names of the cases to take; all by default.
         channels: Names of the channels of an image, in order, which may be files of their own; see
             `list_images`.
+        stratify: What every fold gets its part of: ``labels``, for what labels a case has and how
+            much of each, or a column of the CSV file.
+        sizes: Of the labels of each case by value, where they are known; else they are read.
 
     Raises:
         InputError: Images and labels do not pair, a case in ``only`` does not exist, there are
@@ -55,7 +64,7 @@ def list_cases(
     patient_of: Mapping[str, str] = {case: case for case in names}
     grouping = "the data carry no patient identifiers: every case counts as its own patient"
     if patients is not None:
-        patient_of = _patients(Path(patients), names)
+        patient_of = _column(Path(patients), names, "patient")
         grouping = Path(patients).name
     if blocks:
         if not 2 <= folds <= len(names):
@@ -63,8 +72,21 @@ def list_cases(
         fold_of = {case: index * folds // len(names) for index, case in enumerate(names)}
         dealing = f"{folds} blocks of neighbours in the order of the names"
     else:
-        fold_of = grouped_folds(patient_of, count=folds, seed=seed)
-        dealing = f"volseg.data.grouped_folds(count={folds}, seed={seed})"
+        strata: Mapping[str, Collection[str]] | None = None
+        by = ""
+        if stratify == LABELS:
+            known = sizes or {case: label_sizes(pairs[case][1]) for case in names}
+            strata, by = label_strata({case: known[case] for case in names}), ", by labels"
+        elif stratify is not None:
+            if patients is None:
+                raise InputError(
+                    f"to stratify by the column {stratify} the list of patients is needed, a CSV "
+                    "file that has it."
+                )
+            column = _column(Path(patients), names, stratify)
+            strata, by = {case: [value] for case, value in column.items()}, f", by {stratify}"
+        fold_of = grouped_folds(patient_of, count=folds, seed=seed, strata=strata)
+        dealing = f"volseg.data.grouped_folds(count={folds}, seed={seed}){by}"
     cases = [
         Case(
             case=case,
@@ -90,18 +112,19 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _patients(table: Path, cases: list[str]) -> Mapping[str, str]:
+def _column(table: Path, cases: list[str], column: str) -> dict[str, str]:
+    """Return what a table has in a column, by case."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
-            patient_of = {row["case"]: row["patient"] for row in csv.DictReader(stream)}
+            value_of = {row["case"]: row[column] for row in csv.DictReader(stream)}
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as a list of patients ({type(error).__name__}: {error}): "
-            "expected a CSV file with the columns case and patient."
+            f"expected a CSV file with the columns case and {column}."
         ) from error
-    missing = [case for case in cases if not patient_of.get(case)]
+    missing = [case for case in cases if not value_of.get(case)]
     if missing:
         raise InputError(
-            f"{table} lacks the patient of {len(missing)} cases (first: {missing[0]}): add them."
+            f"{table} lacks the {column} of {len(missing)} cases (first: {missing[0]}): add them."
         )
-    return {case: patient_of[case] for case in cases}
+    return {case: value_of[case] for case in cases}

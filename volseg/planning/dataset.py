@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from volseg.data import Case, list_cases, paired_cases, read_datalist
+from volseg.data import LABELS, Case, list_cases, paired_cases, read_datalist
 from volseg.errors import InputError
 from volseg.io import ImageSource
 from volseg.planning.label_scheme import LabelScheme, stated_scheme
@@ -37,6 +37,7 @@ class Dataset:
         folders: Where a folder has its images and its labels.
         patients: As for `volseg.data.list_cases`.
         folds: Number of folds of a folder.
+        stratify: As for `volseg.data.list_cases`.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class Dataset:
     folders: tuple[str, str] = _FOLDERS[0]
     patients: Path | None = None
     folds: int = 5
+    stratify: str | None = LABELS
 
     @property
     def named_channels(self) -> tuple[str, ...]:
@@ -64,14 +66,17 @@ class Dataset:
             return "MR"
         return ""
 
-    def dealt(self, names: Collection[str]) -> tuple[list[Case], dict[str, Any]]:
+    def dealt(self, sizes: Mapping[str, Mapping[int, float]]) -> tuple[list[Case], dict[str, Any]]:
         """Return some of the cases with patients and folds, and how they were dealt.
+
+        Args:
+            sizes: Name of each of them, to the size of each label in it by value.
 
         Raises:
             InputError: There are fewer patients than folds, or the patient of a case is missing.
         """
         if self.datalist:
-            return [case for case in self.datalist if case.case in names], dict(self.about)
+            return [case for case in self.datalist if case.case in sizes], dict(self.about)
         images, labels = self.folders
         return list_cases(
             self.folder,
@@ -79,8 +84,10 @@ class Dataset:
             labels=labels,
             patients=self.patients,
             folds=self.folds,
-            only=names,
+            only=sizes.keys(),
             channels=self.channels,
+            stratify=self.stratify,
+            sizes=sizes,
         )
 
 
@@ -91,6 +98,7 @@ def open_dataset(
     patients: str | Path | None = None,
     folds: int = 5,
     channels: Sequence[str] = (),
+    stratify: str | None = LABELS,
 ) -> Dataset:
     """Return the data set of a folder or of a datalist.
 
@@ -105,6 +113,7 @@ def open_dataset(
         folds: Number of folds, for a folder.
         channels: Names of the image channels, in order, which may be files of their own (see
             `volseg.data.list_images`); what ``dataset.json`` or the datalist says without it.
+        stratify: As for `volseg.data.list_cases`, for a folder.
 
     Raises:
         InputError: It is neither, or what it says cannot be used.
@@ -133,6 +142,7 @@ def open_dataset(
         folders=folders,
         patients=None if patients is None else Path(patients),
         folds=folds,
+        stratify=stratify,
     )
 
 
