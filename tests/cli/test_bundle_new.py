@@ -27,6 +27,28 @@ def test_a_bundle_is_made_from_a_recipe(tmp_path, capfd):
     assert train["classes"] == 3
 
 
+def test_structures_that_contain_each_other_are_regions(tmp_path, capfd):
+    words = ("bundle", "new", tmp_path / "tumour", "--network", "unet", "--recipe", "mr")
+    regions = ("--region", "whole=1,2,3", "--region", "core=2,3", "--region", "active=3")
+    assert run(*words, *regions, "--ignore", 255) == 0
+    train = yaml.safe_load((tmp_path / "tumour" / "configs" / "train.yaml").read_text())
+    assert (train["out_channels"], train["classes"], train["ignore"]) == (3, 4, 255)
+    assert train["regions"] == [[1, 2, 3], [2, 3], [3]]
+    capfd.readouterr()
+    assert run("bundle", "list", tmp_path / "tumour", "--json") == 0
+    told = json.loads(capfd.readouterr().out)[-1]
+    assert told["labels"] == {"whole_rest": 1, "core_rest": 2, "active": 3}
+    assert told["regions"] == {"whole": [1, 2, 3], "core": [2, 3], "active": [3]}
+    for mistake, sentence in {
+        (): "needs the names of its classes (--labels liver,tumour)",
+        ("--region", "whole=1,b"): "expected NAME=VALUES",
+        ("--region", "a=1", "--region", "a=2"): "--region a is given twice",
+        ("--region", "a=1,3"): "the region a holds 3",
+    }.items():
+        assert run(*words[:2], tmp_path / "wrong", *words[3:], *mistake) == 2
+        assert sentence in " ".join(capfd.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

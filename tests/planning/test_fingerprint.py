@@ -18,6 +18,7 @@ from volseg.planning import (
     fingerprint_cases,
     open_dataset,
 )
+from volseg.transforms import fit_standardization
 
 from .conftest import write_case
 
@@ -177,3 +178,23 @@ def test_after_a_stop_only_what_was_not_seen_is_read(data, tmp_path):
     )
     assert states == [(5, 6), (6, 6)]
     assert changed.cases[1].image_hash != resumed.cases[1].image_hash
+
+
+def test_what_nobody_labelled_is_neither_label_nor_foreground(tmp_path):
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[2:6, 2:6, 2:6], labels[10:] = 1, 255
+    values = np.where(labels == 1, 50.0, 1000.0).astype(np.float32)
+    values[2, 2, 2] = 60
+    write_case(tmp_path, "a", labels=labels, values=values)
+    files = [tmp_path / kind / "a.nii.gz" for kind in ("images", "labels")]
+    found = fingerprint_case("a", *files, values=[0, 1, 255], ignore=255)
+    assert found.labels.keys() == {1}
+    assert found.intensities[0].mean == pytest.approx((63 * 50 + 60) / 64)
+    fitted = fit_standardization(files[:1], method="foreground", labels=files[1:], ignore=255)
+    assert fitted.channels[0].mean == pytest.approx(found.intensities[0].mean)
+    journal = tmp_path / "journal.jsonl"
+    with_it, without = (
+        fingerprint_cases({"a": (files[0], files[1])}, ignore=ignore, journal=journal)
+        for ignore in (255, None)
+    )
+    assert (with_it.label_values, without.label_values) == ([1], [1, 255])

@@ -35,6 +35,9 @@ def test_regions_are_read_as_nnunet_writes_them(data):
     assert found.labels == {"whole_tumor_rest": 1, "tumor_core_rest": 2, "enhancing": 3}
     assert (found.ignore, found.values) == (4, [0, 1, 2, 3, 4])
     assert found.of_classes() == found
+    assert found.describe() == (
+        "regions whole_tumor (1, 2, 3), tumor_core (2, 3), enhancing (3); 4 is ignored"
+    )
 
 
 def test_regions_may_be_written_in_an_order_of_their_own(data):
@@ -75,6 +78,7 @@ def test_values_become_classes_without_a_gap_and_what_is_ignored_stays_above():
         ({"labels": TUMOUR, "regions_class_order": [2, 1, 3]}, "whole_tumor would be written as 2"),
         ({"labels": ["liver"]}, "expected one value for each name"),
         ({"labels": {"background": 0, "liver": True}}, "expected one value for each name"),
+        ({"labels": {"background": 0, "liver": 1.5}}, "expected one value for each name"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "which is a class, too"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2, 3]}}, "expected one value"),
     ],

@@ -13,7 +13,8 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
 
     Returns:
         ``name``, ``version``, ``task``, ``description``, ``spatial_dims``, ``channels`` (names, in
-        order), ``labels`` (values by name), ``segments`` (by name: ``category`` and ``type``, each
+        order), ``labels`` (values by name), ``regions`` (names and values of structures that
+        contain each other), ``segments`` (by name: ``category`` and ``type``, each
         with value, scheme and meaning, lists of ``modifiers`` and ``regions``), ``colors`` (red,
         green and blue from 0 to 255, by name) and ``trained``.
 
@@ -28,6 +29,7 @@ def describe_bundle(bundle: Bundle) -> dict[str, Any]:
         "spatial_dims": bundle.spatial_dims,
         "channels": bundle.channels,
         "labels": bundle.labels,
+        "regions": {name: list(values) for name, values in bundle.regions.items()},
         "segments": {
             segment.name: {
                 "value": segment.number,

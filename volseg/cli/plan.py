@@ -143,6 +143,7 @@ def plan(
         print_json(_as_json(bundle.folder, made, fingerprint))
     else:
         output.print(str(bundle.folder), soft_wrap=True)
+        errors.print(wishes.scheme.describe(), soft_wrap=True, markup=False)
         _show(made, fingerprint, dataset)
         errors.print(
             f"train it with: volseg train {bundle.folder} --data {dataset.folder} -o OUT",

@@ -29,6 +29,9 @@ def fit(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of label maps named as the images.")
     ] = None,
+    ignore: Annotated[
+        int | None, typer.Option(help="Value in the label maps of what nobody labelled.")
+    ] = None,
     region: Annotated[
         str, typer.Option(help="Voxels of nyul's landmarks: whole, nonzero or above_mean.")
     ] = "nonzero",
@@ -50,6 +53,7 @@ def fit(
             sources,
             method=method,
             labels=None if labels is None else _labels_of([case for case, _ in listed], labels),
+            ignore=ignore,
             region=region,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

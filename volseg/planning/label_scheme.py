@@ -66,6 +66,15 @@ class LabelScheme:
             table[self.ignore] = kept or next(v for v in _LARGEST_VALUES if v >= len(table))
         return table
 
+    def describe(self) -> str:
+        """Return what there is to find, and what is ignored, in a line."""
+        parts = [
+            f"{name} ({', '.join(map(str, values))})" for name, values in self.structures.items()
+        ]
+        kind = "regions" if self.regions else "classes"
+        ignored = "" if self.ignore is None else f"; {self.ignore} is ignored"
+        return f"{kind} {', '.join(parts)}{ignored}"
+
     def of_classes(self) -> LabelScheme:
         """Return the same of labels whose values became classes."""
         table = self.classes
@@ -174,6 +183,6 @@ def unnamed_labels(values: Sequence[int]) -> dict[str, int]:
 
 def _values(stated: Any) -> list[int]:
     values = stated if isinstance(stated, list) else [stated]
-    if not values or any(isinstance(value, bool) for value in values):
+    if not values or any(isinstance(value, bool | float) for value in values):
         raise ValueError(stated)
     return [int(value) for value in values]

@@ -46,8 +46,9 @@ class Maps:
     """What is wanted beside the label map, on the grid of the file: arrays in memory or on disk.
 
     Attributes:
-        probabilities: ``(classes, ...)`` floating point, at the bundle's temperature; the label is
-            decided from these, and not moved by the temperature.
+        probabilities: ``(classes, ...)``, of a bundle of regions ``(regions, ...)``, floating
+            point, at the bundle's temperature; the label is decided from these, and not moved by
+            the temperature.
         entropy: Entropy of the probabilities, from 0 (certain) to 1.
         disagreement: How far the passes (networks and mirrored tiles) differ, from 0 to 1.
     """

@@ -67,14 +67,11 @@ class StructureMasksd(MapTransform):
             masks = structure_masks(_plain(result[key]), self.structures)
             if counted is not None:
                 masks *= counted.to(masks.device)
-            found = result[key]
-            result[key] = MetaTensor(masks, meta=found.meta) if _has_meta(found) else masks
+            if isinstance(found := result[key], MetaTensor):
+                masks = MetaTensor(masks, meta=found.meta)
+            result[key] = masks
         return result
 
 
 def _plain(values: Any) -> Tensor:
     return torch.as_tensor(values).as_subclass(Tensor)
-
-
-def _has_meta(values: Any) -> bool:
-    return isinstance(values, MetaTensor)
