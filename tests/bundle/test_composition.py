@@ -45,7 +45,7 @@ def test_every_shipped_bundle_is_what_would_be_composed_today(name):
 @pytest.mark.parametrize("name", list_networks())
 def test_every_network_has_a_piece_that_builds_it(name, dims):
     text = (recipe_book() / "networks" / f"{name}_{dims}d.yaml").read_text(encoding="utf-8")
-    parser = ConfigParser({**yaml.safe_load(text), "in_channels": 2, "classes": 4})
+    parser = ConfigParser({**yaml.safe_load(text), "in_channels": 2, "out_channels": 4})
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
     assert parser["network_def::name"] == name
