@@ -8,6 +8,7 @@ from scipy import stats
 
 from volseg.errors import InputError
 from volseg.evaluation import intervals_of_means
+from volseg.evaluation.bootstrap import intervals_of_class_means
 
 
 def test_one_case_a_patient_gives_the_interval_of_scipy():
@@ -61,3 +62,36 @@ def test_too_little_to_tell():
     assert intervals_of_means(constant, ["a", "b", "c"])[0] == pytest.approx((0.1, 0.1))
     with pytest.raises(InputError, match="one of each case"):
         intervals_of_means(one, ["a"])
+
+
+def test_the_mean_over_classes_is_drawn_with_all_classes_of_a_case():
+    """SciPy draws the mean over classes of each case: the same where no class is missing."""
+    random = np.random.default_rng(4)
+    values = random.beta(8, 2, (30, 1, 1)) + random.normal(0, 0.02, (30, 3, 2))
+    patients = [str(case) for case in range(30)]
+    found = intervals_of_class_means(values, patients)
+    for metric, interval in enumerate(found):
+        independent = stats.bootstrap(
+            (values[..., metric].mean(axis=1),),
+            np.mean,
+            n_resamples=9999,
+            method="BCa",
+            rng=np.random.default_rng(1),
+        ).confidence_interval
+        width = independent.high - independent.low
+        assert interval == pytest.approx(tuple(independent), abs=0.04 * width)
+    # Classes of one case rise and fall together: as if independent, they would look more certain.
+    spread = values[..., 0].reshape(90, 1)
+    (naive,) = intervals_of_means(spread, [str(case) for case in range(90)])
+    assert found[0].high - found[0].low > 1.4 * (naive.high - naive.low)
+
+
+def test_a_rare_class_counts_where_it_is():
+    values = np.full((12, 2, 1), 0.5)
+    values[:, 1] = np.nan
+    values[3, 1], values[7, 1] = 0.9, 0.7
+    (interval,) = intervals_of_class_means(values, [str(case) for case in range(12)])
+    assert interval.low < 0.65 < interval.high  # (0.5 + 0.8) / 2
+    nothing = np.full((4, 2, 1), np.nan)
+    assert np.isnan(intervals_of_class_means(nothing, list("abcd"))[0]).all()
+    assert np.isnan(intervals_of_class_means(values[:1], ["a"])[0]).all()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from volseg.cli.console import output
 
 if TYPE_CHECKING:
-    from volseg.evaluation import CasesCalibration, Comparison, Evaluation, Metric, Statistics
+    from volseg.evaluation import CasesCalibration, Comparison, Evaluation, Metric
 
 _SHOWN = ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
 
@@ -25,9 +25,17 @@ def show_evaluation(evaluation: Evaluation) -> None:
     for name, metrics in evaluation.summary().items():
         table.add_row(
             name,
-            *(_with_interval(metrics[metric], about) for metric, about in shown.items()),
+            *(
+                _text(metrics[metric].mean, metrics[metric].interval, about)
+                for metric, about in shown.items()
+            ),
             f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
         )
+    if len(evaluation.labels) > 1:
+        means, intervals = evaluation.mean_over_classes(), evaluation.intervals_over_classes()
+        cells = (_text(means[name], intervals[name], about) for name, about in shown.items())
+        table.add_section()
+        table.add_row("mean over labels", *cells, "")
     output.print(table)
     for sentence in how_computed(evaluation):
         output.print(sentence, style="dim", markup=False)
@@ -73,8 +81,8 @@ def show_calibration(found: CasesCalibration) -> None:
     )
 
 
-def _with_interval(found: Statistics, metric: Metric) -> str:
-    return f"{metric.text(found.mean)}\n{metric.interval_text(found.interval)}".rstrip()
+def _text(mean: float, interval: tuple[float, float], metric: Metric) -> str:
+    return f"{metric.text(mean)}\n{metric.interval_text(interval)}".rstrip()
 
 
 def _missed(count: int) -> str:

@@ -9,7 +9,7 @@ confidence intervals", Journal of the American Statistical Association 82, 1987.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,7 @@ def intervals_of_means(
     for columns in groups.values():
         cases = known[:, columns[0]]
         owners = [patient for patient, kept in zip(patients, cases, strict=True) if kept]
-        intervals = _bca(table[cases][:, columns], owners, level, seed)
+        intervals = _of_columns(table[cases][:, columns], owners, level, seed)
         for column, interval in zip(columns, intervals, strict=True):
             found[column] = interval
     return found
@@ -76,32 +76,85 @@ def interval_of_mean(values: Sequence[float] | Values, *, level: float, seed: in
     return intervals_of_means(table, patients, level=level, seed=seed)[0]
 
 
-def _bca(values: Values, patients: Sequence[str], level: float, seed: int) -> list[Interval]:
-    names, place = np.unique(patients, return_inverse=True)
-    if len(names) < 2:
+def intervals_of_class_means(
+    values: npt.ArrayLike, patients: Sequence[str], *, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """Return the interval of the mean over classes of their means over cases, of each metric.
+
+    All classes of a case are drawn together, as they are not independent of each other. A class
+    that no drawn patient has is left out of that draw.
+
+    Args:
+        values: ``(cases, classes, metrics)``; what is not finite is left out.
+        patients: Of each case.
+        level: Of the interval.
+        seed: Of the draws.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    cases, classes, metrics = table.shape
+    flat = table.reshape(cases, classes * metrics)
+    known = np.isfinite(flat)
+    sums, counts = _by_patient(np.where(known, flat, 0), patients), _by_patient(known, patients)
+
+    def means(weights: Values) -> Values:
+        shape = (len(weights), classes, metrics)
+        of_classes = np.full(shape, np.nan)
+        drawn = (weights @ counts).reshape(shape)
+        np.divide((weights @ sums).reshape(shape), drawn, out=of_classes, where=drawn > 0)
+        there = np.isfinite(of_classes).sum(axis=1)
+        found = np.full(there.shape, np.nan)
+        np.divide(np.nansum(of_classes, axis=1), there, out=found, where=there > 0)
+        return found
+
+    number = len(sums)
+    drawn = np.concatenate([means(weights) for weights in _weights(number, seed)])
+    without = means(1 - np.eye(number))
+    owners = (counts.reshape(number, classes, metrics).sum(axis=1) > 0).sum(axis=0)
+    intervals = _bca(means(np.ones((1, number)))[0], drawn, without, level)
+    return [
+        interval if count > 1 else Interval(np.nan, np.nan)
+        for interval, count in zip(intervals, owners, strict=True)
+    ]
+
+
+def _of_columns(values: Values, patients: Sequence[str], level: float, seed: int) -> list[Interval]:
+    """Return the intervals of the means of columns without gaps."""
+    sums = _by_patient(values, patients)
+    if len(sums) < 2:
         return [Interval(np.nan, np.nan)] * values.shape[1]
+    counts = _by_patient(np.ones((len(values), 1)), patients)
+    drawn = [(weights @ sums) / (weights @ counts) for weights in _weights(len(sums), seed)]
+    without = (sums.sum(axis=0) - sums) / (counts.sum() - counts)
+    return _bca(sums.sum(axis=0) / counts.sum(), np.concatenate(drawn), without, level)
+
+
+def _by_patient(values: npt.NDArray[Any], patients: Sequence[str]) -> Values:
+    """Return the sums over the cases of each patient, `(patients, columns)`."""
+    names, place = np.unique(patients, return_inverse=True)
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, place, values)
-    counts = np.bincount(place).astype(np.float64)[:, np.newaxis]
-    mean = sums.sum(axis=0) / counts.sum()
-    drawn = np.concatenate(
-        [(weights @ sums) / (weights @ counts) for weights in _weights(len(names), seed)]
-    )
-    without = (sums.sum(axis=0) - sums) / (counts.sum() - counts)
-    # Equal values have no spread but for rounding.
-    tiny = 1e-12 * np.maximum(np.abs(values).max(axis=0), 1e-300)
-    below = ((drawn < mean - tiny).mean(axis=0) + (drawn <= mean + tiny).mean(axis=0)) / 2
-    bias = ndtri(np.clip(below, 0.5 / RESAMPLES, 1 - 0.5 / RESAMPLES))
-    away = without.mean(axis=0) - without
-    spread = (away**2).sum(axis=0)
-    acceleration = np.zeros_like(mean)
-    np.divide((away**3).sum(axis=0), 6 * spread**1.5, out=acceleration, where=spread > tiny**2)
+    return sums
+
+
+def _bca(estimate: Values, drawn: Values, without: Values, level: float) -> list[Interval]:
+    """Return the intervals of estimates, by those of the draws and without each patient."""
     ends = []
-    for share in ((1 - level) / 2, (1 + level) / 2):
-        shifted = bias + ndtri(share)
+    for value, column, others in zip(estimate, drawn.T, without.T, strict=True):
+        draws, left = column[np.isfinite(column)], others[np.isfinite(others)]
+        if not len(draws) or len(left) < 2 or not np.isfinite(value):
+            ends.append(Interval(np.nan, np.nan))
+            continue
+        # Equal values differ by rounding.
+        tiny = 1e-12 * max(float(np.abs(draws).max()), 1e-300)
+        below = (np.mean(draws < value - tiny) + np.mean(draws <= value + tiny)) / 2
+        bias = ndtri(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws)))
+        away = left.mean() - left
+        spread = float((away**2).sum())
+        acceleration = (away**3).sum() / (6 * spread**1.5) if spread > tiny**2 else 0.0
+        shifted = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
         shares = ndtr(bias + shifted / (1 - acceleration * shifted))
-        ends.append([np.quantile(column, one) for column, one in zip(drawn.T, shares, strict=True)])
-    return [Interval(float(low), float(high)) for low, high in zip(*ends, strict=True)]
+        ends.append(Interval(*map(float, np.quantile(draws, shares))))
+    return ends
 
 
 def _weights(patients: int, seed: int) -> Iterator[Values]:

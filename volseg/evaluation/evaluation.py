@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from volseg.evaluation.bootstrap import Interval
 from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.evaluation.metric import METRICS, Metric
 from volseg.evaluation.pairs import CasePair
-from volseg.evaluation.summary import Statistics, mean_over_classes, summarize
+from volseg.evaluation.summary import (
+    Statistics,
+    intervals_over_classes,
+    mean_over_classes,
+    summarize,
+)
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -76,6 +82,14 @@ class Evaluation:
     def mean_over_classes(self) -> dict[str, float]:
         """Return the mean of the class means of each metric."""
         return mean_over_classes(self.summary())
+
+    def intervals_over_classes(self) -> dict[str, Interval]:
+        """Return the 95 % intervals of these means, by bootstrap over patients."""
+        return self._over_classes
+
+    @cached_property
+    def _over_classes(self) -> dict[str, Interval]:
+        return intervals_over_classes(self.rows, self.patients)
 
     @cached_property
     def _summary(self) -> dict[str, dict[str, Statistics]]:

@@ -8,7 +8,11 @@ from math import isfinite
 
 import numpy as np
 
-from volseg.evaluation.bootstrap import Interval, intervals_of_means
+from volseg.evaluation.bootstrap import (
+    Interval,
+    intervals_of_class_means,
+    intervals_of_means,
+)
 from volseg.evaluation.class_score import ClassScore
 from volseg.evaluation.metric import METRICS
 
@@ -103,3 +107,23 @@ def mean_over_classes(summary: dict[str, dict[str, Statistics]]) -> dict[str, fl
         for metric in METRICS
     }
     return {metric: float(np.mean(v)) if v else float("nan") for metric, v in means.items()}
+
+
+def intervals_over_classes(
+    rows: Sequence[ClassScore], patients: Mapping[str, str] | None = None
+) -> dict[str, Interval]:
+    """Return the 95 % intervals of `mean_over_classes`, by bootstrap over patients.
+
+    Args:
+        rows: Of the cases.
+        patients: Whom each case is of; a case that is not there is a patient of its own.
+    """
+    cases = {case: place for place, case in enumerate(dict.fromkeys(row.case for row in rows))}
+    names = {name: place for place, name in enumerate(dict.fromkeys(row.name for row in rows))}
+    if not rows:
+        return dict.fromkeys(METRICS, _UNKNOWN)
+    table = np.full((len(cases), len(names), len(METRICS)), np.nan)
+    for row in rows:
+        table[cases[row.case], names[row.name]] = [getattr(row, metric) for metric in METRICS]
+    owners = [(patients or {}).get(case, case) for case in cases]
+    return dict(zip(METRICS, intervals_of_class_means(table, owners), strict=True))

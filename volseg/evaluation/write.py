@@ -118,6 +118,10 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         "mean_over_classes": {
             metric: _number(mean) for metric, mean in evaluation.mean_over_classes().items()
         },
+        "mean_over_classes_interval": {
+            metric: [_number(end) for end in interval]
+            for metric, interval in evaluation.intervals_over_classes().items()
+        },
         "classes": {
             name: {metric: _statistics(found) for metric, found in metrics.items()}
             for name, metrics in evaluation.summary().items()

@@ -96,6 +96,8 @@ def write_evaluation_page(
         patients=len({evaluation.patient(case) for case in evaluation.cases}),
         metrics=evaluation.metrics,
         summary=evaluation.summary(),
+        over_classes=evaluation.mean_over_classes(),
+        over_classes_intervals=evaluation.intervals_over_classes(),
         colors=structure_colors(evaluation.labels),
         layout=charts,
         strips=[strip_chart(evaluation, metric) for metric in evaluation.metrics]
