@@ -5,8 +5,10 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from volseg.errors import GeometryError, InputError
+from volseg.io import CheckLabelsd, ReadImaged
 from volseg.training import measure_bundle, train_bundle
 
 
@@ -51,3 +53,19 @@ def test_measuring_refuses_a_label_on_another_grid(tiny_bundle):
     replace_label(data, shifted)
     with pytest.raises(GeometryError, match="ball1.*same grid"):
         measure_bundle(tiny_bundle, data, fold=1)
+
+
+def test_labels_of_several_types_make_a_batch(tiny_bundle):
+    """Half of a public data set is float32, half uint8: a batch of both could not be made."""
+    label, image = (
+        tiny_bundle.parent / "data" / kind / "ball1.nii.gz" for kind in ("labels", "images")
+    )
+    stored = nib.load(label)
+    found = []
+    for kind in (np.uint8, np.int16, np.float32):
+        nib.save(nib.Nifti1Image(np.asarray(stored.dataobj).astype(kind), stored.affine), label)
+        case = ReadImaged(["image", "label"])({"image": str(image), "label": str(label)})
+        found.append(CheckLabelsd("label", like="image", classes=3)(case)["label"])
+    assert [one.dtype for one in found] == [torch.uint8] * 3
+    assert all(torch.equal(one, found[0]) for one in found)
+    assert np.array_equal(found[0].numpy()[0], np.asarray(stored.dataobj))

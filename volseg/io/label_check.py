@@ -13,11 +13,14 @@ from volseg.errors import InputError
 from volseg.geometry import require_same_grid
 from volseg.io.label_map import original_grid_of
 
+_MOST = torch.iinfo(torch.uint8).max
+
 
 class CheckLabelsd(MapTransform):
     """Refuse labels that lie on another grid than their image, or hold what is no class.
 
-    Without it, a label from another grid would train as if it were aligned.
+    Without it, a label from another grid would train as if it were aligned. What passes is of one
+    integer type, whatever its file has: a data set may hold several, which make no batch.
 
     Args:
         keys: Labels ``(1, x, y, z)`` or ``(1, x, y)``, as `ReadImaged` reads them.
@@ -69,4 +72,5 @@ class CheckLabelsd(MapTransform):
                     "classes, or map the values of the files to them (stored_labels, "
                     "stored_classes)."
                 )
+            result[key] = label.to(torch.uint8 if max(found) <= _MOST else torch.int32)
         return result
