@@ -61,11 +61,11 @@ def test_labels_of_several_types_make_a_batch(tiny_bundle):
         tiny_bundle.parent / "data" / kind / "ball1.nii.gz" for kind in ("labels", "images")
     )
     stored = nib.load(label)
-    found = []
+    values, found = np.asarray(stored.dataobj).copy(), []
     for kind in (np.uint8, np.int16, np.float32):
-        nib.save(nib.Nifti1Image(np.asarray(stored.dataobj).astype(kind), stored.affine), label)
+        nib.save(nib.Nifti1Image(values.astype(kind), stored.affine), label)
         case = ReadImaged(["image", "label"])({"image": str(image), "label": str(label)})
         found.append(CheckLabelsd("label", like="image", classes=3)(case)["label"])
     assert [one.dtype for one in found] == [torch.uint8] * 3
     assert all(torch.equal(one, found[0]) for one in found)
-    assert np.array_equal(found[0].numpy()[0], np.asarray(stored.dataobj))
+    assert np.array_equal(found[0].numpy()[0], values)

@@ -210,6 +210,7 @@ def _show_status(found: CrossValidationStatus) -> None:
         output.print(
             f"{activity['stage']}{of_fold}: {activity['done']} of {activity['total']}{detail}, "
             f"{activity['seconds']:.0f} s ago",
+            soft_wrap=True,
             markup=False,
         )
 

@@ -216,6 +216,7 @@ class _Run:
 
     def _train(self, fold: int) -> None:
         if not self._place.trained(fold):
+            self._tell("training", fold, 0, 1000)
 
             def show(state: TrainingState) -> None:
                 done = round(1000 * state.part_done)
@@ -241,6 +242,7 @@ class _Run:
             return None, None
         evidence: list[CaseEvidence] = []
         for fold in self._plan.folds:
+            self._tell("gathering", fold, 0, 1)
             evidence += gather_evidence(
                 self._place.fold(fold),
                 self._plan.data,
@@ -286,6 +288,7 @@ class _Run:
         bundle = open_bundle(self._place.fold(fold))
         cases = held_out_cases(bundle, self._plan.data, fold=fold)
         digest = deciding_digest(bundle.folder)
+        self._tell("predicting", fold, 0, len(cases))
         segmenter: Segmenter | None = None
         rows: list[ClassScore] = []
         for done, case in enumerate(cases, start=1):

@@ -163,9 +163,9 @@ class CrossValidationFolder:
         self._write(_PLAN, {"volseg_cross_validation": _VERSION, **asdict(plan)})
 
     def tell(self, stage: str, fold: int | None, done: int, total: int, detail: str) -> None:
-        """Note how far it is, for `status`; not more often than once a second."""
+        """Note how far it is; where something begins or ends, and else once a second at most."""
         now = time.time()
-        if now - self._told < _SECONDS and done != total:
+        if now - self._told < _SECONDS and done not in (0, total):
             return
         self._told = now
         activity = {"stage": stage, "fold": fold, "done": done, "total": total, "detail": detail}
