@@ -90,7 +90,7 @@ def make_ensemble(
         name=target.name,
         task=about.get("task", "segmentation"),
         count=len(networks),
-        members="\n".join(f"- {entry['name']} {entry['version']}" for entry in about["ensemble"]),
+        members="\n".join(map(_line, about["ensemble"])),
     )
     files = {"docs/README.md": readme, **_files(opened)}
     with replacing_folder(target, marked_by="configs/metadata.json", only_writing=False) as draft:
@@ -115,6 +115,11 @@ def _told(bundle: Bundle) -> dict[str, Any]:
         "members": bundle.metadata.get("ensemble"),
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    held_out = f", not trained on fold {told['fold']}" if "fold" in told else ""
+    return f"- {told['name']} {told['version']}{held_out}"
 
 
 def _composition(bundles: Sequence[Bundle], values: Mapping[str, Any]) -> Composition:
