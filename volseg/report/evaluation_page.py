@@ -22,14 +22,11 @@ from volseg.evaluation import (
     read_pair,
 )
 from volseg.io import image_name, read_image
-from volseg.report import evaluation_charts as charts
+from volseg.report.agreement_chart import agreement_charts
+from volseg.report.chart_marks import EDGE, SQUARE
 from volseg.report.error_picture import ErrorPicture, error_picture
-from volseg.report.evaluation_charts import (
-    agreement_charts,
-    difference_chart,
-    reliability_chart,
-    strip_chart,
-)
+from volseg.report.reliability_chart import reliability_chart
+from volseg.report.strip_chart import FOOT, WIDTH, StripChart, difference_chart, strip_chart
 from volseg.report.structure_colors import structure_colors
 from volseg.report.templates import render, template_text
 from volseg.segmenter import RECORD_SUFFIX, read_record
@@ -99,7 +96,7 @@ def write_evaluation_page(
         over_classes=evaluation.mean_over_classes(),
         over_classes_intervals=evaluation.intervals_over_classes(),
         colors=structure_colors(evaluation.labels),
-        layout=charts,
+        layout={"WIDTH": WIDTH, "FOOT": FOOT, "SQUARE": SQUARE, "EDGE": EDGE},
         strips=[strip_chart(evaluation, metric) for metric in evaluation.metrics]
         if evaluation.rows
         else [],
@@ -126,7 +123,7 @@ def write_evaluation_page(
         temporary.write_text(text, encoding="utf-8")
 
 
-def _strips(evaluation: Evaluation) -> list[charts.StripChart]:
+def _strips(evaluation: Evaluation) -> list[StripChart]:
     if not evaluation.rows:
         return []
     return [strip_chart(evaluation, metric) for metric in evaluation.metrics]

@@ -1,4 +1,4 @@
-"""The charts of an evaluation, as coordinates that the template draws."""
+"""Charts of one metric: a strip a class, with its cases, quartiles, mean and interval."""
 
 from __future__ import annotations
 
@@ -9,38 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from volseg.evaluation import (
-    Better,
-    ClassScore,
-    Comparison,
-    Evaluation,
-    Interval,
-    LimitsOfAgreement,
-    limits_of_agreement,
-)
-from volseg.metrics import Reliability
+from volseg.evaluation import Better, ClassScore, Comparison, Evaluation, Interval
 from volseg.report.axis import Axis, axis_of
+from volseg.report.chart_marks import Point, dots_path
 from volseg.report.structure_colors import structure_colors
 
 Values = npt.NDArray[np.float64]
 
 WIDTH, ROW, FOOT = 520, 42, 30
-SQUARE, EDGE = 280, 44
 # Of more cases a strip shows only those beyond the whiskers: a page of a thousand stays small.
 _MOST_POINTS = 150
 _MOST_LETTERS = 20
 _LETTER = 6.6
 # Golden steps spread neighbours apart, and are the same for the same cases.
 _GOLDEN = 0.618033988749895
-
-
-@dataclass(frozen=True)
-class Point:
-    """A case in a chart."""
-
-    x: float
-    y: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -83,36 +65,6 @@ class StripChart:
     zero: float | None
     strips: list[Strip]
     thinned: bool
-
-
-@dataclass(frozen=True)
-class AgreementChart:
-    """Difference of predicted and true volume over their mean (Bland and Altman 1986)."""
-
-    name: str
-    color: str
-    unit: str
-    limits: LimitsOfAgreement
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    lines: list[tuple[float, str]]
-    dots: str
-    outliers: list[Point]
-    zero: float
-
-
-@dataclass(frozen=True)
-class ReliabilityChart:
-    """How often things were true over how probable they were said to be."""
-
-    name: str
-    curve: Reliability
-    ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
-    points: list[Point]
-    line: str
-    diagonal: str
-    bars: list[tuple[float, float, float]]
 
 
 def strip_chart(evaluation: Evaluation, metric: str) -> StripChart:
@@ -201,53 +153,6 @@ def difference_chart(
     )
 
 
-def agreement_charts(evaluation: Evaluation) -> list[AgreementChart]:
-    """Return a chart for each class of which at least two cases have volumes that differ."""
-    charts = []
-    for name, color in structure_colors(evaluation.labels).items():
-        rows = [
-            row
-            for row in evaluation.rows
-            if row.name == name and row.prediction_voxels + row.reference_voxels
-        ]
-        solid = all(math.isfinite(row.reference_ml) for row in rows)
-        if solid:
-            pairs = [(row.reference_ml, row.prediction_ml) for row in rows]
-        else:
-            pairs = [(float(row.reference_voxels), float(row.prediction_voxels)) for row in rows]
-        if len(pairs) > 1:
-            unit = "mL" if solid else "pixels"
-            charts.append(_agreement(name, color, unit, rows, np.array(pairs)))
-    return charts
-
-
-def reliability_chart(name: str, curve: Reliability) -> ReliabilityChart:
-    """Return the chart of one curve; bars show how many voxels are in each bin, as logarithms."""
-    axis = Axis(0, 1, EDGE, SQUARE - 8)
-    up = Axis(0, 1, SQUARE - EDGE, 8)
-    points = [
-        Point(
-            axis.at(probability),
-            up.at(share),
-            f"said {probability:.3f}, true {share:.3f}, {voxels:,} voxels",
-        )
-        for probability, share, voxels in zip(
-            curve.mean_probability, curve.share_true, curve.voxels, strict=True
-        )
-        if voxels
-    ]
-    width = (axis.end - axis.start) / len(curve.voxels)
-    most = math.log1p(float(curve.voxels.max()))
-    heights = [math.log1p(float(count)) / (most or 1) for count in curve.voxels]
-    bars = [
-        (round(axis.start + index * width + 0.5, 1), round(width - 1, 1), round(40 * height, 1))
-        for index, height in enumerate(heights)
-    ]
-    line = " ".join(f"{'L' if index else 'M'}{p.x} {p.y}" for index, p in enumerate(points))
-    diagonal = f"M{axis.at(0)} {up.at(0)}L{axis.at(1)} {up.at(1)}"
-    return ReliabilityChart(name, curve, axis.ticks(4), up.ticks(4), points, line, diagonal, bars)
-
-
 def _gutter(names: Iterable[str]) -> float:
     """Return the room that names need at the left."""
     return 28 + _LETTER * max(min(len(name), _MOST_LETTERS) for name in names)
@@ -275,7 +180,7 @@ def _strip(
                 outliers.append(Point(axis.at(value), place, f"{row.case}: {value:.4g}"))
             elif len(known) <= _MOST_POINTS:
                 drawn.append((axis.at(value), place))
-        dots = _dots(drawn)
+        dots = dots_path(drawn)
     name = rows[0].name
     return Strip(
         name=name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…",
@@ -298,42 +203,3 @@ def _whiskers(values: Values) -> tuple[float, float, float, float, float]:
     reach = 1.5 * (high - low)
     inside = values[(values >= low - reach) & (values <= high + reach)]
     return float(inside.min()), low, middle, high, float(inside.max())
-
-
-def _agreement(
-    name: str, color: str, unit: str, rows: Sequence[ClassScore], pairs: Values
-) -> AgreementChart:
-    limits = limits_of_agreement(pairs[:, 0].tolist(), pairs[:, 1].tolist())
-    means, differences = pairs.mean(axis=1), pairs[:, 1] - pairs[:, 0]
-    across = axis_of(means.tolist(), start=EDGE + 12, end=SQUARE + 40, within=(0, math.inf))
-    up = axis_of(
-        [*differences.tolist(), limits.lower, limits.upper, 0.0], start=SQUARE - EDGE, end=8
-    )
-    within, beyond = [], []
-    for row, x, y in zip(rows, means, differences, strict=True):
-        place = across.at(float(x)), up.at(float(y))
-        if limits.lower <= y <= limits.upper:
-            within.append(place)
-        else:
-            beyond.append(Point(*place, f"{row.case}: {y:+.3g} {unit}"))
-    return AgreementChart(
-        name=name,
-        color=color,
-        unit=unit,
-        limits=limits,
-        x_ticks=across.ticks(4),
-        y_ticks=up.ticks(5),
-        lines=[
-            (up.at(limits.upper), f"{limits.upper:+.3g}"),
-            (up.at(limits.bias), f"{limits.bias:+.3g}"),
-            (up.at(limits.lower), f"{limits.lower:+.3g}"),
-        ],
-        dots=_dots(within),
-        outliers=beyond,
-        zero=up.at(0),
-    )
-
-
-def _dots(places: Sequence[tuple[float, float]]) -> str:
-    """Return a path of points, which round line ends make dots of."""
-    return "".join(f"M{x:g} {y:g}h0" for x, y in places)
