@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from monai.bundle import run as bundle_run
 
 from volseg.bundle import open_bundle
 from volseg.cli.main import main
@@ -52,6 +53,24 @@ def test_an_unknown_name_is_refused_with_the_nearest_before_anything_is_written(
         main([str(word) for word in words])
     assert "did you mean 'learning_rate'" in " ".join(capfd.readouterr().err.split())
     assert not out.exists()
+
+
+def test_the_runner_of_monai_refuses_them_alike(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tiny_bundle)
+    for settings, sentence in (
+        ({"lerning_rate": 0.1}, "did you mean 'learning_rate'"),
+        ({"epochs": 0}, "epochs is 0; expected a whole number of at least 1"),
+    ):
+        with pytest.raises(RuntimeError) as raised:
+            bundle_run(
+                config_file="configs/train.yaml",
+                dataset_dir=str(tmp_path / "absent"),  # nothing of it is looked at
+                output_dir=str(tmp_path / "run"),
+                logging_file=False,
+                **settings,
+            )
+        assert sentence in str(raised.value.__cause__)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_option_and_set_do_not_both_give_a_setting(tiny_bundle, tmp_path, capfd):

@@ -36,6 +36,9 @@ def train(
             min=1,
         ),
     ] = 1,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="Leave cases out that cannot be read; say which.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
     """Train a bundle; OUT becomes a trained copy of it. Run again to go on after a stop.
@@ -54,6 +57,7 @@ def train(
         words = ["train", bundle, "--data", str(data), "-o", str(out)]
         words += [word for name in settings for word in ("--set", _in_yaml(name, settings[name]))]
         words += ["--device", device] if device else []
+        words += ["--skip-damaged"] if skip_damaged else []
         with _saying_how_to_go_on(out / "runs" / f"fold{settings['fold']}"):
             code = run_in_processes(processes, [*words, *(["--json"] if as_json else [])])
         raise typer.Exit(code)
@@ -69,7 +73,14 @@ def train(
 
         with _saying_how_to_go_on(out / "runs" / f"fold{fold}"):
             trained = train_bundle(
-                bundle, data, out, fold=fold, device=device, settings=settings, progress=show
+                bundle,
+                data,
+                out,
+                fold=fold,
+                device=device,
+                settings=settings,
+                skip_damaged=skip_damaged,
+                progress=show,
             )
         if not is_first_process():
             return

@@ -16,6 +16,7 @@ from volseg.training.cross_validation_folder import (
     cross_validation_status,
 )
 from volseg.training.curves import DrawCurves
+from volseg.training.damaged import leave_out_damaged
 from volseg.training.decisions import (
     TemperatureChoice,
     ThresholdChoice,
@@ -85,6 +86,7 @@ __all__ = [
     "gather_evidence",
     "join_processes",
     "learn_quality",
+    "leave_out_damaged",
     "leave_processes",
     "measure_bundle",
     "network_to_train",

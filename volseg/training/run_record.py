@@ -19,7 +19,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, is_setting, open_bundle
+from volseg.bundle import is_setting, open_bundle
 from volseg.data import hash_files, read_datalist
 from volseg.segmenter import peak_bytes
 from volseg.training.clock import TrainingClock
@@ -54,6 +54,7 @@ class RecordRun:
         history: TrainingHistory,
         clock: TrainingClock,
     ) -> None:
+        self._bundle_root = Path(bundle_root)
         #: The bundle that is trained, where another one than the copy that it is trained in.
         self.origin = Path(bundle_root)
         self._data = Path(dataset_dir)
@@ -77,7 +78,7 @@ class RecordRun:
                 "version": bundle.metadata.get("version"),
                 "git": git_state(bundle.folder),
             },
-            "data": before.get("data") or self._describe_data(bundle),
+            "data": before.get("data") or self._describe_data(),
             "settings": {key: one for key, one in self._settings.items() if is_setting(one)},
             "machine": describe_machine(torch.device(engine.state.device)),
             "versions": {name: version(name) for name in _PACKAGES},
@@ -88,8 +89,8 @@ class RecordRun:
         }
         self._write()
 
-    def _describe_data(self, bundle: Bundle) -> dict[str, Any]:
-        cases = read_datalist(bundle.folder / "configs" / "datalist.json")
+    def _describe_data(self) -> dict[str, Any]:
+        cases = read_datalist(self._bundle_root / "configs" / "datalist.json")
         fold = self._settings.get("fold")
         return {
             "sha256": hash_files(self._data / name for case in cases for name in case.files),

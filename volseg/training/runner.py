@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +16,12 @@ from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.curves import DrawCurves
+from volseg.training.damaged import leave_out_damaged
 from volseg.training.distributed import first_process_first, processes_together
 from volseg.training.progress import TrainingState
 from volseg.training.run_settings import require_run_settings
+
+_log = logging.getLogger(__name__)
 
 # What the metadata say of the weights before, which are not these.
 _OF_WEIGHTS = ("training", "eval_metrics", "cross_validation")
@@ -32,6 +36,7 @@ def train_bundle(
     epochs: int | None = None,
     device: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    skip_damaged: bool = False,
     progress: Callable[[TrainingState], None] | None = None,
 ) -> Bundle:
     """Train a bundle on a folder of data and return the trained bundle.
@@ -53,6 +58,8 @@ def train_bundle(
         epochs: Instead of the bundle's own number.
         device: ``cpu``, ``cuda`` or ``cuda:N``; the bundle's own choice by default.
         settings: Other entries of ``configs/train.yaml`` by name, instead of the bundle's own.
+        skip_damaged: Whether cases that cannot be read are left out instead of ending the training;
+            the datalist of ``output`` then says which and why (`leave_out_damaged`).
         progress: Called after every training step and every validation.
 
     Raises:
@@ -69,20 +76,23 @@ def train_bundle(
         chosen["epochs"] = epochs
     require_run_settings(source, chosen)
     with processes_together(device) as where:
-        return _trained(source, data, Path(output), chosen, where, progress)
+        with first_process_first() as is_first:
+            target = _copied(source, Path(output)) if is_first else open_bundle(output)
+            if is_first and skip_damaged:
+                for case, reason in leave_out_damaged(target, data).items():
+                    _log.warning("left out: %s: %s", case, reason)
+        return _trained(source, target, data, chosen, where, progress if is_first else None)
 
 
 def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
     source: Bundle,
+    target: Bundle,
     data: Path,
-    output: Path,
     chosen: Mapping[str, Any],
     device: torch.device,
     progress: Callable[[TrainingState], None] | None,
 ) -> Bundle:
-    """Train a bundle, in this process and those beside it, and return the trained one."""
-    with first_process_first() as is_first:
-        target = _copied(source, output) if is_first else open_bundle(output.resolve())
+    """Train the copy of a bundle, in this process and those beside it, and return it."""
     run_folder = target.folder / "runs" / f"fold{chosen['fold']}"
     overrides: dict[str, Any] = {
         **chosen,
@@ -101,7 +111,7 @@ def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
         workflow.initialize()
         part = workflow.parser.get_parsed_content
         part("record").origin = source.folder
-        if progress is not None and is_first:
+        if progress is not None:
             part("history").listen(progress)
         workflow.run()
         workflow.finalize()
@@ -111,7 +121,7 @@ def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
         while cause.__cause__ is not None and not isinstance(cause, VolsegError):
             cause = cause.__cause__
         raise cause from None
-    with first_process_first():
+    with first_process_first() as is_first:
         if is_first:
             _take_over(run_folder, target)
     return open_bundle(target.folder)

@@ -1,0 +1,67 @@
+"""Leaving out cases that cannot be used, before a training begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from volseg.bundle import Bundle
+from volseg.data import fold_cases, read_datalist, write_datalist
+from volseg.errors import InputError, VolsegError
+
+_LEFT_OUT = "left_out"
+
+
+def leave_out_damaged(
+    bundle: Bundle, data: str | Path, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, str]:
+    """Take the cases out of a bundle's datalist that cannot be read, and return why, by name.
+
+    Every case is read and checked as for a validation: image and label, their grids, the classes.
+    The datalist then says under ``left_out`` which are missing. The Python expressions in the
+    bundle's ``configs/train.yaml`` are executed.
+
+    Args:
+        bundle: The bundle; its datalist is changed.
+        data: The folder the paths in the datalist are relative to.
+        progress: Called as ``progress(done, total)`` with cases.
+
+    Raises:
+        InputError: The bundle has no datalist, a file is not there, or no case is left.
+        OutputError: The datalist cannot be written.
+    """
+    datalist = bundle.folder / "configs" / "datalist.json"
+    cases = read_datalist(datalist)
+    parser = ConfigParser(ConfigParser.load_config_file(str(bundle.config("train"))))
+    parser["bundle_root"] = str(bundle.folder)
+    check: Callable[[Any], Any] = parser.get_parsed_content("validate::preprocessing")
+    faults: dict[str, str] = {}
+    files = fold_cases(datalist, data, fold="all", held_out=False)
+    for done, case in enumerate(files, start=1):
+        try:
+            check(dict(case))
+        except Exception as error:  # whatever a damaged file makes of a reader
+            faults[case["case"]] = _reason(error)
+        if progress is not None:
+            progress(done, len(files))
+    if len(faults) == len(files):
+        raise InputError(
+            f"none of the {len(files)} cases can be used: {next(iter(faults.values()))}"
+        )
+    if faults:
+        about = json.loads(datalist.read_text(encoding="utf-8"))
+        about.pop("training")
+        left = [case for case in cases if case.case not in faults]
+        write_datalist(left, datalist, about={**about, _LEFT_OUT: faults})
+    return faults
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the user is told: MONAI wraps what a transform raised."""
+    while error.__cause__ is not None and not isinstance(error, VolsegError):
+        error = error.__cause__
+    return str(error) if isinstance(error, VolsegError) else f"{type(error).__name__}: {error}."
