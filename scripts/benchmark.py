@@ -4,6 +4,7 @@
     python scripts/benchmark.py transforms --sizes 128x128x128 --threads 1 --repeats 3
     python scripts/benchmark.py transforms --json transforms.json --readme
     python scripts/benchmark.py dicom --slices 100 --repeats 3
+    python scripts/benchmark.py training --data DATA --steps 10 --repeats 4
     python scripts/benchmark.py inference --rows f32 memory --scale 0.5
 
 Each sub-command is a module in `benchmarks`, with a function that adds its arguments and one that
@@ -14,14 +15,14 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import dicom, inference, networks, transforms
+from benchmarks import dicom, inference, networks, training, transforms
 
 
 def main() -> None:
     """Read the arguments and run the sub-command."""
     parser = argparse.ArgumentParser(description="Measure speed beside others in the same run.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (dicom, inference, networks, transforms):
+    for module in (dicom, inference, networks, training, transforms):
         module.add(commands)
     arguments = parser.parse_args()
     arguments.run(arguments)

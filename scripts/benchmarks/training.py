@@ -1,0 +1,293 @@
+"""Training steps beside a stock loop of MONAI: the same network, patch, batch and loss."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai import transforms as monai
+from monai.bundle import ConfigParser
+from monai.data import CacheDataset, DataLoader
+from monai.engines import SupervisedTrainer
+from monai.losses import DiceCELoss
+from torch import nn
+
+from benchmarks.timing import ratio, use_threads, write_rows
+from readme import header, row, when_and_where, write_section
+from volseg.bundle import open_bundle
+from volseg.data import RandomDraws, fold_cases
+from volseg.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
+from volseg.training import AveragedWeights, TrainingStep, build_optimizer, network_to_train
+
+# Without these our step is slower by what each brings.
+TRICKS = {
+    "with torch's layers": {"layers": False},
+    "with MONAI's loss": {"loss": False},
+    "with torch.compile": {"compile": True},
+}
+
+
+@dataclass
+class Loop:
+    """A trainer that is run one epoch at a time, and what its steps and waits took.
+
+    The wait for the first batch of an epoch is left out: it is the start of an epoch, once in as
+    many steps as there are.
+    """
+
+    trainer: SupervisedTrainer
+    seconds: list[float] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for event in (Events.GET_BATCH_STARTED, Events.ITERATION_COMPLETED):
+            self.trainer.add_event_handler(event, self._mark)
+        self.trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self._got)
+
+    def run(self) -> None:
+        """Train one epoch more."""
+        self._began = self._wait = 0.0
+        self.trainer.state.max_epochs = self.trainer.state.epoch + 1
+        self.trainer.run()
+        steps = self.trainer.state.epoch_length or 1
+        self.seconds.append((self._since - self._began) / steps)
+        self.waited.append(self._wait / (self._since - self._began))
+
+    def _mark(self) -> None:
+        self._since = time.perf_counter()
+
+    def _got(self) -> None:
+        now = time.perf_counter()
+        if self._began:
+            self._wait += now - self._since
+        else:
+            self._began = now
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """One loop: steps a second, and the share of the time that it waited for batches."""
+
+    loop: str
+    steps_per_second: float
+    waiting: float
+    times: float
+    lower: float
+    upper: float
+    first_loss: float
+
+
+def new_network(parser: ConfigParser) -> nn.Module:
+    """Return the network of a bundle with weights that are always the same."""
+    torch.manual_seed(0)
+    parser.parse(reset=True)
+    network: nn.Module = parser.get_parsed_content("network_def")
+    return network
+
+
+def ours(
+    parser: ConfigParser,
+    *,
+    layers: bool = True,
+    loss: bool = True,
+    compile: bool = False,
+) -> SupervisedTrainer:
+    """Return the trainer of a bundle, without validation and files."""
+    network = new_network(parser)
+    dataset = parser.get_parsed_content("train::dataset")
+    draws = RandomDraws(dataset, seed=0)
+    if layers or compile:
+        network = network_to_train(network, compile=compile)
+    else:
+        network.to(memory_format=torch.channels_last_3d)
+    head = DiceCrossEntropyLoss() if loss else stock_head()
+    weights = parser.get_parsed_content("head_weights")
+    step = TrainingStep()
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(
+            dataset, batch_size=2, sampler=draws, num_workers=1, persistent_workers=True
+        ),
+        network=network,
+        optimizer=build_optimizer(
+            "adamw", network.parameters(), learning_rate=1e-3, weight_decay=0.01, momentum=0.9
+        ),
+        loss_function=DeepSupervisionLoss(head, weights),
+        iteration_update=step,
+        decollate=False,
+    )
+    AveragedWeights(network, momentum=0.005, handle_buffers="update").attach(trainer)
+    return trainer
+
+
+def stock_head() -> nn.Module:
+    """Return MONAI's Dice and cross entropy."""
+    return DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
+
+
+def stock(parser: ConfigParser, cases: Sequence[Mapping[str, Any]]) -> SupervisedTrainer:
+    """Return a trainer as MONAI's tutorials write it, of the same augmentation as the bundle's."""
+    patch = parser.get_parsed_content("patch")
+    both = ["image", "label"]
+    transform = monai.Compose(
+        [
+            monai.LoadImaged(both, ensure_channel_first=True),
+            monai.EnsureTyped(both),
+            monai.Orientationd(both, axcodes="RAS", labels=None),
+            monai.Spacingd(both, pixdim=(1.0, 1.0, 1.0), mode=("bilinear", "nearest")),
+            monai.NormalizeIntensityd("image"),
+            monai.SpatialPadd(both, spatial_size=patch),
+            monai.RandCropByPosNegLabeld(both, "label", spatial_size=patch, num_samples=1),
+            monai.RandFlipd(both, prob=0.5, spatial_axis=0),
+            monai.RandAffined(
+                both,
+                prob=0.9,
+                rotate_range=(0.4, 0.4, 0.4),
+                scale_range=((-0.2, 0.25),) * 3,
+                translate_range=(3, 3, 3),
+                mode=("bilinear", "nearest"),
+                padding_mode="zeros",
+            ),
+            monai.Rand3DElasticd(
+                both,
+                prob=0.4,
+                sigma_range=(5, 8),
+                magnitude_range=(100, 200),
+                mode=("bilinear", "nearest"),
+                padding_mode="zeros",
+            ),
+            monai.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
+            monai.RandScaleIntensityd("image", prob=0.3, factors=0.2),
+            monai.RandShiftIntensityd("image", prob=0.3, offsets=0.2),
+            monai.RandGaussianNoised("image", prob=0.2, std=0.15),
+            monai.RandGaussianSmoothd(
+                "image", prob=0.15, sigma_x=(0.4, 1.0), sigma_y=(0.4, 1.0), sigma_z=(0.4, 1.0)
+            ),
+        ]
+    )
+    network = new_network(parser)
+    weights = parser.get_parsed_content("head_weights")
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(
+            CacheDataset(cases, transform, progress=False),
+            batch_size=2,
+            shuffle=True,
+            num_workers=1,
+            persistent_workers=True,
+        ),
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01),
+        loss_function=DeepSupervisionLoss(stock_head(), weights),
+        decollate=False,
+    )
+
+
+def first_loss(trainer: SupervisedTrainer, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """Return the loss of a batch before anything is trained."""
+    with torch.no_grad():
+        return float(trainer.loss_function(trainer.network.train()(batch[0]), batch[1]))
+
+
+def measure(arguments: argparse.Namespace) -> list[TrainingRow]:
+    """Run the loops in turns."""
+    bundle = open_bundle(arguments.bundle)
+    parser = ConfigParser()
+    parser.read_config(str(bundle.config("train")))
+    parser.config["bundle_root"] = str(bundle.folder)
+    parser.config["dataset_dir"] = str(arguments.data)
+    parser.config["cases"] = 2 * arguments.steps
+    parser.config["device"] = torch.device("cpu")
+    datalist = bundle.folder / "configs" / "datalist.json"
+    cases = fold_cases(datalist, arguments.data, fold=0, held_out=False, number=2 * arguments.steps)
+    builds: dict[str, Callable[[], SupervisedTrainer]] = {
+        "volseg": lambda: ours(parser),
+        "MONAI": lambda: stock(parser, cases),
+    }
+    for name in arguments.tricks:
+        builds[f"volseg, {name}"] = lambda name=name: ours(parser, **TRICKS[name])
+    torch.manual_seed(1)
+    patch = parser.get_parsed_content("patch")
+    classes = parser.get_parsed_content("classes")
+    batch = torch.randn(2, 1, *patch), torch.randint(0, classes, (2, 1, *patch)).float()
+    loops = {name: Loop(build()) for name, build in builds.items()}
+    losses = {name: first_loss(loop.trainer, batch) for name, loop in loops.items()}
+    for loop in loops.values():  # compiled loops, caches and workers
+        loop.run()
+        loop.seconds.clear()
+        loop.waited.clear()
+    order = list(loops.values())
+    for turn in range(arguments.repeats):
+        for loop in order if turn % 2 == 0 else order[::-1]:
+            loop.run()
+    rows = []
+    for name, loop in loops.items():
+        beside = ratio(loops["MONAI"].seconds, loop.seconds)
+        rows.append(
+            TrainingRow(
+                loop=name,
+                steps_per_second=1 / statistics.median(loop.seconds),
+                waiting=statistics.median(loop.waited),
+                times=beside.median,
+                lower=beside.lower,
+                upper=beside.upper,
+                first_loss=losses[name],
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[TrainingRow]) -> list[str]:
+    """Return the rows as a table."""
+    names = ["loop", "steps a second", "waiting for batches", "times MONAI's speed", "first loss"]
+    return header(names) + [
+        row(
+            [
+                one.loop,
+                f"{one.steps_per_second:.2f}",
+                f"{100 * one.waiting:.1f} %",
+                f"{one.times:.2f} ({one.lower:.2f} to {one.upper:.2f})",
+                f"{one.first_loss:.6f}",
+            ]
+        )
+        for one in rows
+    ]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure, print and write."""
+    use_threads(arguments.threads)
+    rows = measure(arguments)
+    lines = table(rows)
+    print("\n".join(lines))
+    if arguments.json is not None:
+        write_rows(arguments.json, rows)
+    if arguments.readme:
+        what = (
+            f"{arguments.bundle}: batches of 2 patches, {arguments.repeats} turns of "
+            f"{arguments.steps} steps each, one worker; {when_and_where(arguments.threads)}"
+        )
+        write_section("training", "scripts/benchmark.py training", [*lines, "", what])
+
+
+def add(commands: Any) -> None:
+    """Add the sub-command."""
+    parser = commands.add_parser("training", help="training steps beside a stock loop of MONAI")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the bundle's data set")
+    parser.add_argument("--bundle", default="hippocampus_unet", help="in 3D, one image channel")
+    parser.add_argument("--steps", type=int, default=10, help="of a turn")
+    parser.add_argument("--repeats", type=int, default=4, help="turns of each loop")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tricks", nargs="*", default=[], choices=TRICKS, help="measured, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    parser.set_defaults(run=run)
