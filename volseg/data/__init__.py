@@ -9,17 +9,19 @@ from volseg.data.datalist import (
     read_datalist,
     write_datalist,
 )
-from volseg.data.draws import CachedDraws, Draw, RandomDraws, SharedBatches
+from volseg.data.draws import Draw, PreparedDraws, RandomDraws, SharedBatches
 from volseg.data.fingerprint import hash_files
 from volseg.data.folds import grouped_folds
 from volseg.data.listing import LABELS, list_cases
+from volseg.data.prepared import PreparedCases
 from volseg.data.strata import label_sizes, label_strata
 
 __all__ = [
     "LABELS",
-    "CachedDraws",
     "Case",
     "Draw",
+    "PreparedCases",
+    "PreparedDraws",
     "RandomDraws",
     "SharedBatches",
     "datalist_text",

@@ -7,17 +7,22 @@ prepare batches, nor on whether the run was interrupted.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Hashable, Iterator, Sequence, Sized
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from monai.data import CacheDataset
-from monai.transforms import Randomizable
+from monai.data import Dataset
+from monai.transforms import Compose, RandomizableTrait, Transform
 from torch.utils.data import Sampler
 
+from volseg.data.prepared import PreparedCases
 from volseg.errors import InputError
 from volseg.processes import process_count, process_rank
+
+_log = logging.getLogger(__name__)
 
 
 class Draw(NamedTuple):
@@ -116,16 +121,54 @@ class SharedBatches(Sampler[list[Draw]]):
         return process_rank() < size
 
 
-class CachedDraws(CacheDataset):
-    """MONAI's `CacheDataset` for `RandomDraws`: random transforms start from the seed of a draw.
+class PreparedDraws(Dataset):
+    """Cases that are prepared once and drawn many times, for `RandomDraws`.
 
-    Plain indices work as in MONAI.
+    The transforms before the first random one make a prepared case, which is kept on the disk
+    (`PreparedCases`); the others start from it, with the seed of a draw. Plain indices work as in
+    MONAI, with the random numbers as they come.
+
+    Args:
+        data: The cases.
+        transform: Composed of transforms.
+        folder: Where prepared cases are kept; see `PreparedCases`.
+
+    Raises:
+        InputError: A case cannot be prepared; it is named.
+        OutputError: A prepared case cannot be written.
     """
+
+    def __init__(
+        self,
+        data: Sequence[dict[Hashable, Any]],
+        transform: Compose,
+        *,
+        folder: str | Path | None = None,
+    ) -> None:
+        super().__init__(data)
+        first = transform.get_index_of_first(
+            lambda one: isinstance(one, RandomizableTrait) or not isinstance(one, Transform)
+        )
+        steps = transform.transforms
+        self.augmentation = Compose([] if first is None else steps[first:])
+        self.prepared = PreparedCases(steps[:first], folder)
+        self.bytes_on_disk = sum(self.prepared.make(case) for case in data)
+        _log.info(
+            "%d prepared cases, %.1f MB, lie in %s",
+            len(data),
+            self.bytes_on_disk / 1e6,
+            self.prepared.folder,
+        )
+
+    def _transform(self, index: int) -> Any:
+        made = self.augmentation(self.prepared.read(self.data[index]))
+        for patch in made if isinstance(made, list) else [made]:
+            patch.pop("label_voxels", None)  # said where patches are cut
+        return made
 
     def __getitem__(self, index: Any) -> Any:
         """Return the case of a draw."""
         if not isinstance(index, Draw):
             return super().__getitem__(index)
-        if isinstance(self.transform, Randomizable):
-            self.transform.set_random_state(seed=index.seed)
+        self.augmentation.set_random_state(seed=index.seed)
         return self._transform(index.case)

@@ -142,11 +142,11 @@ def conversion_cache(folder: Path | None = None) -> ConversionCache:
     return ConversionCache((*([folder] if folder else []), user_cache_folder()))
 
 
-def user_cache_folder() -> Path:
-    """Return ``$VOLSEG_CACHE`` or where this platform keeps caches, and there ``converted``."""
+def user_cache_folder(kind: str = "converted") -> Path:
+    """Return ``$VOLSEG_CACHE`` or where this platform keeps caches, and there the folder."""
     chosen = os.environ.get("VOLSEG_CACHE")
     root = Path(chosen) if chosen else platformdirs.user_cache_path("volseg", appauthor=False)
-    return root.expanduser() / "converted"
+    return root.expanduser() / kind
 
 
 def _read(folder: Path, names: Sequence[str]) -> Entry | None:

@@ -28,6 +28,9 @@ _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 # einops's recipes of a pattern (sets of names). Its name is all that is said of it.
 _DERIVED = frozenset({"einops.einops.TransformRecipe"})
 
+# Of which it matters only that they are there.
+_NAMELESS = (logging.Logger, weakref.ref, types.ModuleType, np.random.RandomState)
+
 _PLAIN = str | int | float | bool | None
 _NAMED = torch.dtype | torch.device | torch.layout | torch.memory_format | complex | bytes | Path
 
@@ -43,6 +46,18 @@ def network_fingerprint(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, module in network.named_modules(remove_duplicate=False):
         digest.update(json.dumps([name, description.of_module(module)]).encode())
+    for path in sorted(description.sources):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+def value_fingerprint(value: Any) -> str:
+    """Return a digest of any value, such as a transform: what it holds, and its classes' code.
+
+    With something that nothing can be said of, no two digests are equal.
+    """
+    description = _Description(nn.Module())
+    digest = hashlib.sha256(json.dumps(description(value)).encode())
     for path in sorted(description.sources):
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()
@@ -85,7 +100,7 @@ class _Description:
             return _tensor(value)
         if isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
             return ["array", str(value.dtype), value.shape, _digest(value.tobytes())]
-        if isinstance(value, logging.Logger | weakref.ref | types.ModuleType):
+        if isinstance(value, _NAMELESS):
             return _name(type(value))
         if isinstance(value, type):
             return self._of_class(value)

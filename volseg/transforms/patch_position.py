@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from volseg.errors import InputError
@@ -34,7 +35,10 @@ def ratios_of(ratios: Sequence[float] | None, classes: int | None) -> tuple[floa
 
 
 def voxel_of_a_class(
-    labels: torch.Tensor, ratios: Sequence[float], random: np.random.RandomState
+    labels: torch.Tensor,
+    ratios: Sequence[float],
+    random: np.random.RandomState,
+    voxels: Mapping[int, npt.NDArray[np.int64]] | None = None,
 ) -> tuple[int, ...]:
     """Return the index of a random voxel of a random class.
 
@@ -44,6 +48,8 @@ def voxel_of_a_class(
         labels: Classes, `(x, y)` or `(x, y, z)`.
         ratios: How often each class is drawn, the background first.
         random: What draws.
+        voxels: Sorted flat indices of the voxels of rare classes, if they are known: the volume is
+            then not searched for them. The draw is the same.
     """
     values = labels.detach().cpu().numpy()
     weights = np.asarray(ratios, dtype=float)
@@ -54,7 +60,8 @@ def voxel_of_a_class(
         hits = np.flatnonzero(values[tried] == drawn)
         if hits.size:
             return tuple(int(axis[hits[0]]) for axis in tried)
-        found = np.flatnonzero(values == drawn)
+        known = None if voxels is None else voxels.get(drawn)
+        found = np.flatnonzero(values == drawn) if known is None else known
         if found.size:
             flat = found[random.randint(found.size)]
             return tuple(int(i) for i in np.unravel_index(flat, values.shape))

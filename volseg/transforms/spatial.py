@@ -14,6 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -159,15 +160,23 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with one new draw applied to all keys."""
         for key in self.key_iterator(dict(data)):
-            return self.apply(data, self.draw(_grid(key, data[key]), self._labels(data)))
+            voxels = data.get(f"{self.label_key}_voxels")
+            drawn = self.draw(_grid(key, data[key]), self._labels(data), voxels)
+            return self.apply(data, drawn)
         return dict(data)
 
-    def draw(self, grid: Grid, labels: torch.Tensor | None = None) -> Parameters:
+    def draw(
+        self,
+        grid: Grid,
+        labels: torch.Tensor | None = None,
+        voxels: Mapping[int, npt.NDArray[np.int64]] | None = None,
+    ) -> Parameters:
         """Return plain numbers for one case.
 
         Args:
             grid: The reference grid.
             labels: Label map (1, x, y) or (1, x, y, z) on it, for the position "classes".
+            voxels: Where its rare classes are, if it is known (`volseg.data.PreparedCases`).
 
         Returns:
             `size` of the output, `centre` of it in the reference (indices), `rotation` (radians),
@@ -181,7 +190,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.randomize(None)
         active = 1.0 if self._do_transform else 0.0
         flipped = self._flipped(axes)
-        start = self._start(grid.shape, size, labels)
+        start = self._start(grid.shape, size, labels, voxels)
         angles = (axes * (axes - 1)) // 2
         factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
         flips = self.R.rand(axes) < 0.5
@@ -274,7 +283,11 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         return result
 
     def _start(
-        self, shape: Sequence[int], size: Sequence[int], labels: torch.Tensor | None
+        self,
+        shape: Sequence[int],
+        size: Sequence[int],
+        labels: torch.Tensor | None,
+        voxels: Mapping[int, npt.NDArray[np.int64]] | None,
     ) -> list[int]:
         """Return the first voxel of the patch, which stays inside where it fits."""
         room = [n - p for n, p in zip(shape, size, strict=True)]
@@ -282,7 +295,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         if self.position == "random":
             start = [int(self.R.randint(0, free + 1)) if free > 0 else free // 2 for free in room]
         elif self.class_ratios is not None and labels is not None:
-            voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R)
+            voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels)
             start = [
                 min(max(at - length // 2, 0), free) if free > 0 else free // 2
                 for at, length, free in zip(voxel, size, room, strict=True)
