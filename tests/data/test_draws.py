@@ -5,7 +5,7 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, EnsureTyped, RandGaussianNoised
 
-from volseg.data import CachedDraws, RandomDraws
+from volseg.data import PreparedDraws, RandomDraws
 from volseg.errors import InputError
 from volseg.transforms import RandSpatiald
 
@@ -24,7 +24,7 @@ def batches(workers, epochs=2, seed=3, state=None):
             RandGaussianNoised("image", prob=0.5),
         ]
     )
-    dataset = CachedDraws(cases(), transform, progress=False)
+    dataset = PreparedDraws(cases(), transform)
     draws = RandomDraws(dataset, times=2, seed=seed)
     if state is not None:
         draws.load_state_dict(state)
@@ -68,7 +68,7 @@ def test_every_case_is_met_once_before_any_is_met_again():
 
 
 def test_plain_indices_work_as_in_monai():
-    dataset = CachedDraws(cases(), Compose([EnsureTyped("image")]), progress=False)
+    dataset = PreparedDraws(cases(), Compose([EnsureTyped("image")]))
     assert torch.equal(dataset[2]["image"], cases()[2]["image"])
     assert len(dataset[1:3]) == 2
 

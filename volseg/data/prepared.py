@@ -9,7 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -52,7 +55,7 @@ class PreparedCases:
     def __init__(self, steps: Sequence[Step], folder: str | Path | None = None) -> None:
         self.prepare = Compose(steps)
         name = value_fingerprint(list(steps))[:16]
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._is_temporary = False
         # What nothing can be said of is never the same again: no later run would find it.
         if name != value_fingerprint(list(steps))[:16]:
             self._use_temporary_folder()
@@ -112,15 +115,23 @@ class PreparedCases:
         try:
             _write(made, place)
         except OutputError as error:
-            if self._given or self._temporary is not None:
+            if _manifest(place) is not None:  # another process was faster
+                return
+            if self._given or self._is_temporary:
                 raise
             _log.warning("a temporary folder is used: %s", error)
             self._use_temporary_folder()
             _write(made, self.folder / place.name)
 
     def _use_temporary_folder(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="volseg-prepared-")
-        self.folder = Path(self._temporary.name)
+        self._is_temporary = True
+        self.folder = Path(tempfile.mkdtemp(prefix="volseg-prepared-"))
+        weakref.finalize(self, _remove, self.folder, os.getpid())
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # not in a process that was forked from it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write(made: Mapping[Hashable, Any], place: Path) -> None:
