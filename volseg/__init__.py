@@ -6,11 +6,15 @@ neither torch nor MONAI.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from volseg.on_use import loaded_on_use
 
 __version__ = "0.1.0"
+
+# Where MLflow is installed, MONAI imports it, and it reports what it is used for over the network.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 if TYPE_CHECKING:
     from volseg.io import read_image, write_image, write_segmentation
