@@ -60,6 +60,9 @@ def test_missing_classes_count_as_asked_for(evaluate):
     lesion = perfect["classes"]["lesion"]
     assert (lesion["dice"]["mean"], lesion["dice"]["n"]) == (0.8, 5)
     assert lesion["hausdorff95_mm"]["mean"] == 40 / 5
+    for summary in (found, perfect):  # however these count
+        counts = summary["cases_with_class_in"]["lesion"]
+        assert counts == {"both": 1, "one": 1, "neither": 3}
     assert perfect["rules"][:2] == [
         "Where neither map holds a class, the case counts as perfect: overlaps 1, distances 0.",
         "Where only one map holds it, overlaps are 0 and distances count as 40 mm.",

@@ -19,7 +19,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
     from volseg.evaluation import how_computed
 
-    cases = len(evaluation.cases)
+    cases, presence = len(evaluation.cases), evaluation.presence()
     shown = {name: evaluation.metrics[name] for name in _SHOWN if name in evaluation.metrics}
     table = Table("label", *(metric.heading for metric in shown.values()), "cases")
     for name, metrics in evaluation.summary().items():
@@ -29,7 +29,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
                 _text(metrics[metric].mean, metrics[metric].interval, about)
                 for metric, about in shown.items()
             ),
-            f"{metrics['dice'].n} of {cases}{_missed(metrics['hausdorff95_mm'].n_infinite)}",
+            f"{metrics['dice'].n} of {cases}{_missed(presence[name].one)}",
         )
     if len(evaluation.labels) > 1:
         means, intervals = evaluation.mean_over_classes(), evaluation.intervals_over_classes()
@@ -86,5 +86,5 @@ def _text(mean: float, interval: tuple[float, float], metric: Metric) -> str:
 
 
 def _missed(count: int) -> str:
-    """Cases where only one map holds the label: Dice 0, and no distance that a mean could take."""
-    return f", {count} missed" if count else ""
+    """Return the cases where one map alone holds the label: Dice 0, and an infinite distance."""
+    return f", {count} in one map only" if count else ""

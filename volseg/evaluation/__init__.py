@@ -17,7 +17,7 @@ from volseg.evaluation.class_score import ClassScore, Label
 from volseg.evaluation.comparison import ComparedMetric, Comparison, compare_evaluations, holm
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.empty_rule import EmptyRule
-from volseg.evaluation.evaluation import Evaluation
+from volseg.evaluation.evaluation import Evaluation, Presence
 from volseg.evaluation.files import PairOfMaps, evaluate_files, evaluate_pairs, read_pair
 from volseg.evaluation.groups import (
     GroupComparison,
@@ -55,6 +55,7 @@ __all__ = [
     "MeasurementError",
     "Metric",
     "PairOfMaps",
+    "Presence",
     "Statistics",
     "calibrate_files",
     "case_name",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from volseg.evaluation.bootstrap import Interval
 from volseg.evaluation.class_score import ClassScore, Label
@@ -20,6 +21,15 @@ from volseg.evaluation.summary import (
 )
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+class Presence(NamedTuple):
+    """In how many cases which maps hold a class, however these count."""
+
+    both: int
+    one: int
+    """Missed by the prediction, or invented by it."""
+    neither: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,14 @@ class Evaluation:
                 if metric.unit == "mm":
                     found[name] = replace(metric, unit="pixels")
         return found
+
+    def presence(self) -> dict[str, Presence]:
+        """Return in how many cases both maps, one of them or neither hold each class."""
+        found = {name: [0, 0, 0] for name in self.labels}
+        for row in self.rows:
+            held = (row.prediction_voxels > 0) + (row.reference_voxels > 0)
+            found[row.name][2 - held] += 1
+        return {name: Presence(*counts) for name, counts in found.items()}
 
     def patient(self, case: str) -> str:
         """Return whom a case is of."""

@@ -122,6 +122,9 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
             metric: [_number(end) for end in interval]
             for metric, interval in evaluation.intervals_over_classes().items()
         },
+        "cases_with_class_in": {
+            name: counts._asdict() for name, counts in evaluation.presence().items()
+        },
         "classes": {
             name: {metric: _statistics(found) for metric, found in metrics.items()}
             for name, metrics in evaluation.summary().items()

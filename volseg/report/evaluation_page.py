@@ -93,6 +93,7 @@ def write_evaluation_page(
         patients=len({evaluation.patient(case) for case in evaluation.cases}),
         metrics=evaluation.metrics,
         summary=evaluation.summary(),
+        presence=evaluation.presence(),
         over_classes=evaluation.mean_over_classes(),
         over_classes_intervals=evaluation.intervals_over_classes(),
         colors=structure_colors(evaluation.labels),
