@@ -18,7 +18,7 @@ from volseg.evaluation.comparison import ComparedMetric, Comparison, compare_eva
 from volseg.evaluation.describe import how_computed
 from volseg.evaluation.empty_rule import EmptyRule
 from volseg.evaluation.evaluation import Evaluation, Presence
-from volseg.evaluation.files import PairOfMaps, evaluate_files, evaluate_pairs, read_pair
+from volseg.evaluation.files import evaluate_files, evaluate_pairs
 from volseg.evaluation.groups import (
     GroupComparison,
     GroupMean,
@@ -27,6 +27,7 @@ from volseg.evaluation.groups import (
     group_mean,
     patient_means,
 )
+from volseg.evaluation.label_maps import PairOfMaps, read_pair
 from volseg.evaluation.metric import METRICS, Better, Metric
 from volseg.evaluation.pairs import CasePair, case_name, pair_common_files, pair_files
 from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from volseg.errors import Cancelled, InputError, VolsegError
 from volseg.evaluation.case import (
@@ -21,11 +19,9 @@ from volseg.evaluation.case import (
 from volseg.evaluation.class_score import ClassScore
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.evaluation.evaluation import Evaluation
+from volseg.evaluation.label_maps import read_pair
 from volseg.evaluation.pairs import CasePair, check_pairs, pair_files
 from volseg.evaluation.patients import require_patients
-from volseg.geometry import Grid, require_same_grid
-from volseg.io import grid_of, on_source_grid, read_image
-from volseg.metrics import count_overlaps
 
 Progress = Callable[[int, int], None]
 
@@ -102,28 +98,15 @@ def evaluate_pairs(
         raise InputError(
             f"the surface tolerance is {surface_tolerance_mm} mm; expected a number of at least 0."
         )
+    score = partial(
+        evaluate_case, surface_tolerance_mm=surface_tolerance_mm, ignore=ignore, empty=empty
+    )
     cases: dict[str, list[ClassScore]] = {}
     failures: dict[str, str] = {}
     undeclared: dict[str, list[int]] = {}
     for done, pair in enumerate(checked, start=1):
         try:
-            maps = read_pair(pair)
-            found = [value for value in maps.values() if value != ignore]
-            declared = labels or {str(value): value for value in found if labels is None}
-            known = {value for label in declared.values() for value in values_of(label)}
-            others = [value for value in found if value not in known]
-            cases[pair.case] = []
-            if declared:
-                cases[pair.case] = evaluate_case(
-                    maps.prediction,
-                    maps.reference,
-                    labels=declared,
-                    spacing=maps.grid.spacing,
-                    surface_tolerance_mm=surface_tolerance_mm,
-                    ignore=ignore,
-                    empty=empty,
-                    case=pair.case,
-                )
+            cases[pair.case], others = _evaluate_pair(pair, labels, ignore, score)
             if others:
                 undeclared[pair.case] = others
         except Cancelled:
@@ -155,50 +138,23 @@ def evaluate_pairs(
     )
 
 
-@dataclass(frozen=True)
-class PairOfMaps:
-    """The two label maps of a case, on one grid: integers of `(x, y, z)` or `(x, y)`."""
-
-    prediction: npt.NDArray[Any]
-    reference: npt.NDArray[Any]
-    grid: Grid
-
-    def values(self) -> list[int]:
-        """Return the labels that are in either of them, but for the background."""
-        return sorted(count_overlaps(self.prediction, self.reference))
-
-
-def read_pair(pair: CasePair) -> PairOfMaps:
-    """Return the label maps of a case.
-
-    Raises:
-        InputError: A file cannot be read, or is no label map.
-        GeometryError: The two lie on different grids.
-    """
-    prediction, grid = read_label_map(pair.prediction)
-    reference, reference_grid = read_label_map(pair.reference)
-    names = f"the prediction {pair.prediction} and the reference {pair.reference}"
-    require_same_grid(grid, reference_grid, what=names)
-    return PairOfMaps(prediction, reference, grid)
-
-
-def read_label_map(path: Path) -> tuple[npt.NDArray[Any], Grid]:
-    """Return a label map `(x, y, z)` or `(x, y)`, and its grid.
-
-    Raises:
-        InputError: The file cannot be read, or is no label map.
-    """
-    image = read_image(path)
-    if image.shape[0] != 1:
-        raise InputError(
-            f"{path} has {image.shape[0]} channels; expected a label map with one: a file of one "
-            "mask a channel cannot be evaluated."
-        )
-    try:
-        values: npt.NDArray[Any] = on_source_grid(image, image).as_tensor().numpy()[0]
-    except InputError as error:
-        raise InputError(f"{path} is not a label map: {error}") from error
-    return values, grid_of(image)
+def _evaluate_pair(
+    pair: CasePair,
+    labels: Mapping[str, int | Sequence[int]] | None,
+    ignore: int | None,
+    score: Callable[..., list[ClassScore]],
+) -> tuple[list[ClassScore], list[int]]:
+    """Return the rows of a case, and the values in its maps that were not asked for."""
+    maps = read_pair(pair)
+    found = [value for value in maps.values() if value != ignore]
+    declared = labels or {str(value): value for value in found if labels is None}
+    known = {value for label in declared.values() for value in values_of(label)}
+    others = [value for value in found if value not in known]
+    if not declared:
+        return [], others
+    spacing = maps.grid.spacing
+    rows = score(maps.prediction, maps.reference, labels=declared, spacing=spacing, case=pair.case)
+    return rows, others
 
 
 def _found(cases: Iterable[list[ClassScore]]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.errors import Cancelled, InputError, VolsegError
 from volseg.evaluation.case import values_of
 from volseg.evaluation.class_score import Label
-from volseg.evaluation.files import read_label_map
+from volseg.evaluation.label_maps import read_label_map
 from volseg.evaluation.pairs import CasePair
 from volseg.geometry import require_same_grid
 from volseg.io import StoredVolume, open_volume, open_zarr
