@@ -53,6 +53,8 @@ def train(
 
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    # What ends a training is said in a sentence of its own.
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)
     if processes > 1 and not was_launched():
         words = ["train", bundle, "--data", str(data), "-o", str(out)]
         words += [word for name in settings for word in ("--set", _in_yaml(name, settings[name]))]
