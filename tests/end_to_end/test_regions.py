@@ -172,7 +172,8 @@ def test_cases_are_judged_by_region_without_what_nobody_labelled(trained, data, 
     whole = evaluation.rows[0]
     reference = np.asarray(nib.load(data / "labelsTr" / f"{name}.nii.gz").dataobj)
     assert whole.reference_voxels == np.isin(reference, (1, 2, 3)).sum()
-    with pytest.raises(InputError):  # every label leaves voxels out, and one prediction is too few
+    # Every label leaves voxels out, and the prediction alone is too few.
+    with pytest.raises(InputError, match="from 1 cases"):
         learn_quality(trained, data)
     bundle_run(
         config_file=[str(trained / "configs" / f"{n}.yaml") for n in ("inference", "evaluate")],
