@@ -1,0 +1,67 @@
+"""The batch script for SLURM, on a real one of one machine."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from volseg.bundle import open_bundle
+
+_PATIENCE = 240  # seconds
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
+    slurm, tiny_bundle, tmp_path, repository, monkeypatch
+):
+    """By two processes; the signal of SLURM comes after the first epoch."""
+    monkeypatch.setenv("PYTHON", sys.executable)
+    monkeypatch.setenv("PROCESSES", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(repository), *sys.path[:1]]))
+    out, log = tmp_path / "trained", tmp_path / "job.log"
+    words = [tiny_bundle, "--data", tiny_bundle.parent / "data", "-o", out, "--epochs", 20]
+    job = said(
+        *("sbatch", "--parsable", "--exclusive", f"--output={log}"),
+        *map(str, [repository / "scripts" / "train.sbatch", *words]),
+    ).strip()
+    checkpoint = out / "runs" / "fold0" / "checkpoint.pt"
+    until = time.monotonic() + _PATIENCE
+
+    def wait_for(what) -> None:
+        while not what():
+            assert time.monotonic() < until, log.read_text() if log.is_file() else "no log"
+            time.sleep(0.2)
+
+    def left() -> bool:
+        return bool(said("squeue", "--noheader", f"--jobs={job}", "--format=%t").strip())
+
+    wait_for(checkpoint.is_file)
+    said("scancel", "--batch", "--signal=USR1", job)
+    wait_for(lambda: "is queued again" in log.read_text())
+    epoch = torch.load(checkpoint, weights_only=True)["epoch"]
+    assert epoch < 20
+    wait_for(lambda: not left())
+    text = log.read_text()
+    assert epochs_of(out) == list(range(1, 21)), text
+    record = json.loads((out / "runs" / "fold0" / "run.json").read_text())
+    assert (len(record["starts"]), record["processes"]) == (2, 2)  # twice begun, once anew
+    assert open_bundle(out).weights.is_file()
+    assert "Traceback" not in text
+
+
+def epochs_of(out: Path) -> list[int]:
+    with (out / "runs" / "fold0" / "history.csv").open(newline="") as table:
+        return [int(row["epoch"]) for row in csv.DictReader(table)]
