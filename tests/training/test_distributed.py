@@ -147,7 +147,7 @@ def train(bundle, out, **settings):
         bundle,
         bundle.parent / "data",
         out,
-        settings={"batch_size": 3, "val_interval": 1, **settings},
+        settings={"batch_size": 3, "batch_parts": 2, "val_interval": 1, **settings},
         progress=told.append,
     )
     return str(trained.folder), len(told)
@@ -174,7 +174,11 @@ def assert_same(found, expected):
 
 
 def test_a_bundle_trained_by_any_number_of_processes_is_the_same(tiny_bundle, tmp_path):
-    """Four cases in batches of three and one, which leaves a process idle; two are validated."""
+    """Four cases in batches of three and one, which leaves a process idle; two are validated.
+
+    A batch of three is computed in parts of two and one, so the second process has none of the
+    second part.
+    """
     alone, together, both = (tmp_path / name for name in ("alone", "together", "both"))
     (expected,) = in_processes(1, train, tiny_bundle, alone)
     found = in_processes(2, train, tiny_bundle, together)

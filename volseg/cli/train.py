@@ -60,9 +60,8 @@ def train(
         words += [word for name in settings for word in ("--set", _in_yaml(name, settings[name]))]
         words += ["--device", device] if device else []
         words += ["--skip-damaged"] if skip_damaged else []
-        with _saying_how_to_go_on(out / "runs" / f"fold{settings['fold']}"):
-            code = run_in_processes(processes, [*words, *(["--json"] if as_json else [])])
-        raise typer.Exit(code)
+        words += ["--json"] if as_json else []
+        raise typer.Exit(run_in_processes(processes, words))
     fold = settings.pop("fold")
     with progress_bar() as bar:
         steps = bar.add_task("preparing", total=None)

@@ -105,8 +105,8 @@ def _by_class(values: Tensor, indices: Tensor, classes: int) -> Tensor:
     """
     if values.device.type == "cpu":
         rows = [
-            torch.bincount(index.flatten(), weights=value.flatten(), minlength=classes)
-            for index, value in zip(indices, values, strict=True)
+            torch.bincount(index, weights=value, minlength=classes)
+            for index, value in zip(indices.flatten(1), values.flatten(1), strict=True)
         ]
         return torch.stack(rows).to(values.dtype)
     # bincount adds in any order on an accelerator, and waits for it.

@@ -61,7 +61,7 @@ def training_device() -> torch.device:
     return torch.device("cuda", own)
 
 
-def join_processes(device: torch.device) -> None:
+def join_processes(device: str | torch.device) -> None:
     """Meet the other processes that ``torchrun`` started, if it did and they have not met.
 
     Processes on CUDA devices talk through NCCL, others through Gloo.
@@ -74,6 +74,7 @@ def join_processes(device: torch.device) -> None:
     """
     if process_count() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return
+    device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     # ignite prefers what SLURM says, which knows of one task where torchrun starts many processes.
@@ -232,12 +233,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 def _pieces(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Yield the gradients in groups of one type and of a size that is worth sending."""
     piece: list[Tensor] = []
+    size = 0
     for gradient in gradients:
-        full = sum(other.numel() for other in piece) + gradient.numel() > _PIECE
-        if piece and (full or piece[0].dtype != gradient.dtype):
+        if piece and (size + gradient.numel() > _PIECE or piece[0].dtype != gradient.dtype):
             yield piece
-            piece = []
+            piece, size = [], 0
         piece.append(gradient)
+        size += gradient.numel()
     if piece:
         yield piece
 
