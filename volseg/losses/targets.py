@@ -92,7 +92,10 @@ def class_indices(
     # On an accelerator, an index out of range would end the process without a reason, and each
     # question asked of it waits for all its work: there is one.
     lowest_found, highest_found = indices.aminmax()
-    if (lowest_found < 0) | (highest_found > highest) | (indices != plain).any():
+    found_wrong = (lowest_found < 0) | (highest_found > highest)
+    if plain.is_floating_point():
+        found_wrong |= (indices.to(plain.dtype) != plain).any()
+    if found_wrong:
         wrong = (indices != plain) | (indices < 0) | (indices > highest)
         raise InputError(
             f"the target holds the value {plain[wrong][0].item():g}; expected class indices, "
