@@ -64,3 +64,21 @@ def test_logits_without_a_place_are_refused():
     data["pred"] = data["pred"].as_tensor()
     with pytest.raises(InputError, match="without an affine"):
         LabelOnSourceGridd("pred", like="image")(data)
+
+
+def test_regions_are_written_as_nnunet_writes_them():
+    """The digits are what LabelManager.convert_logits_to_segmentation of nnU-Net 2.8.1 gave.
+
+    For the labels {"background": 0, "whole": [1, 2, 3], "core": [1, 3], "active": [3]} and the
+    regions_class_order [2, 1, 3].
+    """
+    expected = (
+        "313233230031313313231111130001330222302332221312131133132303333031213322303302233003323231"
+        "313131303123332112330311302333"
+    )
+    logits = np.random.default_rng(0).normal(0, 3, (3, 6, 5, 4)).astype(np.float32)
+    image = as_image(np.zeros((6, 5, 4), np.float32), np.eye(4))
+    pred = MetaTensor(torch.from_numpy(logits)).copy_meta_from(image)
+    labelling = LabelOnSourceGridd("pred", like="image", regions=[2, 1, 3])
+    found = labelling({"image": image, "pred": pred})["pred"]
+    assert "".join(str(int(label)) for label in found.flatten()) == expected
