@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from monai.bundle import run as bundle_run
 
 from volseg.bundle import open_bundle
+from volseg.bundle.setting_rules import RULES
 from volseg.cli.main import main
 from volseg.errors import InputError, UnknownNameError
 from volseg.training import train_bundle
@@ -40,6 +42,13 @@ def test_values_that_can_be_are_taken(tiny_bundle):
         open_bundle(tiny_bundle),
         {"cases": 3, "epochs": 1, "learning_rate": 1, "fold": "all", "patch": [16, 16, 8]},
     )
+
+
+def test_what_is_null_says_what_else_it_may_be(tiny_bundle):
+    entries = yaml.safe_load((tiny_bundle / "configs" / "train.yaml").read_text())
+    # Of lists of numbers null needs no rule; of anything else it would refuse whatever is given.
+    lists = {"channels", "class_ratios", "kernels", "regions", "region_labels", "strides"}
+    assert {name for name, value in entries.items() if value is None} - lists <= RULES.keys()
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_before_anything_is_written(

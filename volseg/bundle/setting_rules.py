@@ -89,6 +89,7 @@ RULES: Mapping[str, Rule] = {
     "seed": _whole(0, 2**32 - 1),
     "workers": _whole(0),
     "cached": _SHARE,
+    "prepared": _or_none(Rule("the path of a folder", lambda value: isinstance(value, str))),
     "track_with": _or_none(_word(*TRACKERS)),
 }
 

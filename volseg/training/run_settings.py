@@ -19,7 +19,7 @@ _FOLDERS = frozenset({"bundle_root", "dataset_dir", "output_dir"})
 # Where a run happens and with what, which changes nothing about its result.
 _SURROUNDINGS = frozenset(
     _FOLDERS
-    | {"datalist", "device", "workers", "cached", "resume", "track_with"}
+    | {"datalist", "device", "workers", "cached", "prepared", "resume", "track_with"}
     | {"imports", "settings", "initialize", "run", ConfigParser.meta_key}
 )
 # Of those that inference has, too: they matter to training alone.
