@@ -165,4 +165,11 @@ def test_what_cannot_end_well_is_refused_before_it_begins(torch_bundle, tmp_path
     data = torch_bundle.parent / "data"
     with pytest.raises(InputError, match=message):
         cross_validate(torch_bundle, data, tmp_path / "out", **options)
-    assert not list(tmp_path.glob("out/fold*"))
+    # Nor was anything begun: the command without the mistake is not refused for being another.
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_that_are_not_there_are_named_before_anything_is_begun(torch_bundle, tmp_path):
+    with pytest.raises(InputError, match="needs .*ball0.* which does not exist"):
+        cross_validate(torch_bundle, tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ does: they must raise the mean by a margin and harm few cases.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from monai.data import MetaTensor
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
-from volseg.data import read_datalist
+from volseg.data import fold_cases, read_datalist
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.evaluation import (
     CasePair,
@@ -55,6 +56,7 @@ from volseg.training.evidence import CaseEvidence, gather_evidence
 from volseg.training.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
 from volseg.training.measurement import record_measurement
 from volseg.training.progress import TrainingState
+from volseg.training.run_settings import require_run_settings
 from volseg.training.runner import train_bundle
 
 CHOICES = ("threshold", "temperature", "cleaning")
@@ -154,7 +156,7 @@ def cross_validate(
         bundle=str(source.folder),
         data=str(Path(data).resolve()),
         folds=_folds(source, folds),
-        settings=dict(settings or {}),
+        settings=json.loads(json.dumps(dict(settings or {}))),  # as it is read again
         choices=_known("choice", choices, CHOICES),
         metric=_known("metric", [metric], THRESHOLD_METRICS)[0],
         probabilities=probabilities,
@@ -456,12 +458,17 @@ def _known(kind: str, names: Iterable[str], known: Sequence[str]) -> tuple[str, 
 
 
 def _require_possible(plan: CrossValidationPlan, bundle: Bundle) -> None:
-    """Refuse what would fail only after training.
+    """Refuse what would fail later, so that nothing is begun that cannot end.
 
     Raises:
-        InputError: A choice cannot be made with these folds or classes.
+        InputError: A file or a folder of the data is not there, a setting is none of the bundle's,
+            or a choice cannot be made with these folds or classes.
         BundleError: The bundle cannot be composed again, so that nothing can be stored in it.
     """
+    require_run_settings(bundle, {**plan.settings, "fold": plan.folds[0]})
+    for held_out in (True, False):  # together all cases: each has its files
+        datalist = bundle.folder / "configs" / "datalist.json"
+        fold_cases(datalist, plan.data, fold=plan.folds[0], held_out=held_out)
     if plan.ensemble and len(plan.folds) < 2:
         raise InputError("an ensemble needs at least two folds, got one: leave --ensemble out.")
     decides = {"threshold", "temperature"} & set(plan.choices)
