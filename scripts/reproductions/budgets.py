@@ -8,7 +8,7 @@ last step is no part of the seconds, nor is what each does before, which is stat
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ _COLUMNS = (
     *("seconds", "class", "volseg", "nnU-Net 2", "ahead by, 95 % interval", "steps"),
     *("goal", "reached"),
 )
+_Work = Callable[[argparse.Namespace, int, int], dict[str, Any]]
 # Epochs between validations: more than there are.
 _NEVER = 1_000_000
 
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace, store: PartStore) -> None:
                 work = _volseg if system == "volseg" else _nnunet
 
                 def measured(
-                    budget: int = budget, seed: int = seed, work: Any = work
+                    budget: int = budget, seed: int = seed, work: _Work = work
                 ) -> dict[str, Any]:
                     return work(arguments, budget, seed)
 

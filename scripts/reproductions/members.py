@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def train_member(
     data: Path,
     folder: Path,
     *,
-    fold: int | str,
+    fold: int | Literal["all"],
     settings: Mapping[str, Any],
     device: str | None = None,
 ) -> Member:

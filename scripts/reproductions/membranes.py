@@ -8,7 +8,7 @@ trained on all slices.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from reproductions.members import (
 )
 from reproductions.parts import Part, PartStore, finished, plain
 from volseg import Segmenter
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.data import read_datalist
 from volseg.io import read_image
 from volseg.metrics import boundary_scores, cells_between, dice, pixel_accuracy, rand_scores
@@ -37,6 +37,7 @@ from volseg.training import (
     choose_threshold,
     gather_evidence,
     record_decisions,
+    record_measurement,
 )
 from volseg.training.held_out import held_out_cases
 
@@ -50,6 +51,8 @@ _COLUMNS = (
     *("thresholds", "Rand score", "adapted Rand error", "boundary F", "Dice"),
     *("goal", "reached", "final network"),
 )
+# What the final bundle tells: figures of the folds, since nothing is left to judge it by.
+_TOLD = ("accuracy", "rand", "boundary_f", "dice")
 
 Map = npt.NDArray[Any]
 
@@ -174,6 +177,10 @@ def _settings(bundle: Bundle, fold: int | str, arguments: argparse.Namespace) ->
     return {"bundle": bundle.folder.name, "fold": fold, "seed": arguments.seed, **length}
 
 
+def _of_training(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in ("bundle", "fold")}
+
+
 def _folder(bundle: Bundle, fold: int | str, arguments: argparse.Namespace) -> Path:
     name = f"{bundle.folder.name}_fold{fold}_seed{arguments.seed}"
     folder: Path = arguments.output / name
@@ -186,9 +193,13 @@ def _train(bundle: Bundle, fold: int, arguments: argparse.Namespace, store: Part
     settings = _settings(bundle, fold, arguments)
 
     def work() -> dict[str, Any]:
-        own = {name: settings[name] for name in ("seed", "epochs", "seconds") if name in settings}
         member = train_member(
-            bundle.folder, arguments.data, folder, fold=fold, settings=own, device=arguments.device
+            bundle.folder,
+            arguments.data,
+            folder,
+            fold=fold,
+            settings=_of_training(settings),
+            device=arguments.device,
         )
         evidence = gather_evidence(folder, arguments.data, fold=fold)
         return {
@@ -238,12 +249,24 @@ def _finish(
     settings = _settings(bundle, "all", arguments)
 
     def work() -> dict[str, Any]:
-        own = {name: settings[name] for name in ("seed", "epochs", "seconds") if name in settings}
         member = train_member(
-            bundle.folder, arguments.data, folder, fold="all", settings=own, device=arguments.device
+            bundle.folder,
+            arguments.data,
+            folder,
+            fold="all",
+            settings=_of_training(settings),
+            device=arguments.device,
         )
         choice = _chosen(folds)
         record_decisions(folder, threshold=choice)
+        told = record_measurement(folder, arguments.data, None, fold="all")
+        scores = finished(store.read(), what="scores", bundle=bundle.folder.name)
+        figures = {
+            f"{metric}_{CLASS}_out_of_fold": round(mean_and_interval(values)[0], 4)
+            for metric in _TOLD
+            if (values := pooled(scores, CLASS, metric))
+        }
+        write_metadata(told, {**told.metadata, "eval_metrics": figures})
         return {**member.about, "threshold": choice.value}
 
     store.do(folder.name, {"what": "final", **settings}, work)

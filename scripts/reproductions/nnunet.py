@@ -136,9 +136,9 @@ class NnUNet:
         for case in held_out:
             _link(data / str(case.image), images / f"{case.case}_0000{SUFFIX}")
         predictions = self._results(seconds, seed) / f"predictions_fold{fold}"
-        words = ("-i", images, "-o", predictions, "-d", 1, "-c", CONFIGURATION, "-f", fold)
-        words += ("-tr", TRAINER, "-device", self.device, "-npp", 1, "-nps", 1)
-        words += ("--continue_prediction", "--disable_progress_bar")
+        words = ["-i", images, "-o", predictions, "-d", 1, "-c", CONFIGURATION, "-f", fold]
+        words += ["-tr", TRAINER, "-device", self.device, "-npp", 1, "-nps", 1]
+        words += ["--continue_prediction", "--disable_progress_bar"]
         self._run(self._program("nnUNetv2_predict"), *words, seconds=seconds, seed=seed)
         return read_predictions(predictions, held_out, data, labels=labels)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from reproductions.members import pooled
 from reproductions.membranes import evidence_of, scores_of_slice
 from volseg.bundle import open_bundle
 from volseg.training import choose_threshold
@@ -41,6 +42,9 @@ def test_two_folds_and_the_final_network(tiny_pictures, reproduction, tmp_path, 
     everything = choose_threshold(evidence_of(networks), metric="pixel_accuracy")
     assert final.figures["threshold"] == everything.value
     made = open_bundle(tmp_path / "runs" / "membranes" / "tiny_em_foldall_seed7")
+    told = pooled([parts[f"{name}_scores"] for name in names], "membrane", "accuracy")
+    accuracy = made.metadata["eval_metrics"]["accuracy_membrane_out_of_fold"]
+    assert accuracy == pytest.approx(np.mean(list(told.values())), abs=1e-4)
     inference = yaml.safe_load(made.config("inference").read_text(encoding="utf-8"))
     assert inference["threshold"] == everything.value
     (cells,) = [cells for cells in reproduction.table("membranes") if cells[0] == "`tiny_em`"]
