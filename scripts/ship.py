@@ -3,9 +3,9 @@
     python scripts/ship.py runs/membranes/membrane_unet_foldall_seed0 membrane_unet \
         --reason "trained on all 25 slices"
 
-The weights are stored in half precision; thresholds and other values that were chosen for them, the
-figures and the record of the run come with them. What is usual (``configs/quality.json``) was learned
-from the weights before and is taken away: learn it anew with ``volseg bundle quality``.
+The weights are stored in half precision; thresholds and other values that were chosen for them,
+the figures and the record of the run come with them. What is usual (``configs/quality.json``) was
+learned from the weights before and is taken away: learn it anew with ``volseg bundle quality``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from volseg.training.decisions import DECISION_FILE
 from volseg.training.run_record import read_run_record
 
 RECORD = "configs/training.json"
+
+# What the metadata tell of the weights.
+_TOLD = ("training", "eval_metrics")
 
 
 def ship(trained: str | Path, bundle: str | Path, *, reason: str) -> Bundle:
@@ -64,14 +67,11 @@ def ship(trained: str | Path, bundle: str | Path, *, reason: str) -> Bundle:
     decision = source.folder / DECISION_FILE
     if decision.is_file():
         files[DECISION_FILE] = decision.read_text(encoding="utf-8")
-    save_weights(build_parts(source).network, target.weights, dtype=torch.float16)
-    (target.folder / "configs" / QUALITY_FILE).unlink(missing_ok=True)
+    network = build_parts(source).network
     shipped = recompose(target, composition, reason, files=files)
-    told = {
-        name: source.metadata[name]
-        for name in ("training", "eval_metrics")
-        if name in source.metadata
-    }
+    save_weights(network, target.weights, dtype=torch.float16)
+    (target.folder / "configs" / QUALITY_FILE).unlink(missing_ok=True)
+    told = {name: source.metadata[name] for name in _TOLD if name in source.metadata}
     return write_metadata(shipped, {**shipped.metadata, **told})
 
 

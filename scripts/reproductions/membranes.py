@@ -101,7 +101,7 @@ def table(parts: Sequence[Part]) -> list[str]:
         accuracy = pooled(scores, CLASS, "accuracy")
         thresholds = sorted(part.figures["threshold"] for part in scores)
         reached = "not yet known"
-        if len(scores) == wanted:
+        if len({part.settings["fold"] for part in scores}) == wanted:
             reached = "yes" if mean_and_interval(accuracy)[0] > GOAL else "no"
         cells = [
             f"`{bundle}`",
