@@ -75,8 +75,8 @@ def test_a_failed_write_keeps_the_old_weights(tmp_path, monkeypatch):
     save_weights(network, tmp_path / "model.pt")
     before = (tmp_path / "model.pt").read_bytes()
 
-    def full_disk(state, path):
-        Path(path).write_bytes(b"half")
+    def full_disk(state, target):
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)

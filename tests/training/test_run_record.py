@@ -1,0 +1,50 @@
+"""What a run tells of itself."""
+
+from __future__ import annotations
+
+import subprocess
+
+from volseg.training import read_run_record
+from volseg.training.progress import duration
+from volseg.training.run_record import git_state
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    command = ["git", "-C", str(folder), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_state_in_git_is_told_and_runs_nothing_of_the_folder(tmp_path):
+    bundle = tmp_path / "repository" / "bundle"
+    bundle.mkdir(parents=True)
+    assert git_state(bundle) is None
+    git(tmp_path / "repository", "init", "-q")
+    assert git_state(bundle) is None  # nothing is committed
+    (bundle / "a.txt").write_text("a")
+    git(bundle, "add", ".")
+    git(bundle, "commit", "-q", "-m", "first")
+    commit = git(bundle, "rev-parse", "HEAD")
+    assert git_state(bundle) == {"commit": commit, "changed": False}
+    (bundle.parent / "beside.txt").write_text("not of the bundle")
+    assert git_state(bundle) == {"commit": commit, "changed": False}
+    (bundle / "a.txt").write_text("b")
+    told = tmp_path / "ran"
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {told}\n")
+    hook.chmod(0o755)
+    git(bundle, "config", "core.fsmonitor", str(hook))
+    assert git_state(bundle) == {"commit": commit, "changed": True}
+    assert not told.exists()
+
+
+def test_a_record_that_is_not_there_or_damaged_says_nothing(tmp_path):
+    assert read_run_record(tmp_path) == {}
+    (tmp_path / "run.json").write_text("{")
+    assert read_run_record(tmp_path) == {}
+
+
+def test_times_are_told_as_they_are_spoken():
+    assert [duration(seconds) for seconds in (3.4, 99, 130, 5940, 12_000)] == [
+        *("3 s", "99 s", "2 min", "99 min", "3 h 20 min")
+    ]
