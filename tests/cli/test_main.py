@@ -311,7 +311,7 @@ def test_interrupting_leaves_nothing(capfd, tmp_path, tiny_bundle, image, monkey
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SlidingWindowInferer, "predictor", lambda *_, **__: interrupted)
+    monkeypatch.setattr(SlidingWindowInferer, "predictors", lambda *_, **__: [interrupted])
     out = tmp_path / "out"
     code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
     assert code == 130
