@@ -58,7 +58,7 @@ def files_of(prepared: PreparedCases, name: str) -> list[Path]:
 def test_a_case_is_prepared_once_for_all_that_follow(case, tmp_path):
     Counted.calls = 0
     first = PreparedCases(steps(), tmp_path / "prepared")
-    taken = first.make(case)
+    _, taken = first.make(case)
     expected = ReadImaged(["image", "label"])(dict(case))
     for prepared in (first, PreparedCases(steps(), tmp_path / "prepared")):
         found = prepared.read(case)

@@ -152,7 +152,9 @@ class PreparedDraws(Dataset):
         steps = transform.transforms
         self.augmentation = Compose([] if first is None else steps[first:])
         self.prepared = PreparedCases(steps[:first], folder)
-        self.bytes_on_disk = sum(self.prepared.make(case) for case in data)
+        made = [self.prepared.make(case) for case in data]
+        self._keys = [key for key, _ in made]
+        self.bytes_on_disk = sum(size for _, size in made)
         _log.info(
             "%d prepared cases, %.1f MB, lie in %s",
             len(data),
@@ -161,7 +163,7 @@ class PreparedDraws(Dataset):
         )
 
     def _transform(self, index: int) -> Any:
-        made = self.augmentation(self.prepared.read(self.data[index]))
+        made = self.augmentation(self.prepared.read(self.data[index], self._keys[index]))
         for patch in made if isinstance(made, list) else [made]:
             patch.pop("label_voxels", None)  # said where patches are cut
         return made

@@ -18,12 +18,14 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import monai
 import numpy as np
 import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+import volseg
 from volseg.atomic import replacing_folder
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.predictors import user_cache_folder, value_fingerprint
@@ -43,8 +45,8 @@ class PreparedCases:
     """The cases that one preparation has made, each prepared once and then read.
 
     A case is known by its entries and by path, size and time of its files, the preparation by its
-    options and its code: if one of them is another, the case is prepared anew. So is a case whose
-    files here are damaged.
+    options, the code of its classes and the versions of volseg and MONAI: if one of them is
+    another, the case is prepared anew. So is a case whose files here are damaged.
 
     Args:
         steps: The preparation, one after another: from the paths of a case to its volumes.
@@ -54,10 +56,11 @@ class PreparedCases:
 
     def __init__(self, steps: Sequence[Step], folder: str | Path | None = None) -> None:
         self.prepare = Compose(steps)
-        name = value_fingerprint(list(steps))[:16]
+        what = [*steps, volseg.__version__, monai.__version__]
+        name = value_fingerprint(what)[:16]
         self._is_temporary = False
         # What nothing can be said of is never the same again: no later run would find it.
-        if name != value_fingerprint(list(steps))[:16]:
+        if name != value_fingerprint(what)[:16]:
             self._use_temporary_folder()
         else:
             root = user_cache_folder("prepared") if folder is None else Path(folder)
@@ -65,37 +68,41 @@ class PreparedCases:
         self._given = folder is not None
         self._opened: dict[str, Case] = {}
 
-    def make(self, case: Mapping[Hashable, Any]) -> int:
-        """Prepare a case unless it is there; return the bytes it takes on the disk.
+    def make(self, case: Mapping[Hashable, Any]) -> tuple[str, int]:
+        """Prepare a case unless it is there; return its name here and its bytes on the disk.
 
         Raises:
             InputError: The case cannot be prepared; it is named.
             OutputError: Its files cannot be written.
         """
-        place = self.folder / _key(case)
-        manifest = _manifest(place)
+        key = _key(case)
+        manifest = _manifest(self.folder / key)
         if manifest is None:
-            self._write(case, place)
-            manifest = _manifest(self.folder / place.name) or {}
-        return sum(int(one["bytes"]) for one in manifest.values())
+            self._write(case, key)
+            manifest = _manifest(self.folder / key) or {}
+        return key, sum(int(one["bytes"]) for one in manifest.values())
 
-    def read(self, case: Mapping[Hashable, Any]) -> Case:
+    def read(self, case: Mapping[Hashable, Any], key: str | None = None) -> Case:
         """Return a prepared case: its entries, volumes as tensors mapped to memory.
 
         Beside a label map of one channel, under its name and ``_voxels``, is where its rare classes
         are: a dictionary of class to sorted flat indices.
 
+        Args:
+            case: The case.
+            key: Its name, as `make` gave it; its files are not looked at again.
+
         Raises:
             InputError: The case cannot be prepared.
             OutputError: It has to be prepared anew and cannot be written.
         """
-        key = _key(case)
+        if key is None:
+            key, _ = self.make(case)
         if key not in self._opened:
-            self.make(case)
             found = _opened(self.folder / key)
             if found is None:
                 _log.warning("%s is damaged: the case is prepared again", self.folder / key)
-                self._write(case, self.folder / key)
+                self._write(case, key)
                 found = _opened(self.folder / key)
             if found is None:
                 raise OutputError(
@@ -105,23 +112,23 @@ class PreparedCases:
             self._opened[key] = found
         return {**case, **self._opened[key]}
 
-    def _write(self, case: Mapping[Hashable, Any], place: Path) -> None:
+    def _write(self, case: Mapping[Hashable, Any], key: str) -> None:
         try:
             made = self.prepare(dict(case))
         except Exception as error:
             raise InputError(
-                f"the case {case.get('case', _key(case))} cannot be prepared: {_reason(error)}"
+                f"the case {case.get('case', key)} cannot be prepared: {_reason(error)}"
             ) from error
         try:
-            _write(made, place)
+            _write(made, self.folder / key)
         except OutputError as error:
-            if _manifest(place) is not None:  # another process was faster
+            if _manifest(self.folder / key) is not None:  # another process was faster
                 return
             if self._given or self._is_temporary:
                 raise
             _log.warning("a temporary folder is used: %s", error)
             self._use_temporary_folder()
-            _write(made, self.folder / place.name)
+            _write(made, self.folder / key)
 
     def _use_temporary_folder(self) -> None:
         self._is_temporary = True
@@ -200,13 +207,10 @@ def _opened(place: Path) -> Case | None:
         if "class" in entry:
             voxels[int(entry["class"])] = array
             continue
-        tensor = torch.from_numpy(array)
-        affine = entry.get("affine")
-        found[name] = (
-            tensor
-            if affine is None
-            else MetaTensor(tensor, affine=torch.tensor(affine, dtype=torch.float64))
-        )
+        found[name] = torch.from_numpy(array)
+        if "affine" in entry:
+            affine = torch.tensor(entry["affine"], dtype=torch.float64)
+            found[name] = MetaTensor(found[name], affine=affine)
     if "label" in found:
         found["label_voxels"] = voxels
     return found
