@@ -15,6 +15,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-import volseg
 from volseg.atomic import replacing_folder
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.predictors import user_cache_folder, value_fingerprint
@@ -56,7 +56,7 @@ class PreparedCases:
 
     def __init__(self, steps: Sequence[Step], folder: str | Path | None = None) -> None:
         self.prepare = Compose(steps)
-        what = [*steps, volseg.__version__, monai.__version__]
+        what = [*steps, version("volseg"), monai.__version__]
         name = value_fingerprint(what)[:16]
         self._is_temporary = False
         # What nothing can be said of is never the same again: no later run would find it.
