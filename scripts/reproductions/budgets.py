@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from readme import header, row
 from reproductions.members import (
     failures,
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace, store: PartStore) -> None:
             for system in arguments.systems:
                 settings = {"system": system, "budget": budget, "seed": seed, "bundle": name}
                 settings |= {"fold": arguments.fold, "threads": arguments.threads}
-                settings["workers"] = arguments.workers
+                settings |= {"workers": arguments.workers, "device": _device(arguments)}
                 work = _volseg if system == "volseg" else _nnunet
 
                 def measured(
@@ -128,6 +130,12 @@ def _before(parts: Sequence[Part]) -> str:
     return said
 
 
+def _device(arguments: argparse.Namespace) -> str:
+    """Return the device of both: nnU-Net takes kinds of devices, not one of several."""
+    chosen: str = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return chosen.partition(":")[0]
+
+
 def _volseg(arguments: argparse.Namespace, budget: int, seed: int) -> dict[str, Any]:
     member = train_member(
         arguments.bundle,
@@ -140,7 +148,7 @@ def _volseg(arguments: argparse.Namespace, budget: int, seed: int) -> dict[str, 
             "val_interval": _NEVER,
             "workers": arguments.workers,
         },
-        device=arguments.device,
+        device=_device(arguments),
     )
     evaluation = measure_member(member, arguments.data, arguments.fold)
     return {**member.about, "scores": scores_of(evaluation)}
@@ -149,9 +157,8 @@ def _volseg(arguments: argparse.Namespace, budget: int, seed: int) -> dict[str, 
 def _nnunet(arguments: argparse.Namespace, budget: int, seed: int) -> dict[str, Any]:
     datalist = open_bundle(arguments.bundle).folder / "configs" / "datalist.json"
     cases = read_datalist(datalist)
-    device = "cuda" if (arguments.device or "cpu").startswith("cuda") else "cpu"
     home = arguments.nnunet or arguments.output / "nnunet"
-    system = NnUNet(home.resolve(), arguments.threads, arguments.workers, device)
+    system = NnUNet(home.resolve(), arguments.threads, arguments.workers, _device(arguments))
     system.install()
     prepared = system.prepare(
         cases, arguments.data, labels=CLASSES, name="hippocampus", channel="MRI"
