@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from volseg.networks import build_network, network_spec
-from volseg.training import network_to_train
+from volseg.networks import build_network, network_spec, read_weights
+from volseg.training import network_to_train, train_bundle
 from volseg.training.fast_layers import FastInstanceNorm, PointwiseConvolution
 
 
@@ -89,3 +89,15 @@ def test_without_a_compiler_the_network_is_trained_as_it_is_and_this_is_said(mon
         network = network_to_train(tiny("unet"), compile=True)
     assert "without torch.compile: there is no C++ compiler" in caplog.text
     assert network(image())[0].shape == (2, 2, 32, 32)
+
+
+def test_a_bundle_trains_to_the_same_weights_with_levels_computed_again(tiny_bundle, tmp_path):
+    weights = []
+    for recompute in (False, True):
+        out = tmp_path / str(recompute)
+        settings = {"recompute": recompute, "batch_parts": 2, "clip_norm": 12.0}
+        data = tiny_bundle.parent / "data"
+        trained = train_bundle(tiny_bundle, data, out, epochs=1, settings=settings)
+        weights.append(read_weights(trained.weights))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
