@@ -190,7 +190,9 @@ def choose_label_values(choices: Choices, scheme: LabelScheme) -> None:
 def choose_cache(
     choices: Choices, fingerprint: Fingerprint, spacing: Sequence[float], memory: int
 ) -> None:
-    """Choose which part of the prepared cases is kept in memory.
+    """Choose which part of the held-out cases is kept in memory, and say what all take on the disk.
+
+    As if all were held out, so that it holds for any fold.
 
     Args:
         choices: Takes the choice.
@@ -208,4 +210,6 @@ def choose_cache(
         for case in fingerprint.cases
     )
     share = min(1.0, math.floor(100 * memory / size) / 100)
-    choices.choose("cached", share, f"of the prepared cases, {size / 1e9:.2g} GB in all, in memory")
+    choices.choose(
+        "cached", share, f"of the held-out cases in memory; all prepared: {size / 1e9:.2g} GB"
+    )
