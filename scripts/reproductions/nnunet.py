@@ -86,10 +86,11 @@ class NnUNet:
             channel: What nnU-Net chooses the standardisation by, such as ``MRI`` or ``CT``.
 
         Raises:
-            InputError: A case has several files or is no NIfTI.
+            InputError: A case has several files or is no NIfTI, or other cases were prepared here.
             VolsegError: A command failed.
         """
         done = self.home / "prepared.json"
+        folds = self.home / "preprocessed" / DATA_SET / "splits_final.json"
         if not done.is_file():
             write_data_set(
                 self.home / "raw", cases, data, labels=labels, name=name, channel=channel
@@ -99,8 +100,13 @@ class NnUNet:
             planning = ("-d", 1, "-c", CONFIGURATION, "--verify_dataset_integrity", *processes)
             self._run(self._program("nnUNetv2_plan_and_preprocess"), *planning)
             seconds = round(time.monotonic() - started, 1)
-            _write_json(self.home / "preprocessed" / DATA_SET / "splits_final.json", splits(cases))
+            _write_json(folds, splits(cases))
             _write_json(done, {"seconds": seconds})
+        if json.loads(folds.read_text(encoding="utf-8")) != splits(cases):
+            raise InputError(
+                f"{self.home} was prepared for other cases or folds: give another folder with "
+                "--nnunet, or remove what is in it but for environment/."
+            )
         return float(json.loads(done.read_text(encoding="utf-8"))["seconds"])
 
     def train(self, fold: int, *, seconds: float, seed: int) -> dict[str, Any]:

@@ -102,6 +102,16 @@ def test_a_failure_of_nnunet_is_told_and_shown(unconverted_bundle, played, repro
     assert str(tmp_path) not in text
 
 
+def test_what_was_prepared_for_other_cases_is_not_used(unconverted_bundle, played):
+    cases = read_datalist(unconverted_bundle / "configs" / "datalist.json")
+    data = unconverted_bundle.parent / "data"
+    system = nnunet.NnUNet(played, threads=1)
+    about = {"labels": {"anterior": 1}, "name": "balls", "channel": "MRI"}
+    assert system.prepare(cases, data, **about) == system.prepare(cases, data, **about)
+    with pytest.raises(InputError, match="was prepared for other cases or folds"):
+        system.prepare(cases[1:], data, **about)
+
+
 def test_the_data_set_is_linked_and_described(unconverted_bundle, tmp_path):
     cases = read_datalist(unconverted_bundle / "configs" / "datalist.json")
     data = unconverted_bundle.parent / "data"
