@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +42,28 @@ def test_each_process_knows_its_place_and_the_words(program, tmp_path):
 
 def test_one_that_fails_ends_the_others_and_its_exit_code_is_given_back(program):
     program('[ "$RANK" = 1 ] && exit 2; exec sleep 60')
+    before = signal.getsignal(signal.SIGTERM)
     assert run_in_processes(2, []) == 2
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_when_it_is_told_to_end_they_end_before_it(program, tmp_path):
+    program(f"echo $$ > {tmp_path}/$RANK; exec sleep 60")
+    files = [tmp_path / str(rank) for rank in (0, 1)]
+
+    def interrupt() -> None:
+        while not all(file.is_file() and file.read_text() for file in files):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(2, [])
+    thread.join()
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
 
 
 def test_one_that_is_killed_is_named(program):

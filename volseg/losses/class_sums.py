@@ -141,10 +141,9 @@ class _SoftmaxSums(torch.autograd.Function):
         else:
             ones = torch.ones_like(of_truth)
         truth = _by_class(ones, indices, classes)
-        ctx.save_for_backward(probabilities, of_truth, indices, counted)
-        ctx.mark_non_differentiable(truth)
         terms = truth.sum()
-        ctx.mark_non_differentiable(terms)
+        ctx.save_for_backward(probabilities, of_truth, indices, counted)
+        ctx.mark_non_differentiable(truth, terms)
         return (
             _by_class(of_truth, indices, classes),
             _over_voxels(probabilities),

@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -54,7 +56,12 @@ def run_in_processes(count: int, words: Sequence[str]) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(configuration, sys.executable)("-m", "volseg", *words)
+        with _own_signal_handlers():
+            elastic_launch(configuration, sys.executable)("-m", "volseg", *words)
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + error.sigval) from None
     except ChildFailedError as error:
         codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
         for rank, code in codes.items():
@@ -65,3 +72,16 @@ def run_in_processes(count: int, words: Sequence[str]) -> int:
                 ) from None
         return int(error.get_first_failure()[1].exitcode)
     return 0
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Put back what torch's launcher sets and leaves behind."""
+    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
