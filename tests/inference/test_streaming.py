@@ -184,6 +184,28 @@ def test_memory_is_what_the_footprint_says_whatever_the_length(axis):
     assert most[192] < 1.01 * most[64]
 
 
+@pytest.mark.parametrize("kind", ["classes", "regions"])
+def test_an_ensemble_holds_what_the_footprint_says(kind):
+    """Tiles as large as the slab, so that what is held for the mean of probabilities counts."""
+    classes, tiling = 12, Tiling.blended([24, 24, 24])
+
+    def model(tiles):
+        return tiles.expand(-1, classes, -1, -1, -1).contiguous()
+
+    volume = np.zeros((1, 24, 24, 60), np.float32)
+    most = {}
+    for networks in (1, 2, 5):
+        with LiveBytes() as memory:
+            for slab in stream_logits(volume, [model] * networks, tiling, axis=2, kind=kind):
+                del slab
+        expected = stream_footprint(
+            volume.shape, tiling, classes, axis=2, networks=networks, passes=networks
+        )
+        most[networks] = memory.most
+        assert 0.5 * expected.total < memory.most < 1.05 * expected.total
+    assert most[1] < most[2] < 1.01 * most[5] < 1.05 * most[2]
+
+
 def test_a_cancelled_run_returns_its_memory():
     calls = []
     with LiveBytes() as memory:

@@ -66,8 +66,8 @@ def stream_footprint(
     read = min(tiling.tile[along], sides[along])
     tile, result = math.prod(tiling.tile), math.prod(tiling.result)
     copies = 1 if passes == 1 else 3  # the sum, the new logits and their sum
-    if networks > 1:  # of yes and of no, for regions
-        copies += 2
+    if networks > 1:  # sums of probabilities, of regions for yes and for no
+        copies += 3
     return Footprint(
         axis=along,
         tiles=math.prod(len(tiling.along(a, side)) for a, side in enumerate(sides)),

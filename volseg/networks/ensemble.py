@@ -40,23 +40,23 @@ class ProbabilityMean:
         Raises:
             ShapeError: They have another shape than those before.
         """
-        if self._classes:
-            logarithms = [logits.log_softmax(1)]
-        else:
-            logarithms = [logsigmoid(logits), logsigmoid(-logits)]
-        if not self._sums:
-            self._sums = logarithms
-        elif self._sums[0].shape != logits.shape:
+        if self._sums and self._sums[0].shape != logits.shape:
             raise ShapeError(
                 f"the networks of an ensemble returned {tuple(self._sums[0].shape)} and "
                 f"{tuple(logits.shape)}: expected the same classes from all of them."
             )
-        else:
-            self._sums = [
-                torch.logaddexp(total, new)
-                for total, new in zip(self._sums, logarithms, strict=True)
-            ]
+        if self._classes:
+            self._add(0, logits.log_softmax(1))
+        else:  # of yes and of no, one after the other
+            self._add(0, logsigmoid(logits))
+            self._add(1, logsigmoid(-logits))
         self._count += 1
+
+    def _add(self, place: int, logarithms: Tensor) -> None:
+        if not self._count:
+            self._sums.append(logarithms)
+        else:
+            self._sums[place] = torch.logaddexp(self._sums[place], logarithms)
 
     def logits(self) -> Tensor:
         """Return the logits of the mean.
