@@ -98,3 +98,11 @@ def test_the_command_starts_itself_with_the_same_settings(monkeypatch, tmp_path)
     assert json.dumps(options["settings"], sort_keys=True) == json.dumps(
         {"learning_rate": 1e-5, "patch": [16, 16, 8]}
     )
+
+
+def test_a_cross_validation_by_several_processes_is_refused(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    words = ["crossval", "b", "--data", str(tmp_path), "-o", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert "is run by one process" in " ".join(capfd.readouterr().err.split())

@@ -65,6 +65,7 @@ def crossval(
     from volseg.errors import InputError
     from volseg.report import write_evaluation_page
     from volseg.training import cross_validate, cross_validation_status
+    from volseg.training.launching import was_launched
 
     if status:
         found = cross_validation_status(out)
@@ -87,6 +88,11 @@ def crossval(
         settings["epochs"] = epochs
     if "fold" in settings:
         raise InputError("every fold is held out once: say which with --folds, not --set fold.")
+    if was_launched():
+        raise InputError(
+            "a cross-validation is run by one process, but torchrun started several: train each "
+            "fold with `volseg train --fold`, which they can share."
+        )
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with progress_bar() as bar:
