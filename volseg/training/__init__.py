@@ -8,13 +8,13 @@ from volseg.training.cross_validation import (
     CrossValidation,
     CrossValidationState,
     cross_validate,
-    summary_of,
 )
 from volseg.training.cross_validation_folder import (
     CrossValidationStatus,
     FoldStatus,
     cross_validation_status,
 )
+from volseg.training.cross_validation_summary import summary_of
 from volseg.training.curves import DrawCurves
 from volseg.training.damaged import leave_out_damaged
 from volseg.training.decisions import (

@@ -8,9 +8,6 @@ does: they must raise the mean by a margin and harm few cases.
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +17,8 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from volseg.atomic import replacing
 from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
-from volseg.data import fold_cases, read_datalist
-from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.data import read_datalist
 from volseg.evaluation import (
     CasePair,
     ClassScore,
@@ -37,13 +32,12 @@ from volseg.segmenter import Segmenter
 from volseg.training.cleaning import choose_pooled_cleaning, record_cleaning
 from volseg.training.cross_validation_folder import (
     CrossValidationFolder,
-    CrossValidationPlan,
     deciding_digest,
-    training_digest,
     uncleaned_digest,
 )
+from volseg.training.cross_validation_plan import CrossValidationPlan, plan_cross_validation
+from volseg.training.cross_validation_summary import summary_of, write_fold_table
 from volseg.training.decisions import (
-    THRESHOLD_METRICS,
     TemperatureChoice,
     ThresholdChoice,
     choose_temperature,
@@ -56,12 +50,7 @@ from volseg.training.evidence import CaseEvidence, gather_evidence
 from volseg.training.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
 from volseg.training.measurement import record_measurement
 from volseg.training.progress import TrainingState
-from volseg.training.run_settings import require_run_settings
 from volseg.training.runner import train_bundle
-
-CHOICES = ("threshold", "temperature", "cleaning")
-
-_REPORTED = ("dice", "iou", "surface_dice", "hausdorff95_mm")
 
 
 @dataclass(frozen=True)
@@ -137,8 +126,8 @@ def cross_validate(
         output: Where everything goes.
         folds: Those that are held out; all of the datalist by default.
         settings: Of training, as for `train_bundle`.
-        choices: Some of `CHOICES`, made on held-out cases and stored in the bundles: those of a
-            fold are made on the other folds, those of the ensemble on all.
+        choices: Some of threshold, temperature and cleaning, made on held-out cases and stored in
+            the bundles: those of a fold are made on the other folds, those of the ensemble on all.
         metric: What a threshold is chosen by (`THRESHOLD_METRICS`).
         probabilities: Also write the probabilities of the held-out cases.
         ensemble: Make one bundle of the folds.
@@ -152,18 +141,16 @@ def cross_validate(
     """
     source = open_bundle(bundle)
     place = CrossValidationFolder(output)
-    plan = CrossValidationPlan(
-        bundle=str(source.folder),
-        data=str(Path(data).resolve()),
-        folds=_folds(source, folds),
-        settings=json.loads(json.dumps(dict(settings or {}))),  # as it is read again
-        choices=_known("choice", choices, CHOICES),
-        metric=_known("metric", [metric], THRESHOLD_METRICS)[0],
+    plan = plan_cross_validation(
+        source,
+        data,
+        folds=folds,
+        settings=settings or {},
+        choices=choices,
+        metric=metric,
         probabilities=probabilities,
         ensemble=ensemble,
-        configs_sha256=training_digest(source),
     )
-    _require_possible(plan, source)
     place.begin(plan)
     return _Run(plan, place, device, progress).run()
 
@@ -197,7 +184,7 @@ class _Run:
         of_fold = {fold: self._evaluation(own) for fold, own in rows.items()}
         pooled = self._evaluation([row for own in rows.values() for row in own])
         write_evaluation(pooled, self._place.evaluation)
-        _write_folds(self._place.folder / "folds.csv", of_fold, pooled)
+        write_fold_table(self._place.folder / "folds.csv", of_fold, pooled)
         bundles = {fold: self._record(fold, of_fold[fold]) for fold in self._plan.folds}
         combined = self._combine(pooled, of_fold, threshold, temperature)
         self._tell("finished", None, 1, 1)
@@ -389,101 +376,3 @@ def _segmented(
     prediction = segmenter.segment(case.image)
     write_segmentation(prediction, labels, like=prediction)
     return prediction
-
-
-def summary_of(pooled: Evaluation, of_fold: Mapping[int, Evaluation]) -> dict[str, Any]:
-    """Return the means over held-out cases and folds as plain values, intervals by patient."""
-    return {
-        "cases": len(pooled.cases),
-        "patients": len({pooled.patient(case) for case in pooled.cases}),
-        "metrics": {
-            name: {
-                metric: {
-                    "mean": _rounded(table[metric].mean),
-                    "interval": [_rounded(end) for end in table[metric].interval],
-                    "folds": {
-                        str(fold): _rounded(own.summary()[name][metric].mean)
-                        for fold, own in of_fold.items()
-                    },
-                }
-                for metric in _REPORTED
-            }
-            for name, table in pooled.summary().items()
-        },
-    }
-
-
-def _write_folds(path: Path, of_fold: Mapping[int, Evaluation], pooled: Evaluation) -> None:
-    """Write the means of each fold and of all cases, a row a fold, class and metric."""
-    parts = [*((str(fold), own) for fold, own in of_fold.items()), ("all", pooled)]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["fold", "name", "metric", "mean", "low", "high", "cases", "patients"])
-        for fold, evaluation in parts:
-            for name, table in evaluation.summary().items():
-                for metric, found in table.items():
-                    numbers = (found.mean, *found.interval)
-                    written = ["" if math.isnan(value) else value for value in numbers]
-                    writer.writerow([fold, name, metric, *written, found.n, found.patients])
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 6) if abs(value) < float("inf") else None
-
-
-def _folds(bundle: Bundle, folds: Iterable[int] | None) -> tuple[int, ...]:
-    datalist = read_datalist(bundle.folder / "configs" / "datalist.json")
-    known = sorted({case.fold for case in datalist})
-    chosen = known if folds is None else sorted(set(folds))
-    unknown = [fold for fold in chosen if fold not in known]
-    if unknown or not chosen:
-        raise InputError(
-            f"the bundle {bundle.name} lists the folds {', '.join(map(str, known))}, not "
-            f"{', '.join(map(str, unknown)) or 'none'}: choose some of them."
-        )
-    strange = [case.case for case in datalist if Path(case.case).name != case.case]
-    if strange:
-        raise InputError(
-            f"the case {strange[0]!r} of {bundle.name} cannot name a file: give it a plain name."
-        )
-    return tuple(chosen)
-
-
-def _known(kind: str, names: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:
-    given = tuple(dict.fromkeys(names))
-    for name in given:
-        if name not in known:
-            raise UnknownNameError(kind, name, known)
-    return given
-
-
-def _require_possible(plan: CrossValidationPlan, bundle: Bundle) -> None:
-    """Refuse what would fail later, so that nothing is begun that cannot end.
-
-    Raises:
-        InputError: A file or a folder of the data is not there, a setting is none of the bundle's,
-            or a choice cannot be made with these folds or classes.
-        BundleError: The bundle cannot be composed again, so that nothing can be stored in it.
-    """
-    require_run_settings(bundle, {**plan.settings, "fold": plan.folds[0]})
-    for held_out in (True, False):  # together all cases: each has its files
-        datalist = bundle.folder / "configs" / "datalist.json"
-        fold_cases(datalist, plan.data, fold=plan.folds[0], held_out=held_out)
-    if plan.ensemble and len(plan.folds) < 2:
-        raise InputError("an ensemble needs at least two folds, got one: leave --ensemble out.")
-    decides = {"threshold", "temperature"} & set(plan.choices)
-    if decides and len(plan.folds) < 2:
-        raise InputError(
-            f"{' and '.join(sorted(decides))} of a fold are chosen on the others, got one fold: "
-            "ask for two at least."
-        )
-    if "threshold" in decides and not bundle.regions and bundle.out_channels > 2:
-        raise InputError(
-            f"the bundle {bundle.name} has {bundle.out_channels} classes that compete, of which "
-            "the most probable one wins: a threshold is for two classes, or for regions."
-        )
-    if (plan.choices or plan.ensemble) and "composition" not in bundle.metadata:
-        raise BundleError(
-            f"the metadata of {bundle.name} do not say what it was composed of, so that nothing "
-            "chosen can be stored in it: leave the choices and the ensemble out."
-        )

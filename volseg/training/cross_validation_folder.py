@@ -6,16 +6,17 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, composition_of, open_bundle
+from volseg.bundle import composition_of, open_bundle
 from volseg.data import hash_files, read_datalist
 from volseg.errors import InputError, OutputError
 from volseg.evaluation import ClassScore
 from volseg.postprocess import DecisionTable
+from volseg.training.cross_validation_plan import CrossValidationPlan
 
 _PLAN = "cross_validation.json"
 _STATUS = "status.json"
@@ -26,40 +27,6 @@ _LATER = ("folds", "choices", "metric", "probabilities", "ensemble")
 _SECONDS = 1.0
 # Columns of scores that hold no number.
 _TEXTS = ("case", "name")
-
-
-@dataclass(frozen=True)
-class CrossValidationPlan:
-    """What a cross-validation does.
-
-    Attributes:
-        bundle: Folder of the bundle that is trained.
-        data: Folder of the data set that it lists.
-        folds: Each is held out once.
-        settings: Of training, instead of the bundle's own.
-        choices: What is chosen on held-out cases: ``threshold``, ``temperature``, ``cleaning``.
-        metric: What a threshold is chosen by.
-        probabilities: Whether those of held-out cases are written, too.
-        ensemble: Whether the folds become one bundle.
-        configs_sha256: Of the bundle's training, inference and list of cases.
-    """
-
-    bundle: str
-    data: str
-    folds: tuple[int, ...]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    choices: tuple[str, ...] = ()
-    metric: str = "dice"
-    probabilities: bool = False
-    ensemble: bool = False
-    configs_sha256: str = ""
-
-    @classmethod
-    def from_json(cls, entries: Mapping[str, Any]) -> CrossValidationPlan:
-        """Return what `CrossValidationFolder.begin` wrote."""
-        tuples = {name: tuple(entries[name]) for name in ("folds", "choices")}
-        names = cls.__dataclass_fields__
-        return cls(**{**{name: entries[name] for name in names}, **tuples})
 
 
 @dataclass(frozen=True)
@@ -229,12 +196,6 @@ def cross_validation_status(folder: str | Path) -> CrossValidationStatus:
     if activity:
         activity["seconds"] = round(max(0.0, time.time() - activity.pop("time")), 1)
     return CrossValidationStatus(tuple(folds), activity, activity.get("stage") == "finished")
-
-
-def training_digest(bundle: Bundle) -> str:
-    """Return one digest of what a bundle trains and infers with, and of its list of cases."""
-    datalist = bundle.folder / "configs" / "datalist.json"
-    return hash_files([bundle.config("train"), bundle.config("inference"), datalist])
 
 
 def deciding_digest(bundle: str | Path) -> str:
