@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from volseg.geometry import Grid
 from volseg.transforms.displacement import Matrix
@@ -48,6 +49,16 @@ def displacement_in_voxels(parameters: Parameters, spacing: Any) -> Matrix | Non
         return None
     steps = np.asarray(spacing, dtype=float)
     return np.asarray(nodes / steps.reshape(-1, *([1] * (nodes.ndim - 1))))
+
+
+def matrix_like(matrix: Matrix, like: torch.Tensor) -> torch.Tensor:
+    """Return the matrix with as many axes as an affine: a 2D image may carry a 3D affine."""
+    result = torch.eye(len(like), dtype=like.dtype, device=like.device)
+    axes = len(matrix) - 1
+    values = torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
+    result[:axes, :axes] = values[:-1, :-1]
+    result[:axes, -1] = values[:-1, -1]
+    return result
 
 
 def _rotation(angles: Sequence[float], axes: int) -> Matrix:

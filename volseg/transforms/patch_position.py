@@ -67,3 +67,23 @@ def voxel_of_a_class(
             return tuple(int(i) for i in np.unravel_index(flat, values.shape))
         weights[drawn] = 0
     return tuple(int(random.randint(n)) for n in values.shape)
+
+
+def in_the_middle(shape: Sequence[int], size: Sequence[int]) -> list[int]:
+    """Return the first voxel of a patch in the middle of a volume; negative where it is larger."""
+    return [(n - p) // 2 for n, p in zip(shape, size, strict=True)]
+
+
+def anywhere(shape: Sequence[int], size: Sequence[int], random: np.random.RandomState) -> list[int]:
+    """Return the first voxel of a patch inside of a volume, in the middle where it does not fit."""
+    room = [n - p for n, p in zip(shape, size, strict=True)]
+    return [int(random.randint(0, free + 1)) if free > 0 else free // 2 for free in room]
+
+
+def around(voxel: Sequence[int], shape: Sequence[int], size: Sequence[int]) -> list[int]:
+    """Return the first voxel of a patch about a voxel that stays inside where it fits."""
+    room = [n - p for n, p in zip(shape, size, strict=True)]
+    return [
+        min(max(at - length // 2, 0), free) if free > 0 else free // 2
+        for at, length, free in zip(voxel, size, room, strict=True)
+    ]

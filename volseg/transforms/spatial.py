@@ -24,11 +24,16 @@ from monai.utils import TraceKeys, ensure_tuple_rep
 from volseg.errors import GeometryError, InputError, ShapeError, UnknownNameError
 from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
 from volseg.io import grid_of
+from volseg.transforms import patch_position
 from volseg.transforms.control_points import PerAxis, draw_nodes, per_axis
 from volseg.transforms.displacement import Matrix
 from volseg.transforms.mapping import Inverse, Pull
-from volseg.transforms.movement import Parameters, displacement_in_voxels, pull_of
-from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
+from volseg.transforms.movement import (
+    Parameters,
+    displacement_in_voxels,
+    matrix_like,
+    pull_of,
+)
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.sampling import MODES, MONAI_MODES, PADDINGS
 
@@ -141,7 +146,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.patch_size = patch_size
         self.position = position
         self.label_key = label_key
-        self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
+        self.class_ratios = (
+            patch_position.ratios_of(class_ratios, classes) if position == "classes" else None
+        )
         self.rotation = rotation
         self.scale = (float(scale[0]), float(scale[1]))
         self.scale_per_axis = scale_per_axis
@@ -278,7 +285,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             volume = Volume(_plain(moved), mode, "zeros", float(fill))
             [values] = resample([volume], Inverse(forward, size))
             restored = MetaTensor(values).copy_meta_from(moved)
-            restored.affine = moved.affine @ _sized(np.linalg.inv(matrix), moved.affine)
+            restored.affine = moved.affine @ matrix_like(np.linalg.inv(matrix), moved.affine)
             result[key] = restored
         return result
 
@@ -290,17 +297,15 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         voxels: Mapping[int, npt.NDArray[np.int64]] | None,
     ) -> list[int]:
         """Return the first voxel of the patch, which stays inside where it fits."""
-        room = [n - p for n, p in zip(shape, size, strict=True)]
-        start = [free // 2 for free in room]
         if self.position == "random":
-            start = [int(self.R.randint(0, free + 1)) if free > 0 else free // 2 for free in room]
-        elif self.class_ratios is not None and labels is not None:
-            voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels)
-            start = [
-                min(max(at - length // 2, 0), free) if free > 0 else free // 2
-                for at, length, free in zip(voxel, size, room, strict=True)
-            ]
-        return start
+            return patch_position.anywhere(shape, size, self.R)
+        if self.class_ratios is None or labels is None:
+            return patch_position.in_the_middle(shape, size)
+        return patch_position.around(
+            patch_position.voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels),
+            shape,
+            size,
+        )
 
     def _labels(self, data: Mapping[Hashable, Any]) -> torch.Tensor | None:
         if self.position != "classes":
@@ -377,7 +382,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         if not isinstance(before, MetaTensor):
             return values
         after = MetaTensor(values).copy_meta_from(before)
-        after.affine = before.affine @ _sized(matrix, before.affine)
+        after.affine = before.affine @ matrix_like(matrix, before.affine)
         size = tuple(before.shape[1:])
         recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=dict(extra))
         return recorded
@@ -398,13 +403,3 @@ def _plain(image: Any) -> torch.Tensor:
     """Return an image as a tensor without metadata and history of gradients."""
     tensor = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
     return tensor.detach()
-
-
-def _sized(matrix: Matrix, like: torch.Tensor) -> torch.Tensor:
-    """Return the matrix with as many axes as an affine: a 2D image may carry a 3D affine."""
-    result = torch.eye(len(like), dtype=like.dtype, device=like.device)
-    axes = len(matrix) - 1
-    values = torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
-    result[:axes, :axes] = values[:-1, :-1]
-    result[:axes, -1] = values[:-1, -1]
-    return result
