@@ -34,6 +34,7 @@ from volseg.transforms.movement import (
     matrix_like,
     pull_of,
 )
+from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.sampling import MODES, MONAI_MODES, PADDINGS
 
@@ -146,9 +147,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.patch_size = patch_size
         self.position = position
         self.label_key = label_key
-        self.class_ratios = (
-            patch_position.ratios_of(class_ratios, classes) if position == "classes" else None
-        )
+        self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
         self.rotation = rotation
         self.scale = (float(scale[0]), float(scale[1]))
         self.scale_per_axis = scale_per_axis
@@ -197,7 +196,10 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.randomize(None)
         active = 1.0 if self._do_transform else 0.0
         flipped = self._flipped(axes)
-        start = self._start(grid.shape, size, labels, voxels)
+        voxel = None
+        if self.class_ratios is not None and labels is not None:
+            voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels)
+        start = self._start(grid.shape, size, voxel)
         angles = (axes * (axes - 1)) // 2
         factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
         flips = self.R.rand(axes) < 0.5
@@ -290,22 +292,14 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         return result
 
     def _start(
-        self,
-        shape: Sequence[int],
-        size: Sequence[int],
-        labels: torch.Tensor | None,
-        voxels: Mapping[int, npt.NDArray[np.int64]] | None,
+        self, shape: Sequence[int], size: Sequence[int], voxel: Sequence[int] | None
     ) -> list[int]:
         """Return the first voxel of the patch, which stays inside where it fits."""
         if self.position == "random":
             return patch_position.anywhere(shape, size, self.R)
-        if self.class_ratios is None or labels is None:
+        if voxel is None:
             return patch_position.in_the_middle(shape, size)
-        return patch_position.around(
-            patch_position.voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels),
-            shape,
-            size,
-        )
+        return patch_position.around(voxel, shape, size)
 
     def _labels(self, data: Mapping[Hashable, Any]) -> torch.Tensor | None:
         if self.position != "classes":
