@@ -60,10 +60,14 @@ def test_the_property_tables_of_monai_are_satisfied(name, workflow, tmp_path):
         output_dir=str(tmp_path),
     )
     # The data are not at hand; every property but the data themselves must still resolve.
-    made.parser["train::dataset::data" if workflow == "train" else "dataset::data"] = [{}]
     if workflow == "train":
+        prepared = made.parser["train::dataset"]
+        without = {"_target_": "monai.data.Dataset", "data": [{}]}  # prepares nothing
+        made.parser["train::dataset"] = {"transform": prepared["transform"], **without}
         made.parser["validate::dataset::data"] = [{}]
         made.parser["cached"] = 0.0
+    else:
+        made.parser["dataset::data"] = [{}]
     made.initialize()
     assert made.check_properties() == []
 
