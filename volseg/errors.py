@@ -74,3 +74,19 @@ class UnknownNameError(InputError):
         super().__init__(
             f"unknown {kind} {name!r}: {hint}known: {', '.join(self.known) or 'none'}."
         )
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return what a user is told of a chain of errors: one made for users, or else the first.
+
+    MONAI wraps what a transform or an expression of a configuration has raised, several times.
+    """
+    while error.__cause__ is not None and not isinstance(error, VolsegError):
+        error = error.__cause__
+    return error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return `first_cause` as a sentence, which begins with the kind of errors not for users."""
+    cause = first_cause(error)
+    return str(cause) if isinstance(cause, VolsegError) else f"{type(cause).__name__}: {cause}."

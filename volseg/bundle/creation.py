@@ -19,7 +19,7 @@ from volseg.bundle.folder import Bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import find_recipe, recipe_book
 from volseg.bundle.verification import SCHEMA
 from volseg.data import LABELS, list_cases, write_datalist
-from volseg.errors import InputError, OutputError, VolsegError
+from volseg.errors import InputError, OutputError, first_cause
 from volseg.losses import halving_weights
 from volseg.networks import network_spec
 
@@ -115,11 +115,9 @@ def _require_fitting(composition: Composition, inference: str) -> None:
             network.eval()(image)
             heads = network.train()(image)
         except Exception as error:
-            cause: BaseException = error
-            while cause.__cause__ is not None and not isinstance(cause, VolsegError):
-                cause = cause.__cause__
             raise InputError(
-                f"{name} cannot be built for patches of {' x '.join(map(str, patch))}: {cause}"
+                f"{name} cannot be built for patches of {' x '.join(map(str, patch))}: "
+                f"{first_cause(error)}"
             ) from error
     number = len(heads) if isinstance(heads, list) else 1
     if len(weights) != number:

@@ -27,7 +27,13 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from volseg.atomic import replacing_folder
-from volseg.errors import InputError, OutputError, VolsegError
+from volseg.errors import (
+    GeometryError,
+    InputError,
+    OutputError,
+    first_cause,
+    reason_of,
+)
 from volseg.predictors import user_cache_folder, value_fingerprint
 
 _log = logging.getLogger(__name__)
@@ -116,8 +122,9 @@ class PreparedCases:
         try:
             made = self.prepare(dict(case))
         except Exception as error:
-            raise InputError(
-                f"the case {case.get('case', key)} cannot be prepared: {_reason(error)}"
+            kind = GeometryError if isinstance(first_cause(error), GeometryError) else InputError
+            raise kind(
+                f"the case {case.get('case', key)} cannot be prepared: {reason_of(error)}"
             ) from error
         try:
             _write(made, self.folder / key)
@@ -233,10 +240,3 @@ def _said(value: Any) -> Any:
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return value_fingerprint(value)
     return str(value)
-
-
-def _reason(error: BaseException) -> str:
-    """Return what the user is told: of several errors, one made for the user or else the first."""
-    while error.__cause__ is not None and not isinstance(error, VolsegError):
-        error = error.__cause__
-    return str(error) if isinstance(error, VolsegError) else f"{type(error).__name__}: {error}."

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle
 from volseg.data import fold_cases, read_datalist, write_datalist
-from volseg.errors import InputError, VolsegError
+from volseg.errors import InputError, reason_of
 
 _LEFT_OUT = "left_out"
 
@@ -45,7 +45,7 @@ def leave_out_damaged(
         try:
             check(dict(case))
         except Exception as error:  # whatever a damaged file makes of a reader
-            faults[case["case"]] = _reason(error)
+            faults[case["case"]] = reason_of(error)
         if progress is not None:
             progress(done, len(files))
     if len(faults) == len(files):
@@ -58,10 +58,3 @@ def leave_out_damaged(
         left = [case for case in cases if case.case not in faults]
         write_datalist(left, datalist, about={**about, _LEFT_OUT: faults})
     return faults
-
-
-def _reason(error: BaseException) -> str:
-    """Return what the user is told: MONAI wraps what a transform raised."""
-    while error.__cause__ is not None and not isinstance(error, VolsegError):
-        error = error.__cause__
-    return str(error) if isinstance(error, VolsegError) else f"{type(error).__name__}: {error}."

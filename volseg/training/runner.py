@@ -13,7 +13,7 @@ from monai.bundle import ConfigWorkflow
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle, write_metadata
-from volseg.errors import InputError, OutputError, VolsegError
+from volseg.errors import InputError, OutputError, first_cause
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.curves import DrawCurves
 from volseg.training.damaged import leave_out_damaged
@@ -116,11 +116,7 @@ def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        # The configuration parser wraps what an expression raised; the first cause says why.
-        cause: BaseException = error
-        while cause.__cause__ is not None and not isinstance(cause, VolsegError):
-            cause = cause.__cause__
-        raise cause from None
+        raise first_cause(error) from None
     with first_process_first() as is_first:
         if is_first:
             _take_over(run_folder, target)
