@@ -14,7 +14,7 @@ from torch import nn
 
 from volseg.bundle.allowed import require_allowed
 from volseg.bundle.folder import Bundle
-from volseg.errors import BundleError, InputError, UnknownNameError, VolsegError
+from volseg.errors import BundleError, InputError, UnknownNameError, reason_of
 from volseg.inference import SlidingWindowInferer
 from volseg.networks import load_weights
 
@@ -122,7 +122,7 @@ def _build(
         try:
             built[name] = parser.get_parsed_content(name)
         except Exception as error:
-            raise BundleError(f"{path}: {name} cannot be built: {_root_cause(error)}") from error
+            raise BundleError(f"{path}: {name} cannot be built: {reason_of(error)}") from error
     return built
 
 
@@ -154,10 +154,3 @@ def _checked_sections(config: dict[str, Any], path: str, sections: Sequence[str]
         checked[name] = config[name]
         waiting.extend(require_allowed(config[name], f"{path}::{name}"))
     return checked
-
-
-def _root_cause(error: BaseException) -> str:
-    """The first of a chain of exceptions says what is wrong; MONAI wraps it several times."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error) if isinstance(error, VolsegError) else f"{type(error).__name__}: {error}"
