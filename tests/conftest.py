@@ -11,8 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.absence import report_absence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -52,9 +55,7 @@ def data_root(request: pytest.FixtureRequest) -> Path:
     root: Path = request.config.getoption("--data-root")
     if not root.is_dir():
         reason = f"the real scans are not at {root}; give their folder with --data-root"
-        if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        report_absence(request.config, reason)
     return root.resolve()
 
 
@@ -62,6 +63,29 @@ def data_root(request: pytest.FixtureRequest) -> Path:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+# WebGL without a graphics card.
+_BROWSER_FLAGS = (
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+)
+
+
+@pytest.fixture(scope="module")  # a process can run one Playwright, and no asyncio beside it
+def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Debian's Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        report_absence(request.config, "Debian's chromium is not installed")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=_BROWSER_FLAGS)
+        yield launched
+        launched.close()
 
 
 @pytest.fixture
@@ -211,9 +235,7 @@ def slurm(
     if not missing and os.geteuid() != 0:
         missing, reason = ["root"], "daemons of SLURM need root here"
     if missing:
-        if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        report_absence(request.config, reason)
     folder = tmp_path_factory.mktemp("slurm")
     host = socket.gethostname().split(".")[0]
     for name in ("state", "spool"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.absence import report_absence
 from volseg.errors import ServerError
 from volseg.io import as_image, open_volume, write_image, write_segmentation
 from volseg.quality import check_case, measure_case
@@ -18,19 +17,6 @@ from volseg.report import fetch_viewer
 from volseg.segmenter import CaseRecord, UsedBundle
 
 MakeCase = Callable[..., Path]
-# WebGL without a graphics card.
-_FLAGS = (
-    "--no-sandbox",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--ignore-gpu-blocklist",
-)
-
-
-def _absent(request: pytest.FixtureRequest, reason: str) -> None:
-    if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -43,22 +29,8 @@ def viewer(
         try:
             script = fetch_viewer()
         except ServerError as error:
-            _absent(request, str(error))
+            report_absence(request.config, str(error))
         yield script
-
-
-@pytest.fixture(scope="session")
-def browser(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Debian's Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    if path is None:
-        _absent(request, "Debian's chromium is not installed")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=_FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 
 import nibabel as nib
@@ -13,22 +12,6 @@ import pytest
 from volseg import Segmenter
 
 _TOKEN = "geheim"
-
-
-@pytest.fixture(scope="module")
-def browser(request):
-    program = shutil.which("chromium")
-    if program is None:
-        reason = "chromium is not installed: apt-get install chromium"
-        if request.config.getoption("--require-data") or os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
