@@ -16,9 +16,9 @@ import torch
 
 from readme import header, row, when_and_where, write_section
 from volseg.bundle import build_parts, open_bundle, shipped_bundles
+from volseg.choosing import measure_bundle, record_measurement
 from volseg.demonstration import run_demonstration
 from volseg.networks import count_parameters
-from volseg.training import measure_bundle, record_measurement
 
 # Which data set a bundle was trained on, by the first word of its name.
 DATA = {"hippocampus": "msd_hippocampus", "membrane": "isbi2012_em", "nuclei": "nuclei_dsb2018"}

@@ -24,10 +24,10 @@ from volseg.bundle import (
     recompose,
     write_metadata,
 )
+from volseg.choosing.decisions import DECISION_FILE
 from volseg.errors import InputError, VolsegError
 from volseg.networks import save_weights
 from volseg.quality import QUALITY_FILE
-from volseg.training.decisions import DECISION_FILE
 from volseg.training.run_record import read_run_record
 
 RECORD = "configs/training.json"

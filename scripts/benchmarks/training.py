@@ -1,4 +1,7 @@
-"""Training steps beside a stock loop of MONAI: the same network, patch, batch and loss."""
+"""Training steps beside a stock loop of MONAI and nnU-Net's trainer: one network, patch and batch.
+
+MONAI's loop has our loss and the like of our augmentation, nnU-Net its own of both.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ignite.engine import Events
@@ -19,12 +23,15 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DiceCELoss
 from torch import nn
 
+from benchmarks.nnunet_steps import nnunet_loop
 from benchmarks.timing import Ratio, ratio, use_threads, write_rows
 from readme import header, row, when_and_where, write_section
 from volseg.bundle import open_bundle
-from volseg.data import RandomDraws, fold_cases
+from volseg.data import RandomDraws, fold_cases, read_datalist
 from volseg.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
 from volseg.training import AveragedWeights, TrainingStep, build_optimizer, network_to_train
+
+BATCH_SIZE = 2
 
 # Without these our step is slower by what each brings.
 TRICKS = {
@@ -32,6 +39,17 @@ TRICKS = {
     "with MONAI's loss": {"loss": False},
     "with torch.compile": {"compile": True},
 }
+
+
+class Turns(Protocol):
+    """A loop that is run in turns with others, and what a step of each turn took."""
+
+    seconds: list[float]
+    waited: list[float]
+    processor: list[float]
+
+    def run(self) -> None:
+        """Take the steps of a turn."""
 
 
 @dataclass
@@ -92,7 +110,7 @@ class TrainingRow:
     times: Ratio
     processor_seconds: float
     processor_times: Ratio
-    first_loss: float
+    first_loss: float | None
 
 
 def new_network(parser: ConfigParser) -> nn.Module:
@@ -125,7 +143,7 @@ def ours(
         device=torch.device("cpu"),
         max_epochs=1,
         train_data_loader=DataLoader(
-            dataset, batch_size=2, sampler=draws, num_workers=1, persistent_workers=True
+            dataset, batch_size=BATCH_SIZE, sampler=draws, num_workers=1, persistent_workers=True
         ),
         network=network,
         optimizer=build_optimizer(
@@ -191,7 +209,7 @@ def stock(parser: ConfigParser, cases: Sequence[Mapping[str, Any]]) -> Supervise
         max_epochs=1,
         train_data_loader=DataLoader(
             CacheDataset(cases, transform, progress=False),
-            batch_size=2,
+            batch_size=BATCH_SIZE,
             shuffle=True,
             num_workers=1,
             persistent_workers=True,
@@ -216,10 +234,12 @@ def measure(arguments: argparse.Namespace) -> list[TrainingRow]:
     parser.read_config(str(bundle.config("train")))
     parser.config["bundle_root"] = str(bundle.folder)
     parser.config["dataset_dir"] = str(arguments.data)
-    parser.config["cases"] = 2 * arguments.steps
+    parser.config["cases"] = BATCH_SIZE * arguments.steps
     parser.config["device"] = torch.device("cpu")
     datalist = bundle.folder / "configs" / "datalist.json"
-    cases = fold_cases(datalist, arguments.data, fold=0, held_out=False, number=2 * arguments.steps)
+    cases = fold_cases(
+        datalist, arguments.data, fold=0, held_out=False, number=BATCH_SIZE * arguments.steps
+    )
     builds: dict[str, Callable[[], SupervisedTrainer]] = {
         "volseg": lambda: ours(parser),
         "MONAI": lambda: stock(parser, cases),
@@ -229,32 +249,65 @@ def measure(arguments: argparse.Namespace) -> list[TrainingRow]:
     torch.manual_seed(1)
     patch = parser.get_parsed_content("patch")
     classes = parser.get_parsed_content("classes")
-    batch = torch.randn(2, 1, *patch), torch.randint(0, classes, (2, 1, *patch)).float()
-    loops = {name: Loop(build()) for name, build in builds.items()}
-    losses = {name: first_loss(loop.trainer, batch) for name, loop in loops.items()}
+    batch = (
+        torch.randn(BATCH_SIZE, 1, *patch),
+        torch.randint(0, classes, (BATCH_SIZE, 1, *patch)).float(),
+    )
+    ours_and_stock = {name: Loop(build()) for name, build in builds.items()}
+    losses = {name: first_loss(loop.trainer, batch) for name, loop in ours_and_stock.items()}
+    with ExitStack() as stack:
+        loops: dict[str, Turns] = {**ours_and_stock}
+        if arguments.nnunet is not None:
+            loop = nnunet_loop(
+                arguments.nnunet,
+                read_datalist(datalist),
+                arguments.data,
+                labels={f"class {value}": value for value in range(1, classes)},
+                given=_given_to_nnunet(parser, arguments.threads),
+                steps=arguments.steps,
+            )
+            loops["nnU-Net 2"] = stack.enter_context(loop)
+        return _measured(loops, losses, arguments.repeats)
+
+
+def _given_to_nnunet(parser: ConfigParser, threads: int) -> dict[str, Any]:
+    """Return what nnU-Net's trainer trains: the network of the bundle on its patches."""
+    network = {
+        name: parser.get_parsed_content(f"network_def::{name}")
+        for name in parser.get("network_def")
+        if name != "_target_"
+    }
+    weights = parser.get_parsed_content("head_weights")
+    patch = parser.get_parsed_content("patch")
+    given = {"network": network, "weights": weights, "patch": patch}
+    return {**given, "batch_size": BATCH_SIZE, "threads": threads}
+
+
+def _measured(
+    loops: Mapping[str, Turns], losses: Mapping[str, float], repeats: int
+) -> list[TrainingRow]:
+    """Run the loops in turns and return a row of each."""
     for loop in loops.values():  # compiled loops, caches and workers
         loop.run()
         loop.seconds.clear()
         loop.waited.clear()
         loop.processor.clear()
     order = list(loops.values())
-    for turn in range(arguments.repeats):
+    for turn in range(repeats):
         for loop in order if turn % 2 == 0 else order[::-1]:
             loop.run()
-    rows = []
-    for name, loop in loops.items():
-        rows.append(
-            TrainingRow(
-                loop=name,
-                steps_per_second=1 / statistics.median(loop.seconds),
-                waiting=statistics.median(loop.waited),
-                times=ratio(loops["MONAI"].seconds, loop.seconds),
-                processor_seconds=statistics.median(loop.processor),
-                processor_times=ratio(loops["MONAI"].processor, loop.processor),
-                first_loss=losses[name],
-            )
+    return [
+        TrainingRow(
+            loop=name,
+            steps_per_second=1 / statistics.median(loop.seconds),
+            waiting=statistics.median(loop.waited),
+            times=ratio(loops["MONAI"].seconds, loop.seconds),
+            processor_seconds=statistics.median(loop.processor),
+            processor_times=ratio(loops["MONAI"].processor, loop.processor),
+            first_loss=losses.get(name),
         )
-    return rows
+        for name, loop in loops.items()
+    ]
 
 
 def table(rows: Sequence[TrainingRow]) -> list[str]:
@@ -277,7 +330,7 @@ def table(rows: Sequence[TrainingRow]) -> list[str]:
                 str(one.times),
                 f"{one.processor_seconds:.2f}",
                 str(one.processor_times),
-                f"{one.first_loss:.6f}",
+                "its own" if one.first_loss is None else f"{one.first_loss:.6f}",
             ]
         )
         for one in rows
@@ -294,7 +347,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_rows(arguments.json, rows)
     if arguments.readme:
         what = (
-            f"{arguments.bundle}: batches of 2 patches, {arguments.repeats} turns of "
+            f"{arguments.bundle}: batches of {BATCH_SIZE} patches, {arguments.repeats} turns of "
             f"{arguments.steps} steps each, one worker; {when_and_where(arguments.threads)}"
         )
         write_section("training", "scripts/benchmark.py training", [*lines, "", what])
@@ -302,13 +355,16 @@ def run(arguments: argparse.Namespace) -> None:
 
 def add(commands: Any) -> None:
     """Add the sub-command."""
-    parser = commands.add_parser("training", help="training steps beside a stock loop of MONAI")
+    parser = commands.add_parser("training", help="training steps beside MONAI's and nnU-Net's")
     parser.add_argument("--data", type=Path, required=True, help="folder of the bundle's data set")
     parser.add_argument("--bundle", default="hippocampus_unet", help="in 3D, one image channel")
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
     parser.add_argument("--repeats", type=int, default=4, help="turns of each loop")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--tricks", nargs="*", default=[], choices=TRICKS, help="measured, too")
+    parser.add_argument(
+        "--nnunet", type=Path, metavar="FOLDER", help="of nnU-Net; measures it, too"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
     parser.set_defaults(run=run)

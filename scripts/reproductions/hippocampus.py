@@ -26,7 +26,7 @@ from reproductions.members import (
 )
 from reproductions.parts import Part, PartStore, finished
 from volseg.bundle import make_ensemble, open_bundle
-from volseg.training import measure_bundle
+from volseg.choosing import measure_bundle
 
 NAME = "hippocampus"
 DATA = "msd_hippocampus"

@@ -13,14 +13,9 @@ import numpy as np
 
 from reproductions.parts import Part, plain
 from volseg.bundle import Bundle, open_bundle
+from volseg.choosing import measure_bundle, record_measurement
 from volseg.evaluation import Evaluation, Interval, intervals_of_means
-from volseg.training import (
-    CheckpointEveryEpoch,
-    TrainingState,
-    measure_bundle,
-    record_measurement,
-    train_bundle,
-)
+from volseg.training import CheckpointEveryEpoch, TrainingState, train_bundle
 from volseg.training.run_record import read_run_record
 
 # Class, metric and case to value; None where the metric does not apply.

@@ -27,11 +27,7 @@ from reproductions.members import (
 from reproductions.parts import Part, PartStore, finished, plain
 from volseg import Segmenter
 from volseg.bundle import Bundle, open_bundle, write_metadata
-from volseg.data import read_datalist
-from volseg.io import read_image
-from volseg.metrics import boundary_scores, cells_between, dice, pixel_accuracy, rand_scores
-from volseg.segmenter import Maps
-from volseg.training import (
+from volseg.choosing import (
     CaseEvidence,
     ThresholdChoice,
     choose_threshold,
@@ -39,7 +35,11 @@ from volseg.training import (
     record_decisions,
     record_measurement,
 )
-from volseg.training.held_out import held_out_cases
+from volseg.choosing.held_out import held_out_cases
+from volseg.data import read_datalist
+from volseg.io import read_image
+from volseg.metrics import boundary_scores, cells_between, dice, pixel_accuracy, rand_scores
+from volseg.segmenter import Maps
 
 NAME = "membranes"
 DATA = "isbi2012_em"

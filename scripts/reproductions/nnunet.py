@@ -48,24 +48,35 @@ class NnUNet:
     workers: int = 1
     device: str = "cpu"
 
-    def install(self) -> None:
-        """Make the environment if it is not there.
+    def install(self, more: Mapping[str, str] | None = None) -> None:
+        """Make the environment if it is not there, or lacks something.
+
+        Args:
+            more: Packages and their versions, besides nnU-Net and torch.
 
         Raises:
             VolsegError: A command failed.
         """
         environment = self.home / "environment"
         done = environment / "installed.json"
-        wanted = {"nnunetv2": VERSION, "torch": torch.__version__.partition("+")[0]}
-        if not done.is_file() or json.loads(done.read_text(encoding="utf-8")) != wanted:
+        wanted = {"nnunetv2": VERSION, "torch": torch.__version__.partition("+")[0], **(more or {})}
+        found = json.loads(done.read_text(encoding="utf-8")) if done.is_file() else {}
+        if not wanted.items() <= found.items():
             self._run(sys.executable, "-m", "venv", environment)
             packages = [f"{name}=={version}" for name, version in wanted.items()]
-            self._run(self._program("python"), "-m", "pip", "install", *packages)
-            _write_json(done, wanted)
-        # Beside its own trainers, where nnU-Net looks first. Further on in its search it imports
-        # torchvision, which does not load where it was built for another torch (CUDA, CPU).
-        for trainers in environment.glob("lib/*/site-packages/nnunetv2/training/nnUNetTrainer"):
-            shutil.copyfile(_TRAINER_FILE, trainers / _TRAINER_FILE.name)
+            self._run(self.program("python"), "-m", "pip", "install", *packages)
+            _write_json(done, found | wanted)
+        self.add_trainer(_TRAINER_FILE)
+
+    def add_trainer(self, file: Path) -> None:
+        """Put a file with a trainer beside nnU-Net's own, where nnU-Net looks first.
+
+        Further on in its search it imports torchvision, which does not load where it was built
+        for another torch (CUDA, CPU).
+        """
+        trainers = "lib/*/site-packages/nnunetv2/training/nnUNetTrainer"
+        for folder in (self.home / "environment").glob(trainers):
+            shutil.copyfile(file, folder / file.name)
 
     def prepare(
         self,
@@ -98,7 +109,7 @@ class NnUNet:
             started = time.monotonic()
             processes = ("-npfp", self.threads, "-np", self.threads)
             planning = ("-d", 1, "-c", CONFIGURATION, "--verify_dataset_integrity", *processes)
-            self._run(self._program("nnUNetv2_plan_and_preprocess"), *planning)
+            self._run(self.program("nnUNetv2_plan_and_preprocess"), *planning)
             seconds = round(time.monotonic() - started, 1)
             _write_json(folds, splits(cases))
             _write_json(done, {"seconds": seconds})
@@ -118,7 +129,7 @@ class NnUNet:
         done = self._results(seconds, seed) / self._model / f"fold_{fold}" / "timed.json"
         if not done.is_file():
             words = (1, CONFIGURATION, fold, "-tr", TRAINER, "-device", self.device)
-            self._run(self._program("nnUNetv2_train"), *words, seconds=seconds, seed=seed)
+            self._run(self.program("nnUNetv2_train"), *words, seconds=seconds, seed=seed)
         found: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         return found
 
@@ -145,28 +156,38 @@ class NnUNet:
         words = ["-i", images, "-o", predictions, "-d", 1, "-c", CONFIGURATION, "-f", fold]
         words += ["-tr", TRAINER, "-device", self.device, "-npp", 1, "-nps", 1]
         words += ["--continue_prediction", "--disable_progress_bar"]
-        self._run(self._program("nnUNetv2_predict"), *words, seconds=seconds, seed=seed)
+        self._run(self.program("nnUNetv2_predict"), *words, seconds=seconds, seed=seed)
         return read_predictions(predictions, held_out, data, labels=labels)
 
     @property
     def _model(self) -> Path:
         return Path(DATA_SET) / f"{TRAINER}__nnUNetPlans__{CONFIGURATION}"
 
-    def _results(self, seconds: float, seed: int) -> Path:
-        return self.home / "results" / f"{seconds:g}s_seed{seed}"
-
-    def _program(self, name: str) -> Path:
+    def program(self, name: str) -> Path:
+        """Return the path of a program of the environment."""
         return self.home / "environment" / "bin" / name
 
-    def _run(self, *words: object, seconds: float = 0, seed: int = 0) -> None:
-        """Run a command; what it says goes to ``log.txt``."""
-        environment = {
+    def environment(self, name: str) -> dict[str, str]:
+        """Return the variables its programs need.
+
+        Args:
+            name: Of the folder of their results.
+        """
+        return {
             **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             "nnUNet_raw": str(self.home / "raw"),
             "nnUNet_preprocessed": str(self.home / "preprocessed"),
-            "nnUNet_results": str(self._results(seconds, seed)),
+            "nnUNet_results": str(self.home / "results" / name),
             "nnUNet_n_proc_DA": str(self.workers),
             "OMP_NUM_THREADS": str(self.threads),
+        }
+
+    def _results(self, seconds: float, seed: int) -> Path:
+        return self.home / "results" / _name(seconds, seed)
+
+    def _run(self, *words: object, seconds: float = 0, seed: int = 0) -> None:
+        """Run a command; what it says goes to ``log.txt``."""
+        environment = self.environment(_name(seconds, seed)) | {
             "VOLSEG_SECONDS": str(seconds),
             "VOLSEG_THREADS": str(self.threads),
             "VOLSEG_SEED": str(seed),
@@ -245,6 +266,10 @@ def read_predictions(
     for case, reason in evaluation.failures.items():
         raise VolsegError(f"nnU-Net's prediction of {case} cannot be evaluated: {reason}")
     return evaluation
+
+
+def _name(seconds: float, seed: int) -> str:
+    return f"{seconds:g}s_seed{seed}"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -11,9 +11,10 @@ from PIL import Image
 
 from volseg import Segmenter
 from volseg.bundle import Composition, new_bundle, verify_bundle
+from volseg.choosing import measure_bundle
 from volseg.data import read_datalist
 from volseg.errors import InputError, OutputError
-from volseg.training import measure_bundle, train_bundle
+from volseg.training import train_bundle
 
 COMPOSITION = Composition(network="unet", recipe="mr", labels=("liver", "tumour"))
 

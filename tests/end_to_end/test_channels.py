@@ -14,12 +14,13 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter, read_image
 from volseg.bundle import Composition, build_parts, new_bundle, open_bundle, verify_bundle
+from volseg.choosing import measure_bundle
 from volseg.cli.main import main
 from volseg.data import read_datalist
 from volseg.errors import InputError, ShapeError, UnknownNameError
 from volseg.io import write_image
 from volseg.segmenter.in_memory import run_in_memory
-from volseg.training import measure_bundle, train_bundle
+from volseg.training import train_bundle
 
 
 @pytest.fixture

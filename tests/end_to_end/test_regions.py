@@ -16,13 +16,14 @@ from PIL import Image
 
 from volseg import Segmenter, read_image
 from volseg.bundle import build_parts, open_bundle, verify_bundle
+from volseg.choosing import learn_quality, measure_bundle
 from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.io import as_image, write_image, write_segmentation
 from volseg.segmenter import Maps
 from volseg.segmenter.dicom_results import DicomResults
 from volseg.segmenter.in_memory import run_in_memory
-from volseg.training import class_names, learn_quality, measure_bundle
+from volseg.training import class_names
 
 DATASET = {
     "channel_names": {"0": "T1", "1": "FLAIR"},

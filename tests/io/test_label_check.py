@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from volseg.choosing import measure_bundle
 from volseg.errors import GeometryError, InputError
 from volseg.io import CheckLabelsd, ReadImaged
-from volseg.training import measure_bundle, train_bundle
+from volseg.training import train_bundle
 
 
 def replace_label(data, change):

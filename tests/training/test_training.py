@@ -8,15 +8,11 @@ import pytest
 import torch
 
 from volseg import Segmenter
+from volseg.choosing import measure_bundle, record_measurement
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.networks import read_weights
-from volseg.training import (
-    TrainingState,
-    measure_bundle,
-    record_measurement,
-    train_bundle,
-)
+from volseg.training import TrainingState, train_bundle
 
 
 def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):

@@ -15,7 +15,7 @@ from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
     from volseg.bundle import Region
-    from volseg.training import TuningTable
+    from volseg.choosing import TuningTable
 
 app = typer.Typer(help="List, verify, make and tune bundles.", no_args_is_help=True)
 
@@ -231,7 +231,7 @@ def tune(
 
     Dice and seconds a case of every setting are kept in configs/tuning.json of the bundle.
     """
-    from volseg.training import record_tuning, tune_bundle
+    from volseg.choosing import record_tuning, tune_bundle
 
     with progress_bar() as bar:
         runs = bar.add_task("reading the cases", total=None)
@@ -278,7 +278,7 @@ def quality(
     From training images under their labels and from predictions of held-out cases; kept in
     configs/quality.json of the bundle. `volseg train` does the same.
     """
-    from volseg.training import learn_quality, record_quality
+    from volseg.choosing import learn_quality, record_quality
 
     with progress_bar() as bar:
         cases = bar.add_task("measuring the cases", total=None)

@@ -10,7 +10,7 @@ import typer
 from volseg.cli.console import errors, output, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from volseg.training import CaseEvidence
+    from volseg.choosing import CaseEvidence
 
 _BUNDLE = typer.Argument(help="Name of a shipped bundle, or a bundle folder.")
 _DATA = typer.Option(help="Folder of the data set the bundle lists.")
@@ -34,7 +34,7 @@ def threshold(
     """
     from dataclasses import asdict
 
-    from volseg.training import choose_threshold, record_decisions
+    from volseg.choosing import choose_threshold, record_decisions
 
     choice = choose_threshold(_gathered(bundle, data, fold, device), metric=metric)
     if as_json:
@@ -61,7 +61,7 @@ def calibrate(
     """
     from dataclasses import asdict
 
-    from volseg.training import choose_temperature, record_decisions
+    from volseg.choosing import choose_temperature, record_decisions
 
     choice = choose_temperature(_gathered(bundle, data, fold, device))
     if as_json:
@@ -78,7 +78,7 @@ def calibrate(
 
 
 def _gathered(bundle: str, data: Path, fold: int, device: str) -> list[CaseEvidence]:
-    from volseg.training import gather_evidence
+    from volseg.choosing import gather_evidence
 
     with progress_bar() as bar:
         cases = bar.add_task("segmenting the held-out cases", total=None)

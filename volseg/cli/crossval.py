@@ -12,7 +12,7 @@ from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
-    from volseg.training import CrossValidation, CrossValidationState, CrossValidationStatus
+    from volseg.choosing import CrossValidation, CrossValidationState, CrossValidationStatus
 
 _SHOWN = ("dice", "iou", "surface_dice", "hausdorff95_mm")
 
@@ -62,9 +62,9 @@ def crossval(
     """
     import logging
 
+    from volseg.choosing import cross_validate, cross_validation_status
     from volseg.errors import InputError
     from volseg.report import write_evaluation_page
-    from volseg.training import cross_validate, cross_validation_status
     from volseg.training.launching import was_launched
 
     if status:
@@ -192,7 +192,7 @@ def _show(result: CrossValidation) -> None:
 
 
 def _as_json(result: CrossValidation) -> dict[str, Any]:
-    from volseg.training import summary_of
+    from volseg.choosing import summary_of
 
     return {
         "folder": str(result.folder),

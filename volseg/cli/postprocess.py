@@ -38,7 +38,7 @@ def choose(
     Every rule that was tried, and what it did, is kept in configs/postprocessing.json.
     """
     from volseg.bundle import open_bundle
-    from volseg.training import choose_cleaning, record_cleaning
+    from volseg.choosing import choose_cleaning, record_cleaning
 
     with progress_bar() as bar:
         cases = bar.add_task("segmenting held-out cases", total=None)

@@ -48,7 +48,8 @@ def train(
     """
     import logging
 
-    from volseg.training import record_measurement, train_bundle
+    from volseg.choosing import record_measurement
+    from volseg.training import train_bundle
     from volseg.training.launching import is_first_process, run_in_processes, was_launched
 
     # MONAI's workflows write notices to standard output, which is for results here.
@@ -114,8 +115,8 @@ def _in_yaml(name: str, value: Any) -> str:
 
 def _judged(folder: Path, data: Path, fold: int, device: str, bar: Progress) -> Bundle:
     """Measure a trained bundle on its held-out cases, and learn what is usual."""
+    from volseg.choosing import learn_quality, measure_bundle, record_measurement, write_quality
     from volseg.errors import InputError
-    from volseg.training import learn_quality, measure_bundle, record_measurement, write_quality
 
     def task(what: str) -> Callable[[int, int], None]:
         number = bar.add_task(what, total=None)

@@ -61,13 +61,8 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
         InputError: the data cannot be trained on.
         OutputError: something cannot be written.
     """
-    from volseg.training import (  # noqa: PLC0415 - after the labels are found to be fit
-        learn_quality,
-        measure_bundle,
-        record_measurement,
-        train_bundle,
-        write_quality,
-    )
+    from volseg.choosing import learn_quality, measure_bundle, record_measurement, write_quality  # noqa: PLC0415 - after the labels are found to be fit
+    from volseg.training import train_bundle  # noqa: PLC0415 - after the labels are found to be fit
 
     folder, device = Path(order["folder"]), order["device"]
     bundle = open_bundle(order["bundle"])

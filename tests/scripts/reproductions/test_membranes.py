@@ -9,7 +9,7 @@ import yaml
 from reproductions.members import pooled
 from reproductions.membranes import evidence_of, scores_of_slice
 from volseg.bundle import open_bundle
-from volseg.training import choose_threshold
+from volseg.choosing import choose_threshold
 
 
 @pytest.mark.slow  # three trainings

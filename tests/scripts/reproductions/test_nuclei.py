@@ -7,8 +7,8 @@ import yaml
 
 from reproductions.nuclei import bundle_of
 from volseg.bundle import open_bundle
+from volseg.choosing import measure_bundle
 from volseg.networks import build_network, count_parameters
-from volseg.training import measure_bundle
 
 
 @pytest.mark.slow  # two trainings

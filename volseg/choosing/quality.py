@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose
+from volseg.choosing.held_out import held_out_cases, training_cases
 from volseg.errors import BundleError
 from volseg.geometry import Affine
 from volseg.io import affine_of, meta_tensor, open_volume, read_image
@@ -24,7 +25,6 @@ from volseg.quality import (
     measure_case,
 )
 from volseg.segmenter import Maps, Segmenter
-from volseg.training.held_out import held_out_cases, training_cases
 
 _PATH = f"configs/{QUALITY_FILE}"
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from volseg.bundle import Bundle, open_bundle, verify_bundle
+from volseg.choosing import learn_quality, record_quality
+from volseg.choosing.quality import as_predicted
 from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.quality import Measure
 from volseg.segmenter import Segmenter, segment_to_files
-from volseg.training import learn_quality, record_quality
-from volseg.training.quality import as_predicted
 
 
 @pytest.fixture

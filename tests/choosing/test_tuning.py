@@ -13,18 +13,12 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter
 from volseg.bundle import composition_of, verify_bundle
+from volseg.choosing import Setting, TuningRow, choose_row, record_tuning, tune_bundle
+from volseg.choosing.settings import cut_alike, grown_tiles, takes_tiles
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.inference import tile_starts
 from volseg.networks import build_network
-from volseg.training import (
-    Setting,
-    TuningRow,
-    choose_row,
-    record_tuning,
-    tune_bundle,
-)
-from volseg.training.settings import cut_alike, grown_tiles, takes_tiles
 
 PRESENT = Setting(tile=(64, 64, 64), overlap=0.5, mirror_axes=(), precision="f32")
 # Of the tiny bundle, whose cases are 20 x 24 x 16 voxels.

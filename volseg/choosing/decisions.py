@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose
+from volseg.choosing.evidence import THRESHOLDS, CaseEvidence, tempered
 from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.metrics import CalibrationTally, fit_temperature
 from volseg.quality import QUALITY_FILE
-from volseg.training.evidence import THRESHOLDS, CaseEvidence, tempered
 
 #: What a threshold can be chosen by.
 THRESHOLD_METRICS = ("dice", "pixel_accuracy")

@@ -17,11 +17,11 @@ import pytest
 
 from volseg import Segmenter
 from volseg.bundle import open_bundle, verify_bundle
+from volseg.choosing import cross_validate, cross_validation_status
 from volseg.cli.main import main
 from volseg.errors import InputError, OutputError
 from volseg.evaluation import evaluate_files
 from volseg.postprocess import read_decision_table
-from volseg.training import cross_validate, cross_validation_status
 
 EVERYTHING = {"choices": ["temperature", "cleaning"], "ensemble": True, "probabilities": True}
 

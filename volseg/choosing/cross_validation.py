@@ -18,6 +18,26 @@ from typing import Any
 from monai.data import MetaTensor
 
 from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
+from volseg.choosing.cleaning import choose_pooled_cleaning, record_cleaning
+from volseg.choosing.cross_validation_folder import (
+    CrossValidationFolder,
+    deciding_digest,
+    uncleaned_digest,
+)
+from volseg.choosing.cross_validation_plan import CrossValidationPlan, plan_cross_validation
+from volseg.choosing.cross_validation_summary import summary_of, write_fold_table
+from volseg.choosing.decisions import (
+    TemperatureChoice,
+    ThresholdChoice,
+    choose_temperature,
+    choose_threshold,
+    decision_values,
+    record_decisions,
+    write_decisions,
+)
+from volseg.choosing.evidence import CaseEvidence, gather_evidence
+from volseg.choosing.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
+from volseg.choosing.measurement import record_measurement
 from volseg.data import read_datalist
 from volseg.evaluation import (
     CasePair,
@@ -29,26 +49,6 @@ from volseg.evaluation import (
 )
 from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentation
 from volseg.segmenter import Segmenter
-from volseg.training.cleaning import choose_pooled_cleaning, record_cleaning
-from volseg.training.cross_validation_folder import (
-    CrossValidationFolder,
-    deciding_digest,
-    uncleaned_digest,
-)
-from volseg.training.cross_validation_plan import CrossValidationPlan, plan_cross_validation
-from volseg.training.cross_validation_summary import summary_of, write_fold_table
-from volseg.training.decisions import (
-    TemperatureChoice,
-    ThresholdChoice,
-    choose_temperature,
-    choose_threshold,
-    decision_values,
-    record_decisions,
-    write_decisions,
-)
-from volseg.training.evidence import CaseEvidence, gather_evidence
-from volseg.training.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
-from volseg.training.measurement import record_measurement
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
 

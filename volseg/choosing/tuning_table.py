@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from volseg.choosing.measuring_settings import Measurement
+from volseg.choosing.settings import Setting
 from volseg.errors import InputError
-from volseg.training.measuring_settings import Measurement
-from volseg.training.settings import Setting
 
 #: Seconds that differ by no more than this part count as equal: no machine is quieter.
 SAME_SECONDS = 0.05

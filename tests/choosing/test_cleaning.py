@@ -11,6 +11,7 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter
 from volseg.bundle import composition_of, open_bundle, verify_bundle
+from volseg.choosing import choose_cleaning, record_cleaning
 from volseg.cli.main import main
 from volseg.errors import BundleError
 from volseg.postprocess import (
@@ -22,7 +23,6 @@ from volseg.postprocess import (
     propose_rules,
     read_decision_table,
 )
-from volseg.training import choose_cleaning, record_cleaning
 
 RULES = (
     RemoveSmallComponents(classes=(1,), min_size_mm3=30.0),

@@ -11,18 +11,18 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter
 from volseg.bundle import compose, open_bundle, verify_bundle, write_metadata
-from volseg.cli.main import main
-from volseg.errors import InputError, UnknownNameError
-from volseg.segmenter import Maps
-from volseg.training import (
+from volseg.choosing import (
     CaseEvidence,
     choose_temperature,
     choose_threshold,
     gather_evidence,
     record_decisions,
 )
-from volseg.training.evidence import THRESHOLDS, tempered
-from volseg.training.held_out import require_unseen
+from volseg.choosing.evidence import THRESHOLDS, tempered
+from volseg.choosing.held_out import require_unseen
+from volseg.cli.main import main
+from volseg.errors import InputError, UnknownNameError
+from volseg.segmenter import Maps
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from volseg.atomic import replacing
 from volseg.bundle import open_bundle
+from volseg.choosing.held_out import LabelledCase, held_out_cases
 from volseg.errors import InputError
 from volseg.io import open_volume
 from volseg.segmenter import Maps, Segmenter
-from volseg.training.held_out import LabelledCase, held_out_cases
 
 #: Thresholds of a probability that are told apart.
 THRESHOLDS = np.arange(1, 200) / 200

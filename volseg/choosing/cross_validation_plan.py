@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from volseg.bundle import Bundle
+from volseg.choosing.decisions import THRESHOLD_METRICS
 from volseg.data import fold_cases, hash_files, read_datalist
 from volseg.errors import BundleError, InputError, UnknownNameError
-from volseg.training.decisions import THRESHOLD_METRICS
 from volseg.training.run_settings import require_run_settings
 
 CHOICES = ("threshold", "temperature", "cleaning")

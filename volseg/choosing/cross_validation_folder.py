@@ -12,11 +12,11 @@ from typing import Any
 
 from volseg.atomic import replacing
 from volseg.bundle import composition_of, open_bundle
+from volseg.choosing.cross_validation_plan import CrossValidationPlan
 from volseg.data import hash_files, read_datalist
 from volseg.errors import InputError, OutputError
 from volseg.evaluation import ClassScore
 from volseg.postprocess import DecisionTable
-from volseg.training.cross_validation_plan import CrossValidationPlan
 
 _PLAN = "cross_validation.json"
 _STATUS = "status.json"

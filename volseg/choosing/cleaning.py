@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose, with_cleaning
+from volseg.choosing.held_out import held_out_cases
 from volseg.errors import BundleError
 from volseg.io import grid_of
 from volseg.metrics import count_structure_overlaps
 from volseg.postprocess import DecisionTable, Metric, choose_rules, propose_rules
 from volseg.segmenter import Segmenter
-from volseg.training.held_out import held_out_cases
 
 _TABLE = "configs/postprocessing.json"
 _PIECE = "inference/decision_table"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
+from volseg.choosing.held_out import LabelledCase
+from volseg.choosing.settings import Setting
 from volseg.errors import InputError, MemoryLimitError, MissingPackageError, OutputError
 from volseg.metrics import count_structure_overlaps
 from volseg.segmenter import Segmenter
-from volseg.training.held_out import LabelledCase
-from volseg.training.settings import Setting
 
 #: Called as ``progress(done, total, what)`` with cases x settings, and what is being done.
 TuningProgress = Callable[[int, int, str], None]

@@ -13,11 +13,11 @@ from monai.bundle import ConfigParser
 
 import volseg
 from volseg.bundle import Bundle, open_bundle, write_metadata
+from volseg.choosing.held_out import held_out_cases
 from volseg.data import hash_files, read_datalist
 from volseg.evaluation import Evaluation, evaluate_case, label_of
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
-from volseg.training.held_out import held_out_cases
 from volseg.training.run_record import read_run_record
 
 _OF_THE_RUN = (

@@ -18,16 +18,9 @@ from volseg.bundle import (
     open_bundle,
     recompose,
 )
-from volseg.data import hash_files
-from volseg.errors import BundleError, InputError, UnknownNameError
-from volseg.inference import Preparation
-from volseg.io import ImageSource, open_volume
-from volseg.predictors import PRECISIONS
-from volseg.segmenter import Segmenter, choose_device
-from volseg.training.held_out import held_out_cases
-from volseg.training.machine import describe_machine, today
-from volseg.training.measuring_settings import MeasurementFile, TuningProgress, measure_settings
-from volseg.training.settings import (
+from volseg.choosing.held_out import held_out_cases
+from volseg.choosing.measuring_settings import MeasurementFile, TuningProgress, measure_settings
+from volseg.choosing.settings import (
     Setting,
     cut_alike,
     grown_tiles,
@@ -35,7 +28,14 @@ from volseg.training.settings import (
     setting_of,
     takes_tiles,
 )
-from volseg.training.tuning_table import TuningRow, TuningTable, choose_row
+from volseg.choosing.tuning_table import TuningRow, TuningTable, choose_row
+from volseg.data import hash_files
+from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.inference import Preparation
+from volseg.io import ImageSource, open_volume
+from volseg.predictors import PRECISIONS
+from volseg.segmenter import Segmenter, choose_device
+from volseg.training.machine import describe_machine, today
 
 OVERLAPS = (0.0, 0.125, 0.25, 0.5)
 _TABLE = "configs/tuning.json"
