@@ -12,6 +12,7 @@ from monai.data import CacheDataset, DataLoader, MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd
 
 from volseg.errors import GeometryError, InputError, ShapeError
+from volseg.geometry import Affine, Grid
 from volseg.transforms import RandElasticd, RandRotated, RandSpatiald
 from volseg.transforms.movement import pull_of
 
@@ -332,6 +333,21 @@ def test_default_draws_never_fold():
                 assert np.linalg.det(np.stack(gradients, -2)).min() > 0
 
 
+def test_some_draws_are_mirrored_and_deformed_and_not_moved():
+    transform = RandSpatiald("image", prob_affine=0.3, flip_axes=[0], translation=2.0)
+    transform.set_random_state(0)
+    grid = Grid((8, 9, 10), Affine(np.eye(4)))
+    draws = [transform.draw(grid) for _ in range(400)]
+    moved = [np.any(np.not_equal(draw["rotation"], 0)) for draw in draws]
+    assert 0.25 < np.mean(moved) < 0.35
+    for draw, is_moved in zip(draws, moved, strict=True):
+        assert is_moved == np.any(np.not_equal(draw["scale"], 1))
+        assert is_moved == np.any(np.not_equal(draw["translation"], 0))
+        assert np.any(draw["displacement"])
+    still = [draw["flip"][0] for draw, is_moved in zip(draws, moved, strict=True) if not is_moved]
+    assert 0.4 < np.mean(np.equal(still, -1)) < 0.6
+
+
 def test_elastic_is_the_recipe_of_the_original_unet():
     image = volume(np.zeros((1, 512, 512), np.float32), (0.5, 0.5))
     transform = RandElasticd("image")
@@ -433,7 +449,8 @@ def test_a_2d_image_keeps_an_affine_of_three_axes():
         ({"scale": (1.2, 0.8)}, "smallest and the largest"),
         ({"control_points": 1}, "at least 2"),
         ({"shear": 0.6}, "less than 0.5"),
-        ({"prob_elastic": 7}, "expected 0 to 1"),
+        ({"prob_elastic": 7}, "prob_elastic is 7; expected 0 to 1"),
+        ({"prob_affine": -1}, "prob_affine is -1; expected 0 to 1"),
         ({"translation": float("nan")}, "finite numbers"),
         ({"displacement": -1.0}, "finite numbers"),
         ({"mode": "bilinear"}, "linear"),

@@ -73,6 +73,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             for no deformation. Displacements that could fold are scaled down as a whole
             (`volseg.transforms.displacement.without_folds`).
         unit: "mm" or "voxels", of translation and displacement.
+        prob_affine: How often a draw is rotated, scaled, sheared and translated.
         prob_elastic: How often a draw is deformed elastically.
         mode: "linear", "cubic", "nearest" or "classes" (each class linear, the largest wins); one
             for all keys or one a key.
@@ -105,6 +106,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         control_points: int | Sequence[int] = 5,
         displacement: PerAxis | None = None,
         unit: str = "mm",
+        prob_affine: float = 1.0,
         prob_elastic: float = 1.0,
         mode: str | Sequence[str] = "linear",
         padding: str | Sequence[str] = "zeros",
@@ -129,8 +131,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             )
         if not 0 <= shear < 0.5:
             raise InputError(f"the shear is {shear}; expected at least 0 and less than 0.5.")
-        if not 0 <= prob_elastic <= 1:
-            raise InputError(f"prob_elastic is {prob_elastic}; expected 0 to 1.")
+        for name, often in {"prob_affine": prob_affine, "prob_elastic": prob_elastic}.items():
+            if not 0 <= often <= 1:
+                raise InputError(f"{name} is {often}; expected 0 to 1.")
         for name, given in {
             "rotation": rotation,
             "translation": translation,
@@ -157,6 +160,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.control_points = control_points
         self.displacement = displacement
         self.unit = unit
+        self.prob_affine = prob_affine
         self.prob_elastic = prob_elastic
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.padding = ensure_tuple_rep(padding, len(self.keys))
@@ -202,16 +206,15 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         start = self._start(grid.shape, size, voxel)
         angles = (axes * (axes - 1)) // 2
         factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
-        flips = self.R.rand(axes) < 0.5
+        flips = active * (self.R.rand(axes) < 0.5)
         elastic = active * float(self.R.rand() < self.prob_elastic)
+        affine = active * float(self.prob_affine == 1 or self.R.rand() < self.prob_affine)
         values = {
-            "rotation": active * self._uniform(self.rotation, angles, "rotation"),
-            "scale": np.exp(active * np.broadcast_to(factors, (axes,))),
-            "shear": active * self._uniform(self.shear, axes * (axes - 1), "shear"),
-            "flip": [
-                -1.0 if active and flips[axis] and axis in flipped else 1.0 for axis in range(axes)
-            ],
-            "translation": active * self._uniform(self.translation, axes, "translation") * unit,
+            "rotation": affine * self._uniform(self.rotation, angles, "rotation"),
+            "scale": np.exp(affine * np.broadcast_to(factors, (axes,))),
+            "shear": affine * self._uniform(self.shear, axes * (axes - 1), "shear"),
+            "flip": [-1.0 if flips[axis] and axis in flipped else 1.0 for axis in range(axes)],
+            "translation": affine * self._uniform(self.translation, axes, "translation") * unit,
             "displacement": elastic * self._nodes(size, spacing, unit),
         }
         return {
@@ -243,9 +246,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         pull = pull_of(parameters, grids[first])
         # Where neither has an affine nobody knows how two grids lie in each other.
         placed = isinstance(data[first], MetaTensor)
-        to_key = {
-            key: self._from_reference(first, key, grids, placed=placed) for key, *_ in present
-        }
+        to_key = {key: self._from_reference(first, key, grids, placed=placed) for key in grids}
         volumes = [
             Volume(_plain(data[key]), mode, padding, float(fill), to_key[key])
             for key, mode, padding, fill in present
