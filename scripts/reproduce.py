@@ -18,12 +18,12 @@ from types import ModuleType
 import torch
 
 from readme import README, write_section
-from reproductions import budgets, data_efficiency, hippocampus, membranes, nuclei
+from reproductions import budgets, data_efficiency, deviations, hippocampus, membranes, nuclei
 from reproductions.members import nothing_measured
 from reproductions.parts import RESULTS, PartStore
 from volseg.errors import VolsegError
 
-ROWS = (hippocampus, budgets, membranes, nuclei, data_efficiency)
+ROWS = (hippocampus, budgets, membranes, nuclei, data_efficiency, deviations)
 
 
 def main() -> None:

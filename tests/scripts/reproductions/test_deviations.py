@@ -1,0 +1,37 @@
+"""One rule at a time in place of ours, case by case."""
+
+from __future__ import annotations
+
+import pytest
+
+from reproductions.deviations import PLANNED, THEIRS
+from volseg.training import read_run_record
+
+
+@pytest.mark.slow  # two trainings
+def test_a_rule_is_all_that_differs(unconverted_bundle, reproduction, tmp_path):
+    data, output = unconverted_bundle.parent / "data", tmp_path / "runs"
+    words = ["--bundle", unconverted_bundle, "--data", data, "--output", output, "--epochs", 1]
+    reproduction.run("deviations", *words, "--rules", "ours", "movement", "--seeds", 0)
+    theirs, ours = reproduction.parts("deviations").read()
+    assert (ours.settings["rule"], theirs.settings["rule"]) == ("ours", "movement")
+    settings = [
+        read_run_record(output / "deviations" / part.part / "runs" / "fold0")["settings"]
+        for part in (ours, theirs)
+    ]
+    other = {name for name in settings[0] if settings[0][name] != settings[1][name]}
+    assert other == {"rotation", "scale", "moved"}
+
+    rows = {cells[0]: cells for cells in reproduction.table("deviations")}
+    cells = rows[THEIRS["movement"].about]
+    assert cells[1] == "1"
+    for name, cell in zip(("anterior", "posterior"), cells[2:], strict=True):
+        values = [part.figures["scores"][name]["dice"] for part in (ours, theirs)]
+        gain = sum(values[0][case] - values[1][case] for case in values[0]) / len(values[0])
+        assert float(cell.split(" ")[0]) == pytest.approx(gain, abs=1e-4)
+    assert rows[THEIRS["heads"].about][1:] == ["0", "-", "-"]
+
+
+def test_every_rule_changes_what_is_planned():
+    for rule in THEIRS.values():
+        assert any(PLANNED.get(name) != value for name, value in rule.values.items())
