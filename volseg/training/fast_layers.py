@@ -9,11 +9,9 @@ once for the result, and likewise backward. A rectified linear activation is don
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +22,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from volseg.training import compiled_layers as loops
+from volseg.training.channels_last import CHANNELS_LAST, in_threads, rows_of
 
 Array = npt.NDArray[Any]
 
 _LENGTH = 256  # voxels that are summed in float32; their sums are added in float64
 _FOR_A_THREAD = 1 << 15  # values; for fewer a second thread is not worth its start
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class FastInstanceNorm(nn.Module):
@@ -51,7 +49,7 @@ class FastInstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the activations ``(batch, channels, *spatial)`` on the grid of ``x``."""
-        made_for = x.device.type == "cpu" and x.dtype == torch.float32 and x.ndim in _CHANNELS_LAST
+        made_for = x.device.type == "cpu" and x.dtype == torch.float32 and x.ndim in CHANNELS_LAST
         if made_for and x[0, 0].numel() > 1 and not torch.compiler.is_compiling():
             result: Tensor = _Normalise.apply(x, self.weight, self.bias, self.eps, self.slope)
             return result
@@ -88,15 +86,6 @@ def _parameters(layer: nn.Module) -> tuple[nn.Parameter | None, nn.Parameter | N
     return found.get("weight"), found.get("bias")
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Where the values of a tensor lie, channels side by side."""
-
-    values: Array
-    sample: int
-    voxel: int
-
-
 class _Normalise(torch.autograd.Function):
     """The normalisation of a tensor ``(batch, channels, *spatial)`` and its gradients."""
 
@@ -104,7 +93,7 @@ class _Normalise(torch.autograd.Function):
     def forward(  # noqa: PLR0917 - torch passes them so
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float
     ) -> Tensor:
-        ordered, rows = _rows(x.detach())
+        ordered, rows = rows_of(x.detach())
         work = _Work(len(x), x.shape[1], math.prod(x.shape[2:]))
         about = np.ascontiguousarray(ordered.flatten(2)[:, :, 0])
         total, square = work.sums(
@@ -118,12 +107,12 @@ class _Normalise(torch.autograd.Function):
         scale = 1.0 if weight is None else weight.detach().numpy().astype(np.float64)
         factor = scale / deviation
         level = np.zeros(x.shape[1]) if bias is None else bias.detach().numpy()
-        result = torch.empty_like(x, memory_format=_CHANNELS_LAST[x.ndim])
+        result = torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim])
         middle = _single(mean)
         # What rounding takes from the mean comes back with the offset, of each sample its own.
         offset = level - (mean - middle) * factor
         linear = middle, _single(factor), _single(offset)
-        flat = _rows(result)[1].values
+        flat = rows_of(result)[1].values
         work.run(
             lambda *piece: loops.normalise(
                 rows.values, rows.sample, rows.voxel, *linear, np.float32(slope), *piece, flat
@@ -138,8 +127,8 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         work, mean, deviation, factor, linear, slope = ctx.kept
-        _, rows = _rows(x)
-        _, flow = _rows(gradient)
+        _, rows = rows_of(x)
+        _, flow = rows_of(gradient)
         where = (rows.values, rows.sample, rows.voxel, flow.values, flow.sample, flow.voxel)
         total, product = work.sums(
             lambda *piece, sums: loops.add_gradients(*where, *linear, slope, *piece, sums)
@@ -147,8 +136,8 @@ class _Normalise(torch.autograd.Function):
         product -= (mean - linear[0]) * total
         tilt = _single(-factor * product / deviation**2 / work.voxels)
         level = _single(-factor * total / work.voxels)
-        result = torch.empty_like(x, memory_format=_CHANNELS_LAST[x.ndim])
-        flat = _rows(result)[1].values
+        result = torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim])
+        flat = rows_of(result)[1].values
         work.run(
             lambda *piece: loops.backpropagate(*where, *linear, tilt, level, slope, *piece, flat)
         )
@@ -175,13 +164,7 @@ class _Work:
         """Call a loop with its share of the pieces, in as many threads as torch may use."""
         pieces = self.samples * self.pieces
         worth = self.samples * self.voxels * self.channels // _FOR_A_THREAD
-        threads = max(1, min(torch.get_num_threads(), pieces, worth))
-        ends = [pieces * n // threads for n in range(threads + 1)]
-        shares = [(self.voxels, self.pieces, _LENGTH, *ends[n : n + 2]) for n in range(threads)]
-        others = [_pool(threads - 1).submit(loop, *share) for share in shares[1:]]
-        loop(*shares[0])
-        for other in others:
-            other.result()
+        in_threads(partial(loop, self.voxels, self.pieces, _LENGTH), pieces, worth)
 
     def sums(self, loop: Callable[..., object]) -> tuple[Array, Array]:
         """Return the two sums of a loop, (samples, channels) each."""
@@ -192,27 +175,5 @@ class _Work:
         return both[:, 0], both[:, 1]
 
 
-def _rows(tensor: Tensor) -> tuple[Tensor, _Rows]:
-    """Return a tensor, copied if its channels do not lie side by side, and where its values lie."""
-    sides, strides = tensor.shape[2:], tensor.stride()[2:]
-    voxel = strides[-1]
-    expected = [voxel * math.prod(sides[axis + 1 :]) for axis in range(len(sides))]
-    if tensor.stride(1) != 1 or list(strides) != expected or voxel < tensor.shape[1]:
-        # Strides of axes of one voxel say nothing; a new tensor has those that are expected.
-        ordered = torch.empty_like(tensor, memory_format=_CHANNELS_LAST[tensor.ndim])
-        return _rows(ordered.copy_(tensor))
-    extent = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    flat = tensor.as_strided((extent,), (1,))
-    return tensor, _Rows(flat.numpy(), tensor.stride(0), voxel)
-
-
 def _single(values: Array) -> Array:
     return np.ascontiguousarray(values, dtype=np.float32)
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="normalisation")
-
-
-os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -12,12 +12,13 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from torch import nn
 
 from volseg.networks.blocks import ConvolutionUnit
+from volseg.training.channels_last import CHANNELS_LAST
+from volseg.training.fast_convolution import FastConvolution
 from volseg.training.fast_layers import FastInstanceNorm, PointwiseConvolution
 from volseg.training.recomputing import recompute_levels
 
 _log = logging.getLogger(__name__)
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 # oneDNN, which torch convolves with on a CPU, computes 16 channels at once.
 _FEW_CHANNELS = 16
 
@@ -32,7 +33,8 @@ def network_to_train(
     """Return a network, changed in place, that computes the same and trains faster.
 
     Its weights lie channels last. On a CPU, some layers are replaced by faster ones
-    (`volseg.training.fast_layers`), under the same names: its state is that of the network.
+    (`volseg.training.fast_layers`, `volseg.training.fast_convolution`), under the same names: its
+    state is that of the network.
 
     Args:
         network: The network.
@@ -49,8 +51,8 @@ def network_to_train(
     compiled = compile and lacking is None
     network = network.to(device)
     for parameter in network.parameters():
-        if parameter.ndim in _CHANNELS_LAST:
-            parameter.data = parameter.data.contiguous(memory_format=_CHANNELS_LAST[parameter.ndim])
+        if parameter.ndim in CHANNELS_LAST:
+            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim])
     if device.type == "cpu" and not compiled:
         use_fast_layers(network)
     if recompute:
@@ -73,7 +75,7 @@ def missing_compiler(device: torch.device) -> str | None:
 
 
 def use_fast_layers(network: nn.Module) -> None:
-    """Replace the layers of a network that `volseg.training.fast_layers` is faster for."""
+    """Replace the layers of a network that there are faster ones for."""
     for module in list(network.modules()):
         if isinstance(module, ConvolutionUnit):
             _fuse(module, ("norm",), "activation")
@@ -84,6 +86,8 @@ def use_fast_layers(network: nn.Module) -> None:
                 setattr(module, name, FastInstanceNorm(child))
             elif _is_pointwise(child):
                 setattr(module, name, PointwiseConvolution(child))
+            elif FastConvolution.is_made_for(child):
+                setattr(module, name, FastConvolution(child))
 
 
 def _fuse(module: nn.Module, norms: tuple[str, ...], activation: str) -> None:
