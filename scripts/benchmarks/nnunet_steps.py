@@ -93,8 +93,9 @@ def nnunet_loop(
     shutil.rmtree(environment["nnUNet_results"], ignore_errors=True)
     words = ["1", CONFIGURATION, "0", "-tr", "StepsTrainer", "-device", "cpu"]
     log = home / "steps.txt"
+    log.unlink(missing_ok=True)
     with (
-        log.open("w", encoding="utf-8") as errors,
+        log.open("a", encoding="utf-8") as errors,
         subprocess.Popen(  # noqa: S603 - the words above, no shell
             [str(system.program("nnUNetv2_train")), *words],
             env=environment,

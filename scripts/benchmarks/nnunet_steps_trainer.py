@@ -19,11 +19,11 @@ _GIVEN = json.loads(os.environ["VOLSEG_STEPS"])
 class StepsTrainer(nnUNetTrainer):
     """Trains what ``VOLSEG_STEPS`` says, as many steps at a time as each line of stdin says."""
 
-    def __init__(self, *arguments, **keywords):
+    def initialize(self):
         """Give the plan our patch and batch."""
-        super().__init__(*arguments, **keywords)
         self.configuration_manager.configuration["patch_size"] = _GIVEN["patch"]
         self.configuration_manager.configuration["batch_size"] = _GIVEN["batch_size"]
+        super().initialize()
 
     @staticmethod
     def build_network_architecture(*_arguments, **_keywords):
