@@ -91,7 +91,8 @@ def add_products(  # type: ignore[no-untyped-def]
 
     The `planes` of all samples along the first axis are dealt with in `pieces`; each unit of work,
     from `first` to before `last`, is a piece and a tap along the first two axes. `sums` is (pieces,
-    *taps, inputs, outputs), zeros at first. `wide` says that a register has 16 values.
+    *taps, inputs, outputs), zeros at first; numbers of channels are multiples of 8. `wide` says
+    that a register has 16 values.
     """
     a_side, b_side, c_side = sides
     a_taps, b_taps, c_taps = taps
@@ -99,7 +100,7 @@ def add_products(  # type: ignore[no-untyped-def]
     together = max(1, 96 // c_side)  # rows that sums stay in registers for
     x_base, g_base, s_base = values.ctypes.data, gradient.ctypes.data, sums.ctypes.data
     x_row, g_row = c_side * voxel, c_side * gradient_voxel
-    block = 8 if outputs % 16 or (wide and inputs % 8 == 0) else 4
+    block = 8 if outputs % 16 or wide else 4
     width = 8 if outputs % 16 else 16
     for unit in range(first, last):
         piece, tap = unit // (a_taps * b_taps), unit % (a_taps * b_taps)

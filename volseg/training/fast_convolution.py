@@ -1,7 +1,7 @@
 """Convolutions whose gradient of the weights is found faster on a CPU than torch finds it.
 
 oneDNN, which torch convolves with, is near the limit of the processor forward and back to what goes
-in; at the weights it takes up to twice as long for the same number of products.
+in; at the weights it takes longer for the same number of products.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def gradient_of_weight(x: Tensor, gradient: Tensor, weight: Tensor) -> Tensor:
     It does not depend on the number of threads.
 
     Args:
-        x: What went in, ``(batch, in_channels, *spatial)``, float32, as the others.
+        x: What went in, ``(batch, in_channels, *spatial)``, float32, as the others; the numbers of
+            channels are multiples of 8 (`FastConvolution.is_made_for`).
         gradient: Of what came out, ``(batch, out_channels, *spatial)``.
         weight: ``(out_channels, in_channels, *kernel)``.
     """
