@@ -116,10 +116,13 @@ def test_gradients_reach_every_parameter(name, dims):
     heads = network(torch.randn(2, 1, *sides_of(name, dims)))
     heads = heads if isinstance(heads, list) else [heads]
     sum(head.square().mean() for head in heads).backward()
+    # A normalisation takes the bias of MONAI's attention gates away: its gradient is rounding, or 0.
+    without_effect = ".psi.0.conv.bias"
     dead = [
         parameter
         for parameter, value in network.named_parameters()
         if not parameter.startswith(network_spec(name).training_only or ("-",))
+        and not parameter.endswith(without_effect)
         and (value.grad is None or not value.grad.any())
     ]
     assert dead == []

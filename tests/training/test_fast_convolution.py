@@ -47,9 +47,10 @@ def test_a_convolution_is_that_of_torch_in_double_precision(case, channels_last)
         x = x.to(memory_format=CHANNELS_LAST[x.ndim])
     weights = weights.view(1, -1, *[1] * (x.ndim - 2)) + torch.randn(shape[0], 1, *shape[2:])
     expected = results(copy.deepcopy(layer).double(), x.double(), weights.double())
+    # Up to 4000 products are summed in single precision, in an order of the processor's.
     for ours, theirs in zip(results(fast, x, weights), expected, strict=True):
         scale = theirs.abs().max()
-        torch.testing.assert_close(ours.double() / scale, theirs / scale, rtol=0, atol=2e-6)
+        torch.testing.assert_close(ours.double() / scale, theirs / scale, rtol=0, atol=1e-5)
 
 
 def test_the_gradient_does_not_depend_on_threads_or_on_where_values_lie():
