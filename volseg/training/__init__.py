@@ -13,6 +13,7 @@ from volseg.training.distributed import (
     training_device,
 )
 from volseg.training.history import MetricOfEachClass, TrainingHistory
+from volseg.training.kept_memory import KeepMemory
 from volseg.training.network import network_to_train
 from volseg.training.optimizers import build_optimizer
 from volseg.training.progress import TrainingState
@@ -28,6 +29,7 @@ __all__ = [
     "AveragedWeights",
     "CheckpointEveryEpoch",
     "DrawCurves",
+    "KeepMemory",
     "LearningRate",
     "MetricOfEachClass",
     "RecordRun",
