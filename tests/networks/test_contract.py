@@ -116,7 +116,7 @@ def test_gradients_reach_every_parameter(name, dims):
     heads = network(torch.randn(2, 1, *sides_of(name, dims)))
     heads = heads if isinstance(heads, list) else [heads]
     sum(head.square().mean() for head in heads).backward()
-    # A normalisation takes the bias of MONAI's attention gates away: its gradient is rounding, or 0.
+    # A normalisation takes the bias of MONAI's attention gates away: its gradient is rounding.
     without_effect = ".psi.0.conv.bias"
     dead = [
         parameter
