@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from reproductions.deviations import PLANNED, THEIRS
+from volseg.cli.main import main
 from volseg.training import read_run_record
 
 
@@ -35,3 +37,16 @@ def test_a_rule_is_all_that_differs(unconverted_bundle, reproduction, tmp_path):
 def test_every_rule_changes_what_is_planned():
     for rule in THEIRS.values():
         assert any(PLANNED.get(name) != value for name, value in rule.values.items())
+
+
+@pytest.mark.data
+def test_ours_is_what_is_planned_for_the_data(data_root, tmp_path):
+    source, planned = data_root / "msd_hippocampus", tmp_path / "hippocampus"
+    words = ["--labels", "anterior,posterior", "--modality", "MR"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["plan", str(source), "-o", str(planned), *words])
+    values = yaml.safe_load((planned / "configs" / "train.yaml").read_text())
+    of_network = {"head_weights"}
+    assert {name: values[name] for name in PLANNED.keys() - of_network} == {
+        name: value for name, value in PLANNED.items() if name not in of_network
+    }
