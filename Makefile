@@ -5,14 +5,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_OPTIONS ?=
+IN_PARALLEL := --numprocesses auto --dist worksteal
 
-.PHONY: demo test check clean
+.PHONY: demo test coverage check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/volseg demo
 
 test: check
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term:skip-covered $(PYTEST_OPTIONS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(PYTEST_OPTIONS)
+
+coverage: check
+	$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term:skip-covered $(PYTEST_OPTIONS)
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
