@@ -29,13 +29,7 @@ from readme import header, row, when_and_where, write_section
 from volseg.bundle import open_bundle
 from volseg.data import RandomDraws, fold_cases, read_datalist
 from volseg.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
-from volseg.training import (
-    AveragedWeights,
-    KeepMemory,
-    TrainingStep,
-    build_optimizer,
-    network_to_train,
-)
+from volseg.training import AveragedWeights, TrainingStep, build_optimizer, network_to_train
 
 BATCH_SIZE = 2
 
@@ -43,7 +37,6 @@ BATCH_SIZE = 2
 TRICKS = {
     "with torch's layers": {"layers": False},
     "with MONAI's loss": {"loss": False},
-    "freed memory given back": {"kept": False},
     "with torch.compile": {"compile": True},
 }
 
@@ -133,7 +126,6 @@ def ours(
     *,
     layers: bool = True,
     loss: bool = True,
-    kept: bool = True,
     compile: bool = False,
 ) -> SupervisedTrainer:
     """Return the trainer of a bundle, without validation and files."""
@@ -162,8 +154,6 @@ def ours(
         decollate=False,
     )
     AveragedWeights(network, momentum=0.005, handle_buffers="update").attach(trainer)
-    if kept:  # from the start to the end of a turn
-        KeepMemory().attach(trainer)
     return trainer
 
 
