@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai import transforms as monai
 from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader
@@ -24,80 +22,24 @@ from monai.losses import DiceCELoss
 from torch import nn
 
 from benchmarks.nnunet_steps import nnunet_loop
+from benchmarks.steps import Turns, loop_of_own
 from benchmarks.timing import Ratio, ratio, use_threads, write_rows
 from readme import header, row, when_and_where, write_section
 from volseg.bundle import open_bundle
 from volseg.data import RandomDraws, fold_cases, read_datalist
 from volseg.losses import DeepSupervisionLoss, DiceCrossEntropyLoss
 from volseg.training import AveragedWeights, TrainingStep, build_optimizer, network_to_train
+from volseg.training.kept_memory import has_glibc, keep_freed_memory
 
 BATCH_SIZE = 2
 
 # Without these our step is slower by what each brings.
 TRICKS = {
     "with torch's layers": {"layers": False},
+    "with freed memory given back": {"memory": False},
     "with MONAI's loss": {"loss": False},
     "with torch.compile": {"compile": True},
 }
-
-
-class Turns(Protocol):
-    """A loop that is run in turns with others, and what a step of each turn took."""
-
-    seconds: list[float]
-    waited: list[float]
-    processor: list[float]
-
-    def run(self) -> None:
-        """Take the steps of a turn."""
-
-
-@dataclass
-class Loop:
-    """A trainer that is run one epoch at a time, and what its steps and waits took.
-
-    Processor seconds are those of the process that trains, in its steps alone: other programs on
-    the machine hardly change them. The wait for the first batch of an epoch is left out: it is the
-    start of an epoch, once in as many steps as there are.
-    """
-
-    trainer: SupervisedTrainer
-    seconds: list[float] = field(default_factory=list)
-    waited: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        for event in (Events.GET_BATCH_STARTED, Events.ITERATION_COMPLETED):
-            self.trainer.add_event_handler(event, self._mark)
-        self.trainer.add_event_handler(Events.GET_BATCH_COMPLETED, self._got)
-        self.trainer.add_event_handler(Events.ITERATION_STARTED, self._begin_step)
-        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end_step)
-
-    def run(self) -> None:
-        """Train one epoch more."""
-        self._began = self._wait = self._computed = 0.0
-        self.trainer.state.max_epochs = self.trainer.state.epoch + 1
-        self.trainer.run()
-        steps = self.trainer.state.epoch_length or 1
-        self.seconds.append((self._since - self._began) / steps)
-        self.waited.append(self._wait / (self._since - self._began))
-        self.processor.append(self._computed / steps)
-
-    def _begin_step(self) -> None:
-        self._step = time.process_time()
-
-    def _end_step(self) -> None:
-        self._computed += time.process_time() - self._step
-
-    def _mark(self) -> None:
-        self._since = time.perf_counter()
-
-    def _got(self) -> None:
-        now = time.perf_counter()
-        if self._began:
-            self._wait += now - self._since
-        else:
-            self._began = now
 
 
 @dataclass(frozen=True)
@@ -127,8 +69,14 @@ def ours(
     layers: bool = True,
     loss: bool = True,
     compile: bool = False,
+    memory: bool = True,
 ) -> SupervisedTrainer:
-    """Return the trainer of a bundle, without validation and files."""
+    """Return the trainer of a bundle, without validation and files.
+
+    From then on the process keeps what it frees: it should do nothing else.
+    """
+    if memory and has_glibc():
+        keep_freed_memory()
     network = new_network(parser)
     dataset = parser.get_parsed_content("train::dataset")
     draws = RandomDraws(dataset, seed=0)
@@ -221,53 +169,73 @@ def stock(parser: ConfigParser, cases: Sequence[Mapping[str, Any]]) -> Supervise
     )
 
 
-def first_loss(trainer: SupervisedTrainer, batch: tuple[torch.Tensor, torch.Tensor]) -> float:
-    """Return the loss of a batch before anything is trained."""
+def built(name: str, bundle: Path, data: Path, number: int) -> tuple[SupervisedTrainer, float]:
+    """Return the trainer of a loop, and the loss of a batch before anything is trained.
+
+    Args:
+        name: ``MONAI``, ``volseg`` or ``volseg, `` and one of `TRICKS`.
+        bundle: Its folder.
+        data: The folder of its data set.
+        number: Cases.
+    """
+    parser = parser_of(bundle, data, number)
+    if name == "MONAI":
+        datalist = bundle / "configs" / "datalist.json"
+        cases = fold_cases(datalist, data, fold=0, held_out=False, number=number)
+        trainer = stock(parser, cases)
+    else:
+        trainer = ours(parser, **TRICKS.get(name.removeprefix("volseg, "), {}))
+    patch = parser.get_parsed_content("patch")
+    classes = parser.get_parsed_content("classes")
+    torch.manual_seed(1)
+    image = torch.randn(BATCH_SIZE, 1, *patch)
+    label = torch.randint(0, classes, (BATCH_SIZE, 1, *patch)).float()
     with torch.no_grad():
-        return float(trainer.loss_function(trainer.network.train()(batch[0]), batch[1]))
+        loss = trainer.loss_function(trainer.network.train()(image), label)
+    return trainer, float(loss)
+
+
+def parser_of(bundle: Path, data: Path, number: int) -> ConfigParser:
+    """Return the training of a bundle with so many cases of its data set, on the CPU."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "train.yaml"))
+    parser.config["bundle_root"] = str(bundle)
+    parser.config["dataset_dir"] = str(data)
+    parser.config["cases"] = number
+    parser.config["device"] = torch.device("cpu")
+    return parser
 
 
 def measure(arguments: argparse.Namespace) -> list[TrainingRow]:
-    """Run the loops in turns."""
+    """Run the loops in turns, each in a process of its own."""
     bundle = open_bundle(arguments.bundle)
-    parser = ConfigParser()
-    parser.read_config(str(bundle.config("train")))
-    parser.config["bundle_root"] = str(bundle.folder)
-    parser.config["dataset_dir"] = str(arguments.data)
-    parser.config["cases"] = BATCH_SIZE * arguments.steps
-    parser.config["device"] = torch.device("cpu")
-    datalist = bundle.folder / "configs" / "datalist.json"
-    cases = fold_cases(
-        datalist, arguments.data, fold=0, held_out=False, number=BATCH_SIZE * arguments.steps
-    )
-    builds: dict[str, Callable[[], SupervisedTrainer]] = {
-        "volseg": lambda: ours(parser),
-        "MONAI": lambda: stock(parser, cases),
-    }
-    for name in arguments.tricks:
-        builds[f"volseg, {name}"] = lambda name=name: ours(parser, **TRICKS[name])
-    torch.manual_seed(1)
-    patch = parser.get_parsed_content("patch")
-    classes = parser.get_parsed_content("classes")
-    batch = (
-        torch.randn(BATCH_SIZE, 1, *patch),
-        torch.randint(0, classes, (BATCH_SIZE, 1, *patch)).float(),
-    )
-    ours_and_stock = {name: Loop(build()) for name, build in builds.items()}
-    losses = {name: first_loss(loop.trainer, batch) for name, loop in ours_and_stock.items()}
+    number = BATCH_SIZE * arguments.steps
+    names = ["volseg", "MONAI", *(f"volseg, {name}" for name in arguments.tricks)]
     with ExitStack() as stack:
-        loops: dict[str, Turns] = {**ours_and_stock}
+        own = {
+            name: stack.enter_context(
+                loop_of_own(
+                    built, name, bundle.folder, arguments.data, number, threads=arguments.threads
+                )
+            )
+            for name in names
+        }
+        loops: dict[str, Turns] = {**own}
         if arguments.nnunet is not None:
+            parser = parser_of(bundle.folder, arguments.data, number)
+            classes = parser.get_parsed_content("classes")
             loop = nnunet_loop(
                 arguments.nnunet,
-                read_datalist(datalist),
+                read_datalist(bundle.folder / "configs" / "datalist.json"),
                 arguments.data,
                 labels={f"class {value}": value for value in range(1, classes)},
                 given=_given_to_nnunet(parser, arguments.threads),
                 steps=arguments.steps,
             )
             loops["nnU-Net 2"] = stack.enter_context(loop)
-        return _measured(loops, losses, arguments.repeats)
+        return _measured(
+            loops, {name: loop.first_loss for name, loop in own.items()}, arguments.repeats
+        )
 
 
 def _given_to_nnunet(parser: ConfigParser, threads: int) -> dict[str, Any]:
