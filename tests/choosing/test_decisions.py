@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +20,7 @@ from volseg.choosing import (
     record_decisions,
 )
 from volseg.choosing.evidence import THRESHOLDS, tempered
-from volseg.choosing.held_out import require_unseen
+from volseg.choosing.held_out import require_unseen, unseen_cases
 from volseg.cli.main import main
 from volseg.errors import InputError, UnknownNameError
 from volseg.segmenter import Maps
@@ -183,6 +184,11 @@ def test_cases_that_were_trained_on_say_nothing(torch_bundle):
     everything = write_metadata(bundle, {**bundle.metadata, "training": {"fold": "all"}})
     with pytest.raises(InputError, match="none was held out"):
         require_unseen(everything, 0)
+    own = torch_bundle / "configs" / "datalist.json"
+    with pytest.raises(InputError, match="none was held out"):
+        unseen_cases(torch_bundle, own, data, fold=0)
+    others = shutil.copy(own, data / "others.json")
+    assert len(unseen_cases(torch_bundle, others, data, fold=0)) == 2
 
 
 def test_a_temperature_takes_away_what_was_usual_of_entropy(torch_bundle):

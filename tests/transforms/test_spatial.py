@@ -489,3 +489,35 @@ def test_in_a_lazy_composition_what_is_pending_comes_first():
     assert not results[1].pending_operations
     torch.testing.assert_close(results[0].as_tensor(), results[1].as_tensor())
     torch.testing.assert_close(results[0].affine, results[1].affine)
+
+
+@pytest.mark.parametrize("moves", [{}, {"flip_axes": [0, 1]}, {"rotation": 3.14}])
+def test_labels_beside_their_image_lie_beside_it_by_as_much_when_moved(moves):
+    """A drawing 1 and 3 pixels beside what it names: drawn anew after the move, it is the same."""
+    offset = (1.0, -3.0)
+    shape = np.array([64, 48])
+    apart = np.indices(shape) - np.reshape([30.0, 26.0], (2, 1, 1))
+    square = ((np.abs(apart) < [[[9]], [[6]]]).all(0)).astype(np.float32)[None]
+    drawn = np.roll(square, [-int(step) for step in offset], axis=(1, 2))
+    options = {**STILL, "scale": (0.8, 1.25), "shear": 0.2, **moves}
+    keys = {"keys": ["image", "label"], "label_key": "label", "mode": "linear"}
+    for seed in range(6):
+        moved = []
+        for beside in (offset, (0.0, 0.0)):
+            transform = RandSpatiald(**keys, label_offset=beside, **options)
+            transform.set_random_state(seed)
+            case = {"image": volume(square), "label": volume(drawn if any(beside) else square)}
+            moved.append(transform(case))
+        shown, alike = moved
+        np.testing.assert_array_equal(shown["image"], alike["image"])
+        again = np.roll(alike["label"].numpy(), [-int(step) for step in offset], axis=(1, 2))
+        np.testing.assert_allclose(shown["label"].numpy(), again, atol=1e-4)
+
+
+def test_an_offset_of_labels_has_a_number_an_axis():
+    transform = RandSpatiald(["image", "label"], label_key="label", label_offset=(0.5,))
+    image = volume(np.zeros((1, 8, 8), np.float32))
+    with pytest.raises(InputError, match=r"label_offset is \[0.5\]; expected 2 numbers"):
+        transform({"image": image, "label": image})
+    with pytest.raises(InputError, match="expected finite numbers of voxels"):
+        RandSpatiald("image", label_offset=(float("nan"), 0.0))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from volseg.bundle import Bundle, build_label_reading
+from volseg.bundle import Bundle, build_label_reading, open_bundle
 from volseg.data import fold_cases
 from volseg.errors import InputError
 from volseg.geometry import require_same_grid
@@ -70,6 +70,29 @@ def held_out_cases(
     return _cases(bundle, data, fold=fold, held_out=True, number=number)
 
 
+def unseen_cases(
+    bundle: str | Path, datalist: str | Path, data: str | Path, *, fold: int
+) -> list[dict[str, Any]]:
+    """Return the cases of a fold for ``configs/evaluate.yaml``, as `volseg.data.fold_cases` does.
+
+    The folds of another list than the bundle's own are of other cases, so any of them may be meant.
+
+    Args:
+        bundle: Its folder.
+        datalist: The bundle's own, or another one.
+        data: The folder the paths in it are relative to.
+        fold: Of the list.
+
+    Raises:
+        InputError: The bundle was trained on these cases, or the list has none of this fold.
+        BundleError: The folder holds no bundle.
+    """
+    opened = open_bundle(bundle)
+    if Path(datalist).resolve() == _own_list(opened).resolve():
+        require_unseen(opened, fold)
+    return fold_cases(datalist, data, fold=fold, held_out=True)
+
+
 def reads_labels_as_they_are(bundle: Bundle) -> bool:
     """Return whether the values in label files are the classes, so that nothing is made of them."""
     reading = build_label_reading(bundle)
@@ -110,9 +133,12 @@ def training_cases(bundle: Bundle, data: str | Path, *, fold: int = 0) -> list[L
 def _cases(
     bundle: Bundle, data: str | Path, *, fold: int, held_out: bool, number: int | None = None
 ) -> list[LabelledCase]:
-    datalist = bundle.folder / "configs" / "datalist.json"
     reading = build_label_reading(bundle)
     return [
         LabelledCase(case["case"], case["image"], case["label"], reading)
-        for case in fold_cases(datalist, data, fold=fold, held_out=held_out, number=number)
+        for case in fold_cases(_own_list(bundle), data, fold=fold, held_out=held_out, number=number)
     ]
+
+
+def _own_list(bundle: Bundle) -> Path:
+    return bundle.folder / "configs" / "datalist.json"

@@ -21,6 +21,7 @@ from __future__ import annotations
 from volseg.metrics.boundary import BoundaryScores, boundary_scores, pixel_accuracy
 from volseg.metrics.calibration import Calibration, CalibrationTally, Reliability
 from volseg.metrics.label_intensities import PERCENTS, IntensityStatistics
+from volseg.metrics.label_offset import label_offset
 from volseg.metrics.label_statistics import (
     LabelStatistics,
     VolumeStatistics,
@@ -74,6 +75,7 @@ __all__ = [
     "fit_temperature",
     "hausdorff95",
     "iou",
+    "label_offset",
     "label_statistics",
     "overlaps_of_batches",
     "pixel_accuracy",

@@ -16,6 +16,7 @@ from scipy import ndimage
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Grid, reorientation, require_same_grid
 from volseg.io import ImageSource, describe_source, grid_of, read_image
+from volseg.metrics import label_offset
 
 _PERCENTS = (0.5, 50.0, 99.5)
 
@@ -84,6 +85,8 @@ class CaseFingerprint:
         intensities: Of each channel.
         labels: Size of each label in it but the background, by value.
         image_hash: Of the voxels of the image.
+        label_offset: Of pictures with a label, as `volseg.metrics.label_offset`; None where there
+            is none.
     """
 
     case: str
@@ -95,6 +98,7 @@ class CaseFingerprint:
     intensities: tuple[Intensities, ...]
     labels: Mapping[int, LabelSize]
     image_hash: str
+    label_offset: tuple[float, ...] | None = None
 
     @property
     def content_share(self) -> float:
@@ -108,9 +112,11 @@ class CaseFingerprint:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> CaseFingerprint:
         """Return what `as_json` gave, also after it was JSON."""
+        offset = entry.get("label_offset")
         return cls(
             **{
                 **entry,
+                "label_offset": None if offset is None else tuple(offset),
                 **{name: tuple(entry[name]) for name in ("shape", "content", "spacing")},
                 "intensities": tuple(Intensities(**found) for found in entry["intensities"]),
                 "labels": {int(key): LabelSize(**size) for key, size in entry["labels"].items()},
@@ -165,6 +171,7 @@ def fingerprint_case(
         intensities=tuple(_intensities(channel, foreground) for channel in pixels),
         labels=_label_sizes(labels),
         image_hash=_hash(pixels),
+        label_offset=_label_offset(pixels, foreground),
     )
 
 
@@ -237,6 +244,16 @@ def _label_sizes(labels: npt.NDArray[np.int32]) -> dict[int, LabelSize]:
             counts = np.bincount(parts.ravel())[1:]
             sizes[place + 1] = LabelSize(int(counts.sum()), int(number), int(counts.max()))
     return sizes
+
+
+def _label_offset(
+    pixels: npt.NDArray[Any], foreground: npt.NDArray[np.bool_]
+) -> tuple[float, ...] | None:
+    """Return by how much labels lie beside a picture; in volumes sides of organs differ."""
+    if foreground.ndim != 2:
+        return None
+    offset = label_offset(pixels.mean(axis=0), foreground)
+    return offset if all(math.isfinite(step) for step in offset) else None
 
 
 def _hash(values: npt.NDArray[Any]) -> str:

@@ -27,6 +27,9 @@ _LONG_PICTURE = 1.5
 _SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that are much longer than high
 _SOME_ANGLE = 0.4
 _ANY_ANGLE = 3.1416
+# Labels lie beside their pictures if they do so by more pixels than this, and by more standard
+# errors than that, in at least so many pictures.
+_SMALL_OFFSET, _SURELY, _ENOUGH = 0.1, 4.0, 8
 _STEPS = 50
 # Two thirds of the patches have background in the middle, a third one of the classes.
 _BACKGROUND_TO_FOREGROUND = 2
@@ -176,6 +179,25 @@ def choose_augmentation(
     left_out = "".join("xyz"[axis] for axis in range(3) if axis not in mirrored)
     why = f"but {left_out}, by whose ends classes are called" if left_out else "as nnU-Net"
     choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+
+
+def choose_label_offset(choices: Choices, fingerprint: Fingerprint) -> None:
+    """Choose by how much labels lie beside their pictures, where mirroring would blur it.
+
+    nnU-Net mirrors and rotates such labels like any other. What has an up is left alone: it has
+    sides of its own.
+    """
+    found = np.array([case.label_offset for case in fingerprint.cases if case.label_offset])
+    if fingerprint.spatial_dims != 2 or len(found) < _ENOUGH:
+        return
+    if choices.values.get("rotation") != _ANY_ANGLE:
+        return
+    mean = found.mean(axis=0)
+    error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
+    sure = np.abs(mean) > np.maximum(_SMALL_OFFSET, _SURELY * error)
+    if sure.any():
+        offset = [round(float(step), 2) for step in np.where(sure, mean, 0.0)]
+        choices.choose("label_offset", offset, f"pixels beside the image, in {len(found)} of them")
 
 
 def choose_label_values(choices: Choices, scheme: LabelScheme) -> None:

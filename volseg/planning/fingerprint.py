@@ -19,6 +19,9 @@ from volseg.io import ImageSource
 from volseg.planning.case_fingerprint import CaseFaultError, CaseFingerprint, fingerprint_case
 from volseg.planning.dataset import CaseFiles
 
+# Entries of journals that other versions of this wrote are measured again.
+_VERSION = 2
+
 Progress = Callable[[int, int], None]
 
 _log = logging.getLogger(__name__)
@@ -240,4 +243,5 @@ def _stamp(
         for path in source.values() if isinstance(source, Mapping) else [source]:
             state = Path(path).stat() if Path(path).exists() else None
             states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
-    return json.dumps([case, states, None if values is None else sorted(values), ignore])
+    expected = None if values is None else sorted(values)
+    return json.dumps([_VERSION, case, states, expected, ignore])

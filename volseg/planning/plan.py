@@ -15,6 +15,7 @@ from volseg.planning.choices import (
     Choices,
     choose_augmentation,
     choose_cache,
+    choose_label_offset,
     choose_label_values,
     choose_network,
     choose_patches,
@@ -115,11 +116,13 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         )
         choose_network(choices, network, wishes.preset, image, gigabytes)
         choose_augmentation(choices, network.topology.patch, spacing, wishes.scheme.labels)
+        choose_label_offset(choices, fingerprint)
         choose_patches(choices, network, len(fingerprint.cases), wishes.folds)
         composition = replace(base, values=choices.values, reasons=choices.reasons)
         memory = composed_step_memory(composition)
         if memory.total <= wishes.memory:
             remarks = tuple(_remarks(fingerprint, network, image, gigabytes, wishes))
+            remarks += tuple(_beside(choices))
             return Plan(composition, memory, remarks)
         gigabytes *= min(_STEP_DOWN, wishes.memory / memory.total)
 
@@ -156,6 +159,16 @@ def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
         channels=wishes.channels,
         label_reading="transforms/map_labels" if mapped else None,
     )
+
+
+def _beside(choices: Choices) -> Iterator[str]:
+    offset = choices.values.get("label_offset")
+    if offset:
+        yield (
+            f"what labels name lies {' and '.join(f'{step:+g}' for step in offset)} pixels along x "
+            "and y from where they are in their files; training keeps that when it moves and "
+            "mirrors patches. If it is a fault of an export, mend the files and plan again."
+        )
 
 
 def _remarks(

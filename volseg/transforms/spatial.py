@@ -54,10 +54,16 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             these voxels are computed.
         position: Where the patch lies: "random" (anywhere inside), "middle", or "classes" (a class
             is drawn, then one of its voxels for the middle of the patch).
-        label_key: Label map that "classes" looks at, on the grid of the reference.
+        label_key: Label map that "classes" looks at, on the grid of the reference, and that
+            `label_offset` is of.
         classes: Number of classes with the background, for "classes".
         class_ratios: How often each class is drawn, the background first; equally without it. What
             a case lacks is not drawn.
+        label_offset: Where in the image what a voxel of the label map names lies, in voxels along
+            the array axes from that voxel, for labels that lie a part of a voxel beside their
+            image (`volseg.metrics.label_offset` measures it). In the output they lie beside it by
+            as much; without it a mirrored label would lie at the other side, and a network learn
+            the blur of both. Elastic deformation is taken to be the same within that distance.
         prob: How often anything but cropping is done.
         rotation: Largest angle in radians; in 3D one for all axes or one an axis.
         scale: Smallest and largest factor, drawn log-uniformly; above 1 enlarges the content.
@@ -96,6 +102,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         label_key: Hashable | None = None,
         classes: int | None = None,
         class_ratios: Sequence[float] | None = None,
+        label_offset: Sequence[float] = (),
         prob: float = 1.0,
         rotation: PerAxis = 0.35,
         scale: Sequence[float] = (0.8, 1.25),
@@ -151,6 +158,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.position = position
         self.label_key = label_key
         self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
+        if not np.isfinite(label_offset).all():
+            raise InputError(f"label_offset is {label_offset}; expected finite numbers of voxels.")
+        self.label_offset = tuple(label_offset)
         self.rotation = rotation
         self.scale = (float(scale[0]), float(scale[1]))
         self.scale_per_axis = scale_per_axis
@@ -247,6 +257,10 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         # Where neither has an affine nobody knows how two grids lie in each other.
         placed = isinstance(data[first], MetaTensor)
         to_key = {key: self._from_reference(first, key, grids, placed=placed) for key in grids}
+        if any(self.label_offset) and self.label_key in to_key:
+            kept = _offset_kept(pull.matrix, self.label_offset)
+            own = to_key[self.label_key]
+            to_key[self.label_key] = kept if own is None else own @ kept
         volumes = [
             Volume(_plain(data[key]), mode, padding, float(fill), to_key[key])
             for key, mode, padding, fill in present
@@ -392,6 +406,21 @@ def _grid(key: Hashable, image: torch.Tensor) -> Grid:
     if isinstance(image, MetaTensor):
         return grid_of(image)
     return Grid(tuple(image.shape[1:]), Affine(np.eye(image.ndim)))
+
+
+def _offset_kept(matrix: Matrix, offset: Sequence[float]) -> Matrix:
+    """Return the shift of a label map's indices by which its offset is the same after a move.
+
+    An index ``i`` of the label map is of ``i + offset`` in the image. After the move ``M`` it is of
+    ``M (i + offset)`` in the image before, which the label map has at ``M (i + offset) - offset``.
+    """
+    axes = len(matrix) - 1
+    if len(offset) != axes:
+        raise InputError(f"label_offset is {list(offset)}; expected {axes} numbers, one an axis.")
+    beside = np.asarray(offset, dtype=float)
+    shift = np.eye(axes + 1)
+    shift[:-1, -1] = matrix[:-1, :-1] @ beside - beside
+    return shift
 
 
 def _plain(image: Any) -> torch.Tensor:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from volseg.metrics import label_offset
+
+_FINE = 8  # parts of a pixel
+
+
+def drawn(shape, moved, *, seed=0, sign=1.0, noise=0.0):
+    """Return a picture of blobs, and a mask of them that lies beside them by parts of a pixel.
+
+    The picture is the mean over the parts of each pixel, the mask what most of them are.
+    """
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.normal(size=[n * _FINE for n in shape]), 3 * _FINE)
+    inside = (field > 0.5 * field.std()).astype(np.float64)
+    blocks = [part for n in shape for part in (n, _FINE)]
+    over = tuple(range(1, 2 * len(shape), 2))
+    image = sign * inside.reshape(blocks).mean(axis=over)
+    beside = np.roll(inside, [-part for part in moved], axis=range(len(shape)))
+    mask = beside.reshape(blocks).mean(axis=over) > 0.5
+    return image + rng.normal(scale=noise, size=shape) if noise else image, mask
+
+
+@pytest.mark.parametrize("moved", [(0, 0), (2, 5), (-4, 1), (8, -8)])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_offset_of_drawings_is_found_to_a_few_hundredths_of_a_pixel(moved, sign):
+    found = [
+        label_offset(*drawn((96, 80), moved, seed=seed, sign=sign, noise=0.1)) for seed in range(6)
+    ]
+    np.testing.assert_allclose(np.mean(found, 0), [part / _FINE for part in moved], atol=0.04)
+    assert np.std(found, 0).max() < 0.1
+
+
+def test_it_is_found_in_a_volume():
+    image, mask = drawn((24, 28, 20), (3, 0, -2))
+    np.testing.assert_allclose(label_offset(image, mask), [0.375, 0, -0.25], atol=0.12)
+
+
+def test_there_is_none_without_a_drawing_or_near_by():
+    image, mask = drawn((64, 64), (0, 0))
+    assert np.isnan(label_offset(image, np.zeros_like(mask))).all()
+    _, other = drawn((64, 64), (0, 0), seed=1)
+    far = np.roll(mask, 9, axis=0)
+    assert np.isnan(label_offset(image, far)).all() or np.isnan(label_offset(image, other)).all()
