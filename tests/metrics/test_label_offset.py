@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from volseg.io import read_image
 from volseg.metrics import label_offset
 
 _FINE = 8  # parts of a pixel
@@ -33,6 +34,31 @@ def test_the_offset_of_drawings_is_found_to_a_few_hundredths_of_a_pixel(moved, s
     ]
     np.testing.assert_allclose(np.mean(found, 0), [part / _FINE for part in moved], atol=0.04)
     assert np.std(found, 0).max() < 0.1
+
+
+def test_it_turns_around_with_the_picture():
+    image, mask = drawn((64, 72), (3, -5), noise=0.1)
+    there = label_offset(image, mask)
+    back = label_offset(image[::-1, ::-1], mask[::-1, ::-1])
+    np.testing.assert_allclose(back, [-step for step in there], atol=1e-6)
+
+
+@pytest.mark.data
+def test_the_labels_of_the_membranes_lie_beside_them(data_root):
+    """Golden: 0.165 and 0.624 in the mean of 25 slices, measured with this function.
+
+    Independently, networks trained with an offset of 0.25 and 0.5 predicted what lay 0.09 less and
+    0.16 more beside, which makes 0.16 and 0.66.
+    """
+    folder = data_root / "isbi2012_em" / "train"
+    found = []
+    for slice_ in range(0, 25, 4):
+        image, label = (
+            read_image(folder / kind / f"{slice_}.png").numpy()[0] for kind in ("image", "label")
+        )
+        found.append(label_offset(image, label == 0))
+    np.testing.assert_allclose(np.mean(found, 0), [0.165, 0.624], atol=0.1)
+    assert np.min(found, 0)[1] > 0.2
 
 
 def test_it_is_found_in_a_volume():

@@ -113,6 +113,34 @@ def test_pictures_are_planned_in_two_axes():
     assert values["rotation"] == 0.2618
 
 
+def beside(offsets, shape=(512, 500)):
+    """Pictures whose labels lie beside them by these pixels."""
+    cases = fingerprint(shape, (1.0, 1.0), number=len(offsets)).cases
+    pairs = zip(cases, offsets, strict=True)
+    return Fingerprint(tuple(replace(case, label_offset=offset) for case, offset in pairs))
+
+
+def test_labels_that_lie_beside_their_pictures_stay_there():
+    drawn = [(0.15 + 0.1 * (-1) ** i, 0.6 + 0.1 * (-1) ** i) for i in range(20)]
+    plan, values = planned(beside(drawn))
+    assert values["label_offset"] == [0.15, 0.6]
+    (remark,) = (remark for remark in plan.remarks if "labels name" in remark)
+    assert "+0.15 and +0.6 pixels along x and y" in remark
+    # One axis alone; too little; not sure; too few; with an up, and so with sides; not measured.
+    _, values = planned(beside([(0.05, -0.4 + 0.02 * (i % 2)) for i in range(20)]))
+    assert values["label_offset"] == [0.0, -0.39]
+    for unsure in (
+        beside([(0.08 + 0.01 * (i % 2), 0.0) for i in range(20)]),
+        beside([(0.2 + (-1) ** i, 0.0) for i in range(20)]),
+        beside(drawn[:7]),
+        beside(drawn, shape=(900, 300)),
+        fingerprint((512, 500), (1.0, 1.0)),
+    ):
+        plan, values = planned(unsure)
+        assert "label_offset" not in values
+        assert not any("labels name" in remark for remark in plan.remarks)
+
+
 def test_reasons_are_comments_of_the_configuration():
     plan, _ = planned(CUBE)
     lines = compose(plan.composition)["train.yaml"].splitlines()
