@@ -18,12 +18,20 @@ from types import ModuleType
 import torch
 
 from readme import README, write_section
-from reproductions import budgets, data_efficiency, deviations, hippocampus, membranes, nuclei
+from reproductions import (
+    budgets,
+    data_efficiency,
+    deviations,
+    hippocampus,
+    label_offset,
+    membranes,
+    nuclei,
+)
 from reproductions.members import nothing_measured
 from reproductions.parts import RESULTS, PartStore
 from volseg.errors import VolsegError
 
-ROWS = (hippocampus, budgets, membranes, nuclei, data_efficiency, deviations)
+ROWS = (hippocampus, budgets, membranes, label_offset, nuclei, data_efficiency, deviations)
 
 
 def main() -> None:

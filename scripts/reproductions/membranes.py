@@ -205,7 +205,7 @@ def _train(bundle: Bundle, fold: int, arguments: argparse.Namespace, store: Part
         return {
             **member.about,
             "folds": len(folds_of(bundle)),
-            "scores": _scored(folder, arguments.data, fold, 0.5),
+            "scores": scores_of_fold(folder, arguments.data, fold, 0.5),
             "above_thresholds": {
                 case.case: {
                     "true": case.true[0].tolist(),
@@ -233,7 +233,7 @@ def _score(
 
     def work() -> dict[str, Any]:
         threshold = _chosen([one for one in folds if one.settings["fold"] != fold]).value
-        scores = _scored(folder, arguments.data, fold, threshold)
+        scores = scores_of_fold(folder, arguments.data, fold, threshold)
         return {"threshold": threshold, "scores": scores}
 
     store.do(
@@ -276,7 +276,7 @@ def _chosen(folds: Sequence[Part]) -> ThresholdChoice:
     return choose_threshold(evidence_of(folds), metric="pixel_accuracy")
 
 
-def _scored(
+def scores_of_fold(
     folder: Path, data: Path, fold: int, threshold: float
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """Return the scores of the slices of a fold at a threshold."""

@@ -14,7 +14,15 @@ SECTIONS = {
     "measured": "scripts/measure.py",
     **{
         row: f"scripts/reproduce.py {row}"
-        for row in ("hippocampus", "budgets", "membranes", "nuclei", "data_efficiency")
+        for row in (
+            "hippocampus",
+            "budgets",
+            "membranes",
+            "label_offset",
+            "nuclei",
+            "data_efficiency",
+            "deviations",
+        )
     },
 }
 
