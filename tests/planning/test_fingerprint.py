@@ -8,10 +8,12 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from volseg.errors import InputError
 from volseg.planning import (
     CaseFaultError,
+    CaseFingerprint,
     Fingerprint,
     LabelSize,
     fingerprint_case,
@@ -45,6 +47,21 @@ def test_a_case_is_measured(tmp_path):
     assert intensities.mean == pytest.approx(inside.mean())
     assert intensities.std == pytest.approx(inside.std())
     assert intensities.percentile_99_5 == pytest.approx(np.percentile(inside, 99.5))
+    assert found.label_offset is None  # sides of organs differ
+
+
+def test_labels_beside_a_picture_are_measured(tmp_path):
+    """A disc in colour, and its label a pixel to the right (x) and one above (y)."""
+    apart = np.indices((60, 72)) - np.reshape([34, 30], (2, 1, 1))
+    disc = ((apart**2).sum(0) < 14**2).astype(np.uint8) * 200
+    Image.fromarray(np.stack([disc, disc // 2, disc // 3], -1)).save(tmp_path / "image.png")
+    Image.fromarray(np.roll(disc, (-1, 1), axis=(0, 1))).save(tmp_path / "label.png")
+    found = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
+    assert found.label_offset == pytest.approx((-1, 1), abs=0.02)
+    assert CaseFingerprint.from_json(json.loads(json.dumps(found.as_json()))) == found
+    Image.fromarray(np.zeros_like(disc)).save(tmp_path / "label.png")
+    empty = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
+    assert empty.label_offset is None
 
 
 def test_axes_are_those_of_the_patient_whatever_the_file_has(tmp_path):
