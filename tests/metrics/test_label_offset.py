@@ -45,20 +45,20 @@ def test_it_turns_around_with_the_picture():
 
 @pytest.mark.data
 def test_the_labels_of_the_membranes_lie_beside_them(data_root):
-    """Golden: 0.165 and 0.624 in the mean of 25 slices, measured with this function.
+    """Golden: 0.147 and 0.639 in the mean of 25 slices, measured with this function.
 
     Independently, networks trained with an offset of 0.25 and 0.5 predicted what lay 0.09 less and
     0.16 more beside, which makes 0.16 and 0.66.
     """
     folder = data_root / "isbi2012_em" / "train"
     found = []
-    for slice_ in range(0, 25, 4):
+    for slice_ in range(25):
         image, label = (
             read_image(folder / kind / f"{slice_}.png").numpy()[0] for kind in ("image", "label")
         )
         found.append(label_offset(image, label == 0))
-    np.testing.assert_allclose(np.mean(found, 0), [0.165, 0.624], atol=0.1)
-    assert np.min(found, 0)[1] > 0.2
+    np.testing.assert_allclose(np.mean(found, 0), [0.147, 0.639], atol=0.01)
+    assert np.min(found, 0)[1] > 0.3
 
 
 def test_it_is_found_in_a_volume():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal.windows import tukey
 
 # Of the Gaussian that both are seen through, in voxels: a mask is no finer than its voxels.
 _SMOOTHING = 1.0
+# Share of each axis along which both fall to 0: opposite borders are neighbours to a transform.
+_TAPERED = 0.25
 _STEPS = 10
 _CLOSE = 1e-3
 _FARTHEST = 2.0
@@ -55,6 +58,7 @@ def _spectrum(values: npt.NDArray[np.generic]) -> npt.NDArray[np.complex128]:
     around = values.astype(np.float64)
     around -= around.mean()
     for axis, side in enumerate(values.shape):
-        around *= np.hanning(side).reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        window = tukey(side, _TAPERED)
+        around *= window.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
     spectrum: npt.NDArray[np.complex128] = np.fft.fftn(around)
     return spectrum
