@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal.windows import tukey
 
 # Of the Gaussian that both are seen through, in voxels: a mask is no finer than its voxels.
 _SMOOTHING = 1.0
@@ -55,6 +54,8 @@ def label_offset(image: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_]) ->
 
 def _spectrum(values: npt.NDArray[np.generic]) -> npt.NDArray[np.complex128]:
     """Return the spectrum of values around their mean, which fall to 0 at the borders."""
+    from scipy.signal.windows import tukey  # noqa: PLC0415 - a second, for all of volseg.metrics
+
     around = values.astype(np.float64)
     around -= around.mean()
     for axis, side in enumerate(values.shape):
