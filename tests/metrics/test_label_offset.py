@@ -26,8 +26,9 @@ def drawn(shape, moved, *, seed=0, sign=1.0, noise=0.0):
     return image + rng.normal(scale=noise, size=shape) if noise else image, mask
 
 
-@pytest.mark.parametrize("moved", [(0, 0), (2, 5), (-4, 1), (8, -8)])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize(
+    ("moved", "sign"), [((0, 0), 1.0), ((2, 5), -1.0), ((-4, 1), 1.0), ((8, -8), -1.0)]
+)
 def test_the_offset_of_drawings_is_found_to_a_few_hundredths_of_a_pixel(moved, sign):
     found = [
         label_offset(*drawn((96, 80), moved, seed=seed, sign=sign, noise=0.1)) for seed in range(6)
