@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from volseg.errors import InputError
 from volseg.geometry import Grid
 from volseg.transforms.displacement import Matrix
 from volseg.transforms.mapping import Pull
@@ -59,6 +60,28 @@ def matrix_like(matrix: Matrix, like: torch.Tensor) -> torch.Tensor:
     result[:axes, :axes] = values[:-1, :-1]
     result[:axes, -1] = values[:-1, -1]
     return result
+
+
+def offset_kept(matrix: Matrix, offset: Sequence[float]) -> Matrix:
+    """Return the shift of a label map's indices by which its offset is the same after a move.
+
+    An index ``i`` of the label map is of ``i + offset`` in the image. After the move ``M`` it is of
+    ``M (i + offset)`` in the image before, which the label map has at ``M (i + offset) - offset``.
+
+    Args:
+        matrix: The move of indices, homogeneous.
+        offset: In voxels, one number an axis.
+
+    Raises:
+        InputError: There is not one number an axis.
+    """
+    axes = len(matrix) - 1
+    if len(offset) != axes:
+        raise InputError(f"label_offset is {list(offset)}; expected {axes} numbers, one an axis.")
+    beside = np.asarray(offset, dtype=float)
+    shift = np.eye(axes + 1)
+    shift[:-1, -1] = matrix[:-1, :-1] @ beside - beside
+    return shift
 
 
 def _rotation(angles: Sequence[float], axes: int) -> Matrix:

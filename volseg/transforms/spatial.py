@@ -32,6 +32,7 @@ from volseg.transforms.movement import (
     Parameters,
     displacement_in_voxels,
     matrix_like,
+    offset_kept,
     pull_of,
 )
 from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
@@ -258,7 +259,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         placed = isinstance(data[first], MetaTensor)
         to_key = {key: self._from_reference(first, key, grids, placed=placed) for key in grids}
         if any(self.label_offset) and self.label_key in to_key:
-            kept = _offset_kept(pull.matrix, self.label_offset)
+            kept = offset_kept(pull.matrix, self.label_offset)
             own = to_key[self.label_key]
             to_key[self.label_key] = kept if own is None else own @ kept
         volumes = [
@@ -406,21 +407,6 @@ def _grid(key: Hashable, image: torch.Tensor) -> Grid:
     if isinstance(image, MetaTensor):
         return grid_of(image)
     return Grid(tuple(image.shape[1:]), Affine(np.eye(image.ndim)))
-
-
-def _offset_kept(matrix: Matrix, offset: Sequence[float]) -> Matrix:
-    """Return the shift of a label map's indices by which its offset is the same after a move.
-
-    An index ``i`` of the label map is of ``i + offset`` in the image. After the move ``M`` it is of
-    ``M (i + offset)`` in the image before, which the label map has at ``M (i + offset) - offset``.
-    """
-    axes = len(matrix) - 1
-    if len(offset) != axes:
-        raise InputError(f"label_offset is {list(offset)}; expected {axes} numbers, one an axis.")
-    beside = np.asarray(offset, dtype=float)
-    shift = np.eye(axes + 1)
-    shift[:-1, -1] = matrix[:-1, :-1] @ beside - beside
-    return shift
 
 
 def _plain(image: Any) -> torch.Tensor:
