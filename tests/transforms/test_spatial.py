@@ -519,5 +519,7 @@ def test_an_offset_of_labels_has_a_number_an_axis():
     image = volume(np.zeros((1, 8, 8), np.float32))
     with pytest.raises(InputError, match=r"label_offset is \[0.5\]; expected 2 numbers"):
         transform({"image": image, "label": image})
+    with pytest.raises(InputError, match="label_offset is of the key None; expected one of"):
+        RandSpatiald(["image", "label"], label_offset=(0.5, 0.0))
     with pytest.raises(InputError, match="expected finite numbers of voxels"):
         RandSpatiald("image", label_offset=(float("nan"), 0.0))

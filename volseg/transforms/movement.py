@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,24 @@ def offset_kept(matrix: Matrix, offset: Sequence[float]) -> Matrix:
     shift = np.eye(axes + 1)
     shift[:-1, -1] = matrix[:-1, :-1] @ beside - beside
     return shift
+
+
+def require_offset(
+    offset: Sequence[float], key: Hashable, keys: Sequence[Hashable]
+) -> tuple[float, ...]:
+    """Return the offset of a label map, if it is one and of one of the keys.
+
+    Raises:
+        InputError: It is not finite, or of a key that is not moved.
+    """
+    if not np.isfinite(offset).all():
+        raise InputError(f"label_offset is {list(offset)}; expected finite numbers of voxels.")
+    if any(offset) and key not in keys:
+        raise InputError(
+            f"label_offset is of the key {key!r}; expected one of {list(keys)}: name the label map "
+            "with label_key."
+        )
+    return tuple(offset)
 
 
 def _rotation(angles: Sequence[float], axes: int) -> Matrix:

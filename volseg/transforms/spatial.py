@@ -34,6 +34,7 @@ from volseg.transforms.movement import (
     matrix_like,
     offset_kept,
     pull_of,
+    require_offset,
 )
 from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
@@ -159,9 +160,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.position = position
         self.label_key = label_key
         self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
-        if not np.isfinite(label_offset).all():
-            raise InputError(f"label_offset is {label_offset}; expected finite numbers of voxels.")
-        self.label_offset = tuple(label_offset)
+        self.label_offset = require_offset(label_offset, label_key, self.keys)
         self.rotation = rotation
         self.scale = (float(scale[0]), float(scale[1]))
         self.scale_per_axis = scale_per_axis
