@@ -19,7 +19,7 @@ from volseg import Segmenter
 from volseg.bundle import open_bundle, verify_bundle
 from volseg.choosing import cross_validate, cross_validation_status
 from volseg.cli.main import main
-from volseg.errors import InputError, OutputError
+from volseg.errors import BundleError, InputError, OutputError
 from volseg.evaluation import evaluate_files
 from volseg.postprocess import read_decision_table
 
@@ -121,6 +121,87 @@ def test_a_stop_at_any_stage_costs_only_what_was_at_hand(torch_bundle, tmp_path)
         cross_validate(torch_bundle, data, out, folds=[0, 2], settings={"epochs": 2})
 
 
+def relabelled(path: Path) -> None:
+    """Give a label file one more voxel of a class, as someone who corrects it."""
+    stored = nib.load(path)
+    labels = np.asarray(stored.dataobj).copy()
+    labels[tuple(np.argwhere(labels == 0)[0])] = 1
+    nib.save(nib.Nifti1Image(labels, stored.affine), path)
+
+
+def test_what_has_changed_since_is_done_again_and_nothing_else(torch_bundle, tmp_path):
+    data, out = torch_bundle.parent / "data", tmp_path / "out"
+
+    def run(**options):
+        given = {"folds": [0, 2], "settings": {"epochs": 1}, **options}
+        return cross_validate(torch_bundle, data, out, **given)
+
+    def read(name: str, folder: str = "fold0") -> str:
+        return (out / folder / "configs" / name).read_text()
+
+    trained = "models/model.pt"
+    plain = run(probabilities=True)
+    inference = read("inference.yaml")
+    run(**EVERYTHING)
+    assert read("inference.yaml") != inference
+    weights = modified(out, f"fold*/{trained}")
+
+    # A label that is corrected: its case is scored anew, the others are as they were.
+    kept, found = modified(out, "cases/*"), modified(out, "fold*/evaluation/evidence/*")
+    ensemble = modified(out, f"ensemble/{trained}")
+    relabelled(data / "labels" / "ball3.nii.gz")
+    run(**EVERYTHING)
+    again, gathered = modified(out, "cases/*"), modified(out, "fold*/evaluation/evidence/*")
+    changed = {path.name for path in found if found[path] != gathered[path]}
+    assert changed == {"ball3.npz"}
+    assert again[out / "cases" / "ball3.json"] != kept[out / "cases" / "ball3.json"]
+    assert modified(out, f"ensemble/{trained}") != ensemble  # other choices, other figures
+
+    # Choices that are withdrawn: the folds decide as the bundle they came from.
+    withdrawn = run()
+    assert read("inference.yaml") == inference
+    assert not (out / "fold0" / "configs" / "decision.json").exists()
+    assert not (out / "fold2" / "configs" / "postprocessing.json").exists()
+    before = {row.case: row for row in plain.evaluation.rows if row.name == "anterior"}
+    for row in withdrawn.evaluation.rows:
+        if row.name == "anterior" and row.case != "ball3":
+            assert row == before[row.case]
+    # What the probabilities were of is no more: none are left that say otherwise.
+    assert modified(out, "probabilities/*") == {}
+    run(choices=["temperature"], probabilities=True)
+    assert len(modified(out, "probabilities/*")) == 4
+    assert modified(out, f"fold*/{trained}") == weights
+
+
+def test_an_ensemble_that_cannot_be_made_leaves_the_one_before(torch_bundle, tmp_path, monkeypatch):
+    data, out = torch_bundle.parent / "data", tmp_path / "out"
+    options = {"folds": [0, 2], "settings": {"epochs": 1}, "ensemble": True}
+    cross_validate(torch_bundle, data, out, **options)
+    before = modified(out, "ensemble/**/*")
+
+    def full(*_arguments, **_options):
+        raise OutputError("no space is left.")
+
+    relabelled(data / "labels" / "ball3.nii.gz")
+    with monkeypatch.context() as patch:
+        patch.setattr("volseg.bundle.ensembling.save_weights", full)
+        with pytest.raises(OutputError, match="no space is left"):
+            cross_validate(torch_bundle, data, out, **options)
+    assert modified(out, "ensemble/**/*") == before
+    told = json.loads((out / "ensemble" / "configs" / "metadata.json").read_text())
+    assert told["cross_validation"]["measured_on"].startswith("single networks of the folds")
+
+
+def test_an_edited_inference_is_refused_where_choices_are_to_be_stored(torch_bundle, tmp_path):
+    path = torch_bundle / "configs" / "inference.yaml"
+    path.write_text(path.read_text() + "# mine\n")
+    with pytest.raises(BundleError, match="is not what the bundle was composed of"):
+        cross_validate(
+            torch_bundle, torch_bundle.parent / "data", tmp_path / "out", choices=["cleaning"]
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_goes_on_after_a_kill(torch_bundle, tmp_path, capfd):
     data, out = torch_bundle.parent / "data", tmp_path / "out"
     words = ["crossval", str(torch_bundle), "--data", str(data), "-o", str(out)]
@@ -159,6 +240,8 @@ def test_the_command_goes_on_after_a_kill(torch_bundle, tmp_path, capfd):
         ({"choices": ["temperature"], "folds": [1]}, "chosen on the others"),
         ({"ensemble": True, "folds": [1]}, "at least two folds"),
         ({"settings": {"epoch": 3}}, "epochs"),
+        ({"settings": {"patience": 3}}, "with patience 3 the held-out cases decide"),
+        ({"settings": {"final_weights": "best"}}, "add --set final_weights=last"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_it_begins(torch_bundle, tmp_path, options, message):

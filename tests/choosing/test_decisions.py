@@ -76,8 +76,9 @@ def dice(first, second):
     return 2 * (first & second).sum() / (first.sum() + second.sum())
 
 
-def test_the_threshold_is_the_best_of_all_of_them(binary_bundle):
+def test_the_threshold_is_the_best_of_all_of_them(binary_bundle, monkeypatch):
     data = binary_bundle.parent / "data"
+    monkeypatch.setattr("volseg.choosing.evidence._BLOCK", 1000)  # less than a case has
     evidence = gather_evidence(binary_bundle, data, fold=1)
     assert [(case.case, case.fold) for case in evidence] == [("ball1", 1), ("ball4", 1)]
     choice = choose_threshold(evidence)

@@ -120,6 +120,7 @@ def test_what_cannot_be_done_is_refused_before_anything_is_compared(evaluate, fo
         ([], "s.xlsx", r"expected a name that ends in .html (page)"),
         (["--images", folders / "nowhere"], "s.html", "there is no folder"),
         (["--probabilities", folders], "s.csv", "there is no a_1_probabilities"),
+        (["--probabilities", folders, "--label", "all=1,2"], "s.csv", "all is a region"),
         (["--against", folders / "empty"], "s.csv", "has no case of"),
     ):
         (folders / "empty").mkdir(exist_ok=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from volseg.data import (
     Case,
+    fingerprint,
     fold_cases,
     hash_files,
     list_cases,
@@ -108,6 +110,39 @@ def test_what_is_not_a_datalist_is_refused_with_a_sentence(tmp_path, content):
         read_datalist(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (Case("a", "images/b.nii.gz", "labels/b.nii.gz", "p2", 1), "has two cases called a"),
+        (
+            Case("c", "images/c.nii.gz", "labels/c.nii.gz", "p2", 0),
+            r"patient p2 of .* is in fold 1 \(b\) and in fold 0 \(c\)",
+        ),
+    ],
+)
+def test_cases_that_would_be_taken_for_each_other_are_refused(tmp_path, other, message):
+    write_datalist([*CASES, other], tmp_path / "list.json", about={})
+    with pytest.raises(InputError, match=message):
+        read_datalist(tmp_path / "list.json")
+
+
+def test_a_file_is_read_again_only_where_its_stamps_say_so(folder, monkeypatch):
+    files = [folder / "images" / f"{case}.nii.gz" for case in "ab"]
+    for file in files:
+        os.utime(file, (1e9, 1e9))
+    read = []
+    real = fingerprint._read
+    monkeypatch.setattr(fingerprint, "_read", lambda file: read.append(file.name) or real(file))
+    before = hash_files(files)
+    assert hash_files(files) == before
+    assert read == ["a.nii.gz", "b.nii.gz"]
+    files[0].write_bytes(b"changed")  # too young to be known by its stamps
+    changed = hash_files(files)
+    assert changed != before
+    files[0].write_bytes(b"another")
+    assert hash_files(files) not in (before, changed)
+
+
 def test_the_hash_depends_on_names_and_contents_only(folder):
     files = [folder / "images" / f"{case}.nii.gz" for case in "ab"]
     before = hash_files(files)
@@ -123,7 +158,9 @@ def test_the_hash_depends_on_names_and_contents_only(folder):
 def test_fewer_cases_are_spread_over_the_list(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
-    cases = [Case(f"c{i}", f"images/{i}.nii", f"labels/{i}.nii", "p", i % 2) for i in range(20)]
+    cases = [
+        Case(f"c{i}", f"images/{i}.nii", f"labels/{i}.nii", f"p{i % 2}", i % 2) for i in range(20)
+    ]
     for case in cases:
         (tmp_path / case.image).touch()
         (tmp_path / case.label).touch()

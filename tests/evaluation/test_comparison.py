@@ -83,6 +83,9 @@ def test_only_common_cases_count_and_others_are_named():
     assert found.tests == len(METRICS)
     with pytest.raises(InputError, match="no case in common"):
         compare_evaluations(evaluation({"a": 1.0}), evaluation({"b": 1.0}))
+    failed = evaluation({}, failures={"a": "the grids differ."})
+    with pytest.raises(InputError, match=r"no case of second .* \(a: the grids differ"):
+        compare_evaluations(evaluation({"a": 1.0}), failed)
 
 
 def test_the_patient_is_the_unit_of_the_test():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from volseg.errors import InputError
 from volseg.evaluation import compare_groups, compare_pairs, group_mean, patient_means
+from volseg.evaluation.groups import rank_test
 
 FIRST = [3.1, 2.9, 3.4, 3.8, 2.5, 3.0, 3.3]
 SECOND = [2.6, 2.4, 3.1, 2.8, 2.2, 2.9, 2.7]
@@ -56,6 +59,12 @@ def test_too_little_is_said_to_be_too_little():
     assert np.isnan([same.p_mean, same.p_rank, same.effect_size]).all()
     with pytest.raises(InputError, match="between 0 and 1"):
         group_mean([1.0, 2.0], level=95)
+
+
+def test_differences_that_are_all_alike_are_a_difference():
+    assert rank_test([1.0] * 10).p == pytest.approx(2 * 0.5**10)  # exact: one of 2^10, two sides
+    assert rank_test([1.0] * 10).effect == 1
+    assert math.isnan(rank_test([0.0] * 10).p)
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says():

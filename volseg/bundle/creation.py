@@ -36,6 +36,7 @@ def new_bundle(
     composition: Composition,
     *,
     data: str | Path | None = None,
+    patients: str | Path | None = None,
     about: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
 ) -> Bundle:
@@ -46,6 +47,8 @@ def new_bundle(
         composition: What to compose it of.
         data: Folder with ``images/`` and ``labels/``; the bundle lists its cases in five folds,
             each with its part of every label.
+        patients: CSV file with the columns ``case`` and ``patient`` of the data: a patient's cases
+            share a fold. Each case is a patient of its own without it.
         about: Entries of the metadata to set, such as ``task``, ``data_source``, ``data_licence``.
         files: Texts of other files to write with it, or of its own in other words, by path in the
             bundle.
@@ -71,7 +74,7 @@ def new_bundle(
     # Listed before anything is written: data that cannot be paired leave no half bundle.
     listed = None
     if data is not None:
-        listed = list_cases(data, channels=composition.channels, stratify=LABELS)
+        listed = list_cases(data, patients=patients, channels=composition.channels, stratify=LABELS)
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

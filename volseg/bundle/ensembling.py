@@ -50,6 +50,9 @@ def make_ensemble(
     bundles: Sequence[str | Path],
     *,
     values: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+    files: Mapping[str, str] | None = None,
+    replacing: bool = False,
 ) -> Bundle:
     """Write a bundle that gives the mean of the probabilities of several, and return it.
 
@@ -62,6 +65,9 @@ def make_ensemble(
         bundles: Names or folders of two members at least, with weights.
         values: What is to hold for the ensemble where members differ, such as ``threshold``,
             ``temperature``, ``tile`` or ``overlap``.
+        about: Entries of its metadata besides those of the members.
+        files: Texts of other files, by path in the bundle.
+        replacing: Whether a bundle that is there is replaced, once this one is whole.
 
     Raises:
         UnknownNameError: No bundle has this name, or no piece a value of it.
@@ -72,29 +78,31 @@ def make_ensemble(
     if len(bundles) < 2:
         raise InputError(f"an ensemble needs at least two bundles, got {len(bundles)}.")
     target = Path(folder).resolve()
-    require_free(target)
+    if not replacing:
+        require_free(target)
     opened = [open_bundle(bundle) for bundle in bundles]
     composition = _composition(opened, values or {})
     networks = [network for bundle in opened for network in _networks(bundle)]
     kind = "regions" if composition.regions else "classes"
-    about = {key: opened[0].metadata[key] for key in _KEPT if key in opened[0].metadata}
+    told = {key: opened[0].metadata[key] for key in _KEPT if key in opened[0].metadata}
     titles = [network_spec(member.network) for member in composition.members]
     described = ", ".join(dict.fromkeys(spec.title for spec in titles))
-    about |= {
+    told |= {
         "name": target.name,
         "description": f"Ensemble of {len(networks)} networks: {described}.",
         "references": list(dict.fromkeys(spec.paper for spec in titles)),
         "ensemble": [_told(bundle) for bundle in opened],
+        **(about or {}),
     }
     readme = _README.format(
         name=target.name,
-        task=about.get("task", "segmentation"),
+        task=told.get("task", "segmentation"),
         count=len(networks),
-        members="\n".join(map(_line, about["ensemble"])),
+        members="\n".join(map(_line, told["ensemble"])),
     )
-    files = {"docs/README.md": readme, **_files(opened)}
+    texts = {"docs/README.md": readme, **_files(opened), **(files or {})}
     with replacing_folder(target, marked_by="configs/metadata.json", only_writing=False) as draft:
-        new_bundle(draft, composition, about=about, files=files)
+        new_bundle(draft, composition, about=told, files=texts)
         save_weights(NetworkEnsemble(networks, kind=kind), draft / "models" / "model.pt")
     return open_bundle(target)
 

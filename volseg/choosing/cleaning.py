@@ -22,8 +22,9 @@ from volseg.metrics import count_structure_overlaps
 from volseg.postprocess import DecisionTable, Metric, choose_rules, propose_rules
 from volseg.segmenter import Segmenter
 
-_TABLE = "configs/postprocessing.json"
-_PIECE = "inference/decision_table"
+#: The piece that cleans by the rules of a table, and the table.
+CLEANING_PIECE = "inference/decision_table"
+CLEANING_TABLE = "configs/postprocessing.json"
 
 
 def choose_cleaning(
@@ -135,14 +136,17 @@ def record_cleaning(bundle: str | Path, table: DecisionTable) -> Bundle:
     try:
         composition = composition_of(opened.metadata, opened.name)
         return recompose(
-            opened, with_cleaning(composition, _PIECE), _changelog(table), files={_TABLE: text}
+            opened,
+            with_cleaning(composition, CLEANING_PIECE),
+            _changelog(table),
+            files={CLEANING_TABLE: text},
         )
     except BundleError as error:
-        with replacing(opened.folder / _TABLE) as temporary:
+        with replacing(opened.folder / CLEANING_TABLE) as temporary:
             temporary.write_text(text, encoding="utf-8")
         raise BundleError(
-            f"the rules are written to {opened.folder / _TABLE} but not applied by the bundle: "
-            f"{error}"
+            f"the rules are written to {opened.folder / CLEANING_TABLE} but not applied by the "
+            f"bundle: {error}"
         ) from error
 
 

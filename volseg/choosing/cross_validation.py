@@ -1,17 +1,16 @@
 """Cross-validation: each fold is held out once, and what is chosen is chosen on held-out cases.
 
 What is told of a case was never learned from it. The network that segments it was trained on the
-other folds; the threshold and the temperature it is decided with are chosen on the held-out cases
-of the other folds. Only rules of cleaning are chosen on all held-out cases together, as nnU-Net
-does: they must raise the mean by a margin and harm few cases.
+other folds, for as long as it was told to; the threshold and the temperature it is decided with are
+chosen on the held-out cases of the other folds. Only rules of cleaning are chosen on all held-out
+cases together, as nnU-Net does: they must raise the mean by a margin and harm few cases.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,28 @@ from monai.data import MetaTensor
 
 from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
 from volseg.choosing.cleaning import choose_pooled_cleaning, record_cleaning
-from volseg.choosing.cross_validation_folder import (
-    CrossValidationFolder,
-    deciding_digest,
-    uncleaned_digest,
+from volseg.choosing.cross_validation_folder import CrossValidationFolder
+from volseg.choosing.cross_validation_plan import (
+    CHOICES,
+    CrossValidationPlan,
+    plan_cross_validation,
 )
-from volseg.choosing.cross_validation_plan import CrossValidationPlan, plan_cross_validation
 from volseg.choosing.cross_validation_summary import summary_of, write_fold_table
 from volseg.choosing.decisions import (
+    DECISION_FILE,
     TemperatureChoice,
     ThresholdChoice,
     choose_temperature,
     choose_threshold,
     decision_values,
+    decisions_text,
     record_decisions,
-    write_decisions,
 )
 from volseg.choosing.evidence import CaseEvidence, gather_evidence
 from volseg.choosing.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
 from volseg.choosing.measurement import record_measurement
+from volseg.choosing.origin import case_origin, labels_origin, uncleaned_origin
+from volseg.choosing.withdrawing import withdraw_choices
 from volseg.data import read_datalist
 from volseg.evaluation import (
     CasePair,
@@ -45,12 +47,16 @@ from volseg.evaluation import (
     Evaluation,
     evaluate_case,
     label_of,
+    length_unit,
     write_evaluation,
 )
 from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentation
 from volseg.segmenter import Segmenter
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
+
+# What is said of the figures that an ensemble of folds gets: no case is left to measure it on.
+_MEASURED_ON = "single networks of the folds, each on cases it was not trained on"
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,10 @@ def cross_validate(
     """Train a bundle once a fold, segment each case by the network that has not seen it, and score.
 
     Called again, it goes on where it was stopped, in whatever way: what is finished is not done
-    again. ``output`` then holds ``fold<k>/`` (a bundle each), ``predictions/``, ``evaluation.csv``
-    and ``.json`` (all held-out cases), ``folds.csv`` and, as asked for, ``probabilities/`` and
-    ``ensemble/`` (a bundle).
+    again, unless the files of a case have changed since, or what was asked for. ``output`` then
+    holds ``fold<k>/`` (a bundle each), ``predictions/``, ``evaluation.csv`` and ``.json`` (all
+    held-out cases), ``folds.csv`` and, as asked for, ``probabilities/`` and ``ensemble/`` (a
+    bundle).
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
@@ -177,6 +184,7 @@ class _Run:
     def run(self) -> CrossValidation:
         for fold in self._plan.folds:
             self._train(fold)
+            self._withdraw(fold)
         threshold, temperature = self._decide()
         if "cleaning" in self._plan.choices:
             self._choose_cleaning()
@@ -225,6 +233,21 @@ class _Run:
         if training.get("fold") != fold:
             write_metadata(trained, {**trained.metadata, "training": {**training, "fold": fold}})
 
+    def _withdraw(self, fold: int) -> None:
+        """Take back what an earlier run has chosen and this one is to be without."""
+        source = open_bundle(self._plan.bundle)
+        choices = [choice for choice in CHOICES if choice not in self._plan.choices]
+        if choices and "composition" in source.metadata:
+            withdraw_choices(self._place.fold(fold), source, choices)
+
+    @cached_property
+    def _cases(self) -> dict[int, list[LabelledCase]]:
+        """The held-out cases of each fold."""
+        return {
+            fold: held_out_cases(open_bundle(self._place.fold(fold)), self._plan.data, fold=fold)
+            for fold in self._plan.folds
+        }
+
     def _decide(self) -> tuple[ThresholdChoice | None, TemperatureChoice | None]:
         """Choose threshold and temperature; each fold gets what the others say."""
         if not {"threshold", "temperature"} & set(self._plan.choices):
@@ -259,8 +282,9 @@ class _Run:
 
     def _choose_cleaning(self) -> None:
         places = {fold: self._place.fold(fold) for fold in self._plan.folds}
-        made_for = uncleaned_digest(places.values())
-        table = self._place.cleaning(made_for)
+        made_of = [uncleaned_origin(map(open_bundle, places.values()))]
+        made_of += [case_origin(case) for cases in self._cases.values() for case in cases]
+        table = self._place.cleaning(made_of)
         if table is None:
             table = choose_pooled_cleaning(
                 places,
@@ -268,23 +292,25 @@ class _Run:
                 device=self._device or "auto",
                 progress=lambda done, total: self._tell("choosing", None, done, total, "cleaning"),
             )
-            self._place.keep_cleaning(table, made_for)
+            self._place.keep_cleaning(table, made_of)
         for folder in places.values():
             record_cleaning(folder, table)
 
     def _predict(self, fold: int) -> list[ClassScore]:
         """Return the scores of the held-out cases of a fold; those that are known are kept."""
         bundle = open_bundle(self._place.fold(fold))
-        cases = held_out_cases(bundle, self._plan.data, fold=fold)
-        digest = deciding_digest(bundle.folder)
+        cases = self._cases[fold]
+        origin = labels_origin(bundle)
         self._tell("predicting", fold, 0, len(cases))
         segmenter: Segmenter | None = None
         rows: list[ClassScore] = []
         for done, case in enumerate(cases, start=1):
-            scores = self._place.scores(case.name, decided_by=digest)
+            made_of = [origin, case_origin(case)]
+            scores = self._place.scores(case.name, made_of)
             files = self._files(bundle, case)
             if scores is None or not all(path.exists() for path in files.values()):
                 segmenter = segmenter or Segmenter(bundle.folder, device=self._device or "auto")
+                self._place.drop_probabilities(case.name)  # of another state, if there are any
                 prediction = _segmented(segmenter, case, **files)
                 scores = evaluate_case(
                     prediction.numpy()[0],
@@ -294,7 +320,7 @@ class _Run:
                     ignore=bundle.ignore,
                     case=case.name,
                 )
-                self._place.keep_scores(case.name, scores, decided_by=digest)
+                self._place.keep_scores(case.name, scores, made_of)
             rows += scores
             self._tell("predicting", fold, done, len(cases))
         return rows
@@ -317,6 +343,7 @@ class _Run:
             ignore=bundle.ignore,
             patients={row.case: self._patients[row.case] for row in rows},
             pairs=self._pairs({row.case for row in rows}) if self._plain_labels else {},
+            length_unit=length_unit(self._labels.values()),
         )
 
     def _pairs(self, cases: Collection[str]) -> dict[str, CasePair]:
@@ -344,14 +371,14 @@ class _Run:
         self._tell("combining", None, 0, 1)
         members = [self._place.fold(fold) for fold in self._plan.folds]
         values = decision_values(threshold, temperature)
-        decided = {
-            str(fold): deciding_digest(folder)
-            for fold, folder in zip(self._plan.folds, members, strict=True)
-        }
         found = {
             "folds": list(self._plan.folds),
-            "decided_by": decided,
+            "made_of": {
+                str(fold): labels_origin(open_bundle(folder))
+                for fold, folder in zip(self._plan.folds, members, strict=True)
+            },
             "values": values,
+            "measured_on": _MEASURED_ON,
             **summary_of(pooled, of_fold),
         }
         target = self._place.ensemble
@@ -359,11 +386,17 @@ class _Run:
             present = open_bundle(target)
             if present.metadata.get("cross_validation") == found:
                 return present
-            shutil.rmtree(target)  # of other folds, weights or choices; it is made here only
-        combined = make_ensemble(target, members, values=values)
+        texts = {}
         if values:
-            write_decisions(combined, threshold, temperature)
-        return write_metadata(combined, {**combined.metadata, "cross_validation": found})
+            texts[DECISION_FILE] = decisions_text(threshold, temperature, measured_on=_MEASURED_ON)
+        return make_ensemble(
+            target,
+            members,
+            values=values,
+            about={"cross_validation": found},
+            files=texts,
+            replacing=True,  # of other folds, weights or choices; it is made here only
+        )
 
 
 def _segmented(

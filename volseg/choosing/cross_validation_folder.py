@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
+import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
-from volseg.bundle import composition_of, open_bundle
 from volseg.choosing.cross_validation_plan import CrossValidationPlan
-from volseg.data import hash_files, read_datalist
+from volseg.data import read_datalist
 from volseg.errors import InputError, OutputError
-from volseg.evaluation import ClassScore
+from volseg.evaluation import ClassScore, label_of
 from volseg.postprocess import DecisionTable
 
 _PLAN = "cross_validation.json"
@@ -138,34 +139,39 @@ class CrossValidationFolder:
         activity = {"stage": stage, "fold": fold, "done": done, "total": total, "detail": detail}
         self._write(_STATUS, {**activity, "time": round(now, 1)})
 
-    def scores(self, case: str, *, decided_by: str) -> list[ClassScore] | None:
-        """Return the scores of a case, if it was predicted by this state of its fold's bundle."""
-        path = self._case(case)
-        if not path.is_file():
-            return None
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        if entries["decided_by"] != decided_by:
-            return None
-        return [_score(row) for row in entries["rows"]]
+    def scores(self, case: str, made_of: Sequence[str]) -> list[ClassScore] | None:
+        """Return the scores of a case, if they were made of the same (`volseg.choosing.origin`)."""
+        entries = self._kept(self._case(case), made_of)
+        return None if entries is None else [_score(row) for row in entries["rows"]]
 
-    def keep_scores(self, case: str, rows: Sequence[ClassScore], *, decided_by: str) -> None:
+    def keep_scores(self, case: str, rows: Sequence[ClassScore], made_of: Sequence[str]) -> None:
         """Note that a case is predicted and scored."""
-        entries = {"decided_by": decided_by, "rows": [_plain(asdict(row)) for row in rows]}
+        entries = {"made_of": list(made_of), "rows": [_plain(asdict(row)) for row in rows]}
         self._write(str(self._case(case).relative_to(self.folder)), entries)
 
-    def cleaning(self, made_for: str) -> DecisionTable | None:
-        """Return the rules that were chosen, if that was for these label maps."""
+    def cleaning(self, made_of: Sequence[str]) -> DecisionTable | None:
+        """Return the rules that were chosen, if that was for the same cases and label maps."""
         path = self.folder / _CLEANING
+        entries = self._kept(path, made_of)
+        return (
+            None if entries is None else DecisionTable.from_json(entries["table"], where=str(path))
+        )
+
+    def keep_cleaning(self, table: DecisionTable, made_of: Sequence[str]) -> None:
+        """Note the rules that were chosen."""
+        self._write(_CLEANING, {"made_of": list(made_of), "table": table.to_json()})
+
+    def drop_probabilities(self, case: str) -> None:
+        """Remove the probabilities of a case, which is about to be predicted anew."""
+        for path in self.probabilities.glob(f"{glob.escape(case)}_probabilities.*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @staticmethod
+    def _kept(path: Path, made_of: Sequence[str]) -> dict[str, Any] | None:
         if not path.is_file():
             return None
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        if entries["made_for"] != made_for:
-            return None
-        return DecisionTable.from_json(entries["table"], where=str(path))
-
-    def keep_cleaning(self, table: DecisionTable, made_for: str) -> None:
-        """Note the rules that were chosen."""
-        self._write(_CLEANING, {"made_for": made_for, "table": table.to_json()})
+        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return entries if entries.get("made_of") == list(made_of) else None
 
     def _case(self, case: str) -> Path:
         return self.folder / "cases" / f"{case}.json"
@@ -198,24 +204,6 @@ def cross_validation_status(folder: str | Path) -> CrossValidationStatus:
     return CrossValidationStatus(tuple(folds), activity, activity.get("stage") == "finished")
 
 
-def deciding_digest(bundle: str | Path) -> str:
-    """Return one digest of all that decides the label maps of a trained bundle."""
-    opened = open_bundle(bundle)
-    rules = opened.folder / "configs" / "postprocessing.json"
-    decides = [opened.weights, opened.config("inference")]
-    return hash_files([*decides, *([rules] if rules.is_file() else [])])
-
-
-def uncleaned_digest(bundles: Iterable[str | Path]) -> str:
-    """Return one digest of all that decides label maps of some bundles before they are cleaned."""
-    opened = [open_bundle(bundle) for bundle in bundles]
-    weights = hash_files(bundle.weights for bundle in opened)
-    thresholds = [
-        composition_of(bundle.metadata, bundle.name).values.get("threshold") for bundle in opened
-    ]
-    return f"{weights} {thresholds}"
-
-
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row as JSON can hold it: what is no number becomes its name."""
     return {
@@ -230,4 +218,4 @@ def _score(row: Mapping[str, Any]) -> ClassScore:
         name: float(value) if name not in _TEXTS and isinstance(value, str) else value
         for name, value in row.items()
     }
-    return ClassScore(**values)
+    return ClassScore(**{**values, "label": label_of(values["label"])})

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from volseg.bundle import Bundle
+from monai.bundle import ConfigParser
+
+from volseg.bundle import Bundle, compose, composition_of
 from volseg.choosing.decisions import THRESHOLD_METRICS
 from volseg.data import fold_cases, hash_files, read_datalist
 from volseg.errors import BundleError, InputError, UnknownNameError
@@ -120,6 +122,7 @@ def _known(kind: str, names: Iterable[str], known: Sequence[str]) -> tuple[str, 
 
 def _require_possible(plan: CrossValidationPlan, bundle: Bundle) -> None:
     require_run_settings(bundle, {**plan.settings, "fold": plan.folds[0]})
+    _require_untold(plan, bundle)
     for held_out in (True, False):  # together all cases: each has its files
         datalist = bundle.folder / "configs" / "datalist.json"
         fold_cases(datalist, plan.data, fold=plan.folds[0], held_out=held_out)
@@ -136,8 +139,36 @@ def _require_possible(plan: CrossValidationPlan, bundle: Bundle) -> None:
             f"the bundle {bundle.name} has {bundle.out_channels} classes that compete, of which "
             "the most probable one wins: a threshold is for two classes, or for regions."
         )
-    if (plan.choices or plan.ensemble) and "composition" not in bundle.metadata:
+    if plan.choices or plan.ensemble:
+        _require_composed(bundle)
+
+
+def _require_untold(plan: CrossValidationPlan, bundle: Bundle) -> None:
+    """Refuse weights that the held-out cases choose: their scores would be of what they chose."""
+    own = ConfigParser.load_config_file(bundle.config("train"))
+    for name, independent in (("patience", None), ("final_weights", "last")):
+        found = plan.settings.get(name, own.get(name, independent))
+        if found != independent:
+            told = "null" if independent is None else independent
+            raise InputError(
+                f"with {name} {found} the held-out cases decide when a training is good, and their "
+                f"scores say no more what it does to others: add --set {name}={told}, and say how "
+                "long to train by epochs."
+            )
+
+
+def _require_composed(bundle: Bundle) -> None:
+    """Refuse a bundle in which nothing that is chosen can be stored."""
+    if "composition" not in bundle.metadata:
         raise BundleError(
             f"the metadata of {bundle.name} do not say what it was composed of, so that nothing "
             "chosen can be stored in it: leave the choices and the ensemble out."
+        )
+    path = bundle.config("inference")
+    composed = compose(composition_of(bundle.metadata, bundle.name))["inference.yaml"]
+    if path.read_text(encoding="utf-8") != composed:
+        raise BundleError(
+            f"{path} is not what the bundle was composed of: it was edited, or composed by another "
+            "version of volseg, so that nothing chosen can be stored in it; leave the choices and "
+            "the ensemble out, or compose the bundle again."
         )

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.atomic import replacing
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose
 from volseg.choosing.evidence import THRESHOLDS, CaseEvidence, tempered
 from volseg.errors import BundleError, InputError, UnknownNameError
@@ -169,7 +168,7 @@ def record_decisions(
     values = decision_values(threshold, temperature)
     before = composition.values.get("temperature", 1.0)
     changed = replace(composition, values={**composition.values, **values})
-    entries = _kept(opened) | _entries(threshold, temperature)
+    entries = read_decisions(opened) | _entries(threshold, temperature)
     text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
     opened = recompose(
         opened, changed, _changelog(threshold, temperature), files={DECISION_FILE: text}
@@ -179,13 +178,19 @@ def record_decisions(
     return opened
 
 
-def write_decisions(
-    bundle: Bundle, threshold: ThresholdChoice | None, temperature: TemperatureChoice | None
-) -> None:
-    """Write only how the values of a bundle were found."""
-    with replacing(bundle.folder / DECISION_FILE) as temporary:
-        text = json.dumps(_entries(threshold, temperature), indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+def decisions_text(
+    threshold: ThresholdChoice | None, temperature: TemperatureChoice | None, **about: str
+) -> str:
+    """Return what ``configs/decision.json`` says of choices.
+
+    Args:
+        threshold: That was chosen, if one was.
+        temperature: Likewise.
+        about: What else to say of each.
+    """
+    entries = _entries(threshold, temperature)
+    told = {name: {**about, **entry} for name, entry in entries.items()}
+    return json.dumps(told, indent=2, allow_nan=False) + "\n"
 
 
 def _entries(
@@ -195,8 +200,12 @@ def _entries(
     return {name: asdict(choice) for name, choice in chosen.items() if choice is not None}
 
 
-def _kept(bundle: Bundle) -> dict[str, Any]:
-    """Return what an earlier choice left, to be replaced by name."""
+def read_decisions(bundle: Bundle) -> dict[str, Any]:
+    """Return how a bundle came to decide as it does, by what was chosen; nothing if none was.
+
+    Raises:
+        BundleError: The file that says it is damaged.
+    """
     path = bundle.folder / DECISION_FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.atomic import replacing
-from volseg.bundle import open_bundle
+from volseg.bundle import Bundle, open_bundle
 from volseg.choosing.held_out import LabelledCase, held_out_cases
+from volseg.choosing.origin import case_origin, probabilities_origin
 from volseg.errors import InputError
+from volseg.inference import Decision
 from volseg.io import open_volume
 from volseg.segmenter import Maps, Segmenter
 
@@ -22,6 +26,8 @@ from volseg.segmenter import Maps, Segmenter
 THRESHOLDS = np.arange(1, 200) / 200
 #: Voxels that are drawn of a case, all alike, to fit a temperature to.
 SAMPLE = 20_000
+# Voxels whose probabilities are in memory at a time.
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class CaseEvidence:
         voxels: All that are labelled.
         probabilities: Of the sampled voxels as the network gives them, ``(channels, sample)``.
         targets: Labels of these ``(sample,)``; of regions whether they hold, as probabilities.
+        made_of: Digest of network and files, where that matters.
     """
 
     case: str
@@ -48,6 +55,7 @@ class CaseEvidence:
     voxels: int
     probabilities: npt.NDArray[np.float32]
     targets: npt.NDArray[Any]
+    made_of: str = ""
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -55,19 +63,15 @@ class CaseEvidence:
             np.savez_compressed(stream, **vars(self))
 
     @classmethod
-    def load(cls, path: Path) -> CaseEvidence:
-        """Return what was written.
-
-        Raises:
-            InputError: The file is damaged.
-        """
+    def kept(cls, path: Path, made_of: str) -> CaseEvidence | None:
+        """Return what was written; None if it is not there or damaged, or was made of others."""
         try:
             with np.load(path) as file:
                 entries = {name: file[name] for name in cls.__dataclass_fields__}
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise InputError(f"{path} is damaged ({error}): remove it, and run again.") from error
-        plain = {name: entries[name].item() for name in ("case", "fold", "voxels")}
-        return cls(**{**entries, **plain})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        plain = {name: entries[name].item() for name in ("case", "fold", "voxels", "made_of")}
+        return cls(**{**entries, **plain}) if plain["made_of"] == made_of else None
 
 
 def gather_evidence(
@@ -79,14 +83,15 @@ def gather_evidence(
     kept: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[CaseEvidence]:
-    """Return what the held-out cases of a bundle say; one is in memory at a time.
+    """Return what the held-out cases of a bundle say; the probabilities of one are on disk.
 
     Args:
         bundle: Name of a shipped bundle or a bundle folder, with ``configs/datalist.json``.
         data: The folder the paths in the datalist are relative to.
         fold: The held-out fold.
         device: As for `Segmenter`.
-        kept: Folder to keep each case in, where it is not gathered again.
+        kept: Folder to keep each case in, which is gathered again only where its files or the
+            network have changed; for bundles that were composed.
         progress: Called as ``progress(done, total)`` with cases.
 
     Raises:
@@ -97,15 +102,17 @@ def gather_evidence(
     cases = held_out_cases(opened, data, fold=fold)
     segmenter: Segmenter | None = None
     found = []
+    network = "" if kept is None else probabilities_origin(opened)
     for done, case in enumerate(cases, start=1):
         path = None if kept is None else kept / f"{case.name}.npz"
-        if path is not None and path.is_file():
-            found.append(CaseEvidence.load(path))
-        else:
+        made_of = "" if path is None else f"{network} {case_origin(case)}"
+        evidence = None if path is None else CaseEvidence.kept(path, made_of)
+        if evidence is None:
             segmenter = segmenter or Segmenter(opened.folder, device=device, clean=False)
-            found.append(_evidence(segmenter, case, fold))
+            evidence = replace(_evidence(segmenter, case, fold), made_of=made_of)
             if path is not None:
-                found[-1].save(path)
+                evidence.save(path)
+        found.append(evidence)
         if progress is not None:
             progress(done, len(cases))
     return found
@@ -128,47 +135,80 @@ def tempered(
 
 
 def _evidence(segmenter: Segmenter, case: LabelledCase, fold: int) -> CaseEvidence:
-    decision = segmenter.decision
-    if decision is None:
+    if segmenter.decision is None:
         raise InputError(
             f"the bundle {segmenter.bundle.name} uses transforms that need the whole volume at "
             "once: it gives no probabilities to choose by."
         )
     with open_volume(case.image) as volume:
-        shape = volume.grid.shape
-    probabilities = np.empty((segmenter.bundle.out_channels, *shape), np.float32)
-    prediction = segmenter.segment(case.image, maps=Maps(probabilities=probabilities))
-    reference = case.reference(prediction)
-    counted = np.ones(shape, bool)
-    if segmenter.bundle.ignore is not None:
-        counted = reference != segmenter.bundle.ignore
-    values, labels = probabilities[:, counted], reference[counted]
-    exclusive = decision.regions is None
-    if decision.temperature != 1:  # back to what the network gives
-        values = tempered(values, 1 / decision.temperature, exclusive=exclusive)
-    truth = np.stack([np.isin(labels, list(own)) for own in segmenter.bundle.structures.values()])
-    structures: list[tuple[Any, Any]] = []  # of more than two classes none has a threshold
-    if not exclusive:
-        structures = list(zip(values, truth, strict=True))
-    elif len(values) == 2:
-        structures = [(values[1], truth[0])]
-    thresholds = (len(structures), len(THRESHOLDS))
-    true, false = np.zeros(thresholds, np.int64), np.zeros(thresholds, np.int64)
-    for row, (said, own) in enumerate(structures):
-        true[row], false[row] = _above(said[own]), _above(said[~own])
+        shape = (segmenter.bundle.out_channels, *volume.grid.shape)
+    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
+        # Of a large volume with many classes they are larger than memory.
+        stored = np.memmap(Path(folder) / "probabilities", np.float32, "w+", shape=shape)
+        prediction = segmenter.segment(case.image, maps=Maps(probabilities=stored))
+        reference = case.reference(prediction).ravel()
+        said = _Said(stored.reshape(len(stored), -1), segmenter.decision)
+        return _told(said, reference, segmenter.bundle, case.name, fold)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """Probabilities ``(channels, voxels)`` of a case, as they are stored, and how they decide."""
+
+    stored: npt.NDArray[np.float32]
+    decision: Decision
+
+    def at(self, places: slice | npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+        """Return them of some voxels, as the network gives them."""
+        values: npt.NDArray[Any] = np.array(self.stored[:, places])
+        if self.decision.temperature == 1:
+            return values
+        exclusive = self.decision.regions is None
+        return tempered(values, 1 / self.decision.temperature, exclusive=exclusive)
+
+
+def _told(
+    said: _Said, reference: npt.NDArray[Any], bundle: Bundle, case: str, fold: int
+) -> CaseEvidence:
+    """Return what the probabilities of a case say of its reference ``(voxels,)``."""
+    structures = [list(own) for own in bundle.structures.values()]
+    exclusive = not bundle.regions
+    # Of more than two classes none has a threshold; of two the first channel is the background.
+    judged = [] if exclusive and bundle.out_channels > 2 else structures
+    first = 1 if exclusive else 0
+    true, false = np.zeros((2, len(judged), len(THRESHOLDS)), np.int64)
+    present = np.zeros(len(judged), np.int64)
+    for block in _blocks(len(reference)) if judged else ():
+        labels = reference[block]
+        counted = np.ones(len(labels), bool) if bundle.ignore is None else labels != bundle.ignore
+        values = said.at(block)[first:]
+        for row, own in enumerate(judged):
+            holds = np.isin(labels, own)
+            true[row] += _above(values[row, holds & counted])
+            false[row] += _above(values[row, ~holds & counted])
+            present[row] += (holds & counted).sum()
+    labelled = None if bundle.ignore is None else np.flatnonzero(reference != bundle.ignore)
+    voxels = len(reference) if labelled is None else len(labelled)
     # The same voxels in every run.
-    random = np.random.default_rng(zlib.crc32(case.name.encode()))
-    drawn = random.permutation(len(labels))[:SAMPLE]
+    random = np.random.default_rng(zlib.crc32(case.encode()))
+    drawn = random.choice(voxels, min(SAMPLE, voxels), replace=False)
+    places = drawn if labelled is None else labelled[drawn]
+    labels = reference[places]
     return CaseEvidence(
-        case=case.name,
+        case=case,
         fold=fold,
         true=true,
         false=false,
-        present=np.array([own.sum() for _, own in structures], np.int64),
-        voxels=len(labels),
-        probabilities=values[:, drawn],
-        targets=labels[drawn] if exclusive else truth[:, drawn],
+        present=present,
+        voxels=voxels,
+        probabilities=said.at(places),
+        targets=labels if exclusive else np.stack([np.isin(labels, own) for own in structures]),
     )
+
+
+def _blocks(voxels: int) -> Iterator[slice]:
+    for start in range(0, voxels, _BLOCK):
+        yield slice(start, min(start + _BLOCK, voxels))
 
 
 def _above(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

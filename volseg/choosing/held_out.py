@@ -35,6 +35,12 @@ class LabelledCase:
     label: str
     reading: Callable[[dict[str, Any]], dict[str, Any]]
 
+    @property
+    def files(self) -> list[str | Path]:
+        """All of its files, the label last."""
+        images = self.image.values() if isinstance(self.image, Mapping) else [self.image]
+        return [*images, self.label]
+
     def reference(self, prediction: MetaTensor) -> npt.NDArray[Any]:
         """Return the classes ``(x, y, z)`` of the label file, on the grid of a prediction or image.
 

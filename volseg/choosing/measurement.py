@@ -15,7 +15,7 @@ import volseg
 from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.choosing.held_out import held_out_cases
 from volseg.data import hash_files, read_datalist
-from volseg.evaluation import Evaluation, evaluate_case, label_of
+from volseg.evaluation import Evaluation, evaluate_case, label_of, length_unit
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
 from volseg.training.run_record import read_run_record
@@ -66,6 +66,7 @@ def measure_bundle(
         labels={name: label_of(values) for name, values in segmenter.bundle.structures.items()},
         surface_tolerance_mm=1.0,
         ignore=segmenter.bundle.ignore,
+        length_unit=length_unit(case.label for case in cases),
     )
 
 
@@ -109,8 +110,9 @@ def record_measurement(
     training.setdefault("seed", ConfigParser.load_config_file(opened.config("train")).get("seed"))
     metadata = dict(opened.metadata)
     metadata["training"] = training
-    # Pictures have no spacing: their distances are in pixels, whatever the column is called.
-    called = {"hausdorff95_mm": "hausdorff95_pixels"} if opened.spatial_dims == 2 else {}
+    # Of pictures distances are in pixels, whatever the column is called.
+    pixels = evaluation is not None and evaluation.length_unit == "pixels"
+    called = {"hausdorff95_mm": "hausdorff95_pixels"} if pixels else {}
     metadata["eval_metrics"] = {
         f"{called.get(metric, metric)}_{name}": round(statistics[metric].mean, 4)
         for name, statistics in ({} if evaluation is None else evaluation.summary()).items()

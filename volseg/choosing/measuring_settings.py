@@ -175,7 +175,7 @@ def _measure_group(
     *,
     rehearse: bool,
 ) -> bool:
-    """Segment cases with settings of one tile and precision; return whether these can be had."""
+    """Segment cases with settings of one tile and precision; return whether one was rehearsed."""
     try:
         segmenter = making(group[0])
         segmenter.warm_up()
@@ -183,17 +183,18 @@ def _measure_group(
         for setting in group:
             measurements.fail(setting, _reason(error))
         return False
-    if rehearse:  # the first case of a process loads what all need
-        segmenter.segment(runs[0][0].image)
     segmenters = {setting: segmenter.with_settings(setting.options()) for setting in group}
     for case, setting in runs:
         if setting not in measurements.failed:
             report(setting.describe())
             try:
+                if rehearse:  # the first case of a process loads what all need
+                    segmenters[setting].segment(case.image)
+                    rehearse = False
                 measurements.add(setting, _segmented(segmenters[setting], case))
             except (MemoryLimitError, MemoryError, RuntimeError) as error:
                 measurements.fail(setting, _reason(error))
-    return True
+    return not rehearse
 
 
 def _turns(

@@ -128,6 +128,9 @@ def new(
     data: Annotated[
         Path | None, typer.Option(help="Folder with images/ and labels/ to list in five folds.")
     ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV with the columns case and patient, of that folder.")
+    ] = None,
 ) -> None:
     """Make a self-contained, untrained bundle: network, transforms, training and inference.
 
@@ -157,7 +160,9 @@ def new(
         ignore=ignore,
         values=named_values(change or ()),
     )
-    bundle = new_bundle(folder, composition, data=data)
+    if patients is not None and data is None:
+        raise InputError("--patients says whom the cases of --data are of: give both, or neither.")
+    bundle = new_bundle(folder, composition, data=data, patients=patients)
     output.print(str(bundle.folder), soft_wrap=True)
     errors.print(
         f"train it with: volseg train {bundle.folder} --data DATA -o OUT; what it holds is in "

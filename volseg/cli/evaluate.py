@@ -111,6 +111,7 @@ def evaluate(
 
     _require_output(out, images)
     labels, ignore = _labels(bundle, label, ignore)
+    regions = None if probabilities is None else _channels_of_regions(bundle, labels)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
     sets = _pairs(predictions, references, against)
     cases = list(dict.fromkeys(pair.case for pairs in sets for pair in pairs))
@@ -138,7 +139,7 @@ def evaluate(
             calibration = calibrate_files(
                 sets[0],
                 probabilities,
-                labels=evaluations[0].labels,
+                labels=regions or evaluations[0].labels,
                 ignore=ignore,
                 progress=partial(_advance, bar, task),
             )
@@ -252,6 +253,28 @@ def _labels(
         structures = structures or opened.structures
         ignore = opened.ignore if ignore is None else ignore
     return structures or None, ignore
+
+
+def _channels_of_regions(
+    bundle: str | None, labels: dict[str, tuple[int, ...]] | None
+) -> dict[str, tuple[int, ...]] | None:
+    """Return the region of each channel of probabilities, in order; None if channels are classes.
+
+    Raises:
+        InputError: Regions were named by hand, which says nothing of the order of the channels.
+    """
+    if bundle is not None:
+        from volseg.bundle import open_bundle
+
+        opened = open_bundle(bundle)
+        return opened.structures if opened.regions else None
+    several = [name for name, values in (labels or {}).items() if len(values) > 1]
+    if several:
+        raise InputError(
+            f"--label {several[0]} is a region, and the order of labels does not say which channel "
+            "of the probabilities it is: name the bundle that wrote them (-b), too."
+        )
+    return None
 
 
 def _patients(source: str, cases: list[str]) -> dict[str, str]:

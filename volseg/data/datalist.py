@@ -121,7 +121,8 @@ def read_datalist(path: str | Path) -> list[Case]:
     """Return the cases of a datalist file.
 
     Raises:
-        InputError: The file is missing, is not JSON, or a case lacks a key.
+        InputError: The file is missing, is not JSON, a case lacks a key, two have one name, or a
+            patient is in two folds.
     """
     path = Path(path)
     try:
@@ -129,7 +130,6 @@ def read_datalist(path: str | Path) -> list[Case]:
         cases = [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
         if not all(isinstance(name, str) for case in cases for name in case.files):
             raise TypeError("a path is no text")
-        return cases
     except FileNotFoundError as error:
         raise InputError(
             f"there is no datalist {path}, which says what to train on: make the bundle with "
@@ -140,6 +140,25 @@ def read_datalist(path: str | Path) -> list[Case]:
             f"{path} is not a datalist ({type(error).__name__}: {error}): expected JSON with a "
             f"list 'training' of cases with the keys {', '.join(Case.__annotations__)}."
         ) from error
+    _require_apart(cases, path)
+    return cases
+
+
+def _require_apart(cases: Iterable[Case], path: Path) -> None:
+    """Refuse cases that would be taken for each other, or trained on and held out at once."""
+    names: set[str] = set()
+    first_of: dict[str, Case] = {}
+    for case in cases:
+        if case.case in names:
+            raise InputError(f"{path} has two cases called {case.case}: give each its own name.")
+        names.add(case.case)
+        first = first_of.setdefault(case.patient, case)
+        if first.fold != case.fold:
+            raise InputError(
+                f"the patient {case.patient} of {path} is in fold {first.fold} ({first.case}) and "
+                f"in fold {case.fold} ({case.case}): give all cases of a patient one fold, or "
+                "networks are judged by patients they were trained on."
+            )
 
 
 def fold_cases(

@@ -29,7 +29,13 @@ from volseg.evaluation.groups import (
 )
 from volseg.evaluation.label_maps import PairOfMaps, read_pair
 from volseg.evaluation.metric import METRICS, Better, Metric
-from volseg.evaluation.pairs import CasePair, case_name, pair_common_files, pair_files
+from volseg.evaluation.pairs import (
+    CasePair,
+    case_name,
+    length_unit,
+    pair_common_files,
+    pair_files,
+)
 from volseg.evaluation.patients import patients_by_pattern, patients_of_table, require_patients
 from volseg.evaluation.probabilities import CasesCalibration, calibrate_files, require_probabilities
 from volseg.evaluation.summary import Statistics
@@ -73,6 +79,7 @@ __all__ = [
     "intervals_of_means",
     "intraclass_correlation",
     "label_of",
+    "length_unit",
     "limits_of_agreement",
     "measurement_error",
     "pair_common_files",

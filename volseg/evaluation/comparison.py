@@ -134,6 +134,9 @@ def compare_evaluations(
     known = set(second.cases)
     cases = [case for case in first.cases if case in known]
     classes = [name for name in first.labels if name in second.labels]
+    for name, evaluation in zip(names, (first, second), strict=True):
+        for case, reason in evaluation.failures.items() if not evaluation.rows else ():
+            raise InputError(f"no case of {name} could be evaluated ({case}: {reason})")
     if not cases or not classes:
         raise InputError(
             f"{names[0]} and {names[1]} have no {'class' if cases else 'case'} in common: there is "

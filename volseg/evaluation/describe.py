@@ -8,10 +8,12 @@ from volseg.evaluation.evaluation import Evaluation
 
 def how_computed(evaluation: Evaluation) -> list[str]:
     """Return the rules that were followed, a sentence each."""
-    patients = {evaluation.patient(case) for case in evaluation.cases}
+    cases = evaluation.cases
+    patients = {evaluation.patient(case) for case in cases}
+    tolerance = f"{evaluation.surface_tolerance_mm:g} {evaluation.length_unit}"
     return [
         *evaluation.empty.sentences(),
-        f"Surface Dice counts surfaces within {evaluation.surface_tolerance_mm:g} mm as agreeing.",
+        f"Surface Dice counts surfaces within {tolerance} as agreeing.",
         *(
             []
             if evaluation.ignore is None
@@ -22,7 +24,7 @@ def how_computed(evaluation: Evaluation) -> list[str]:
         ),
         f"Intervals are 95 % confidence intervals of the mean over cases: bias-corrected and "
         f"accelerated bootstrap, {RESAMPLES} draws of patients with all of their cases.",
-        f"{len(evaluation.cases)} cases are of {len(patients)} patients."
-        if evaluation.patients
+        f"{len(cases)} cases are of {len(patients)} patients."
+        if patients != set(cases)
         else "Each case counts as a patient of its own: none were named.",
     ]

@@ -20,8 +20,6 @@ from volseg.evaluation.summary import (
     summarize,
 )
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-
 
 class Presence(NamedTuple):
     """In how many cases which maps hold a class, however these count."""
@@ -54,6 +52,8 @@ class Evaluation:
     """Whom each case is of; a case that is not here is a patient of its own."""
     pairs: dict[str, CasePair] = field(default_factory=dict)
     """The files of each case, where they came from files."""
+    length_unit: str = "mm"
+    """Of distances, whatever their columns are called; ``pixels`` of pictures."""
 
     @property
     def cases(self) -> list[str]:
@@ -64,8 +64,7 @@ class Evaluation:
     def metrics(self) -> dict[str, Metric]:
         """What its metrics are called, without those that apply to none of its cases.
 
-        Pictures have no volume, and those in files that do not say how large a pixel is have
-        distances in pixels.
+        Pictures have no volume, and distances in their own unit.
         """
         found = dict(METRICS)
         if self.rows and all(math.isnan(row.reference_ml) for row in self.rows):
@@ -74,12 +73,10 @@ class Evaluation:
             )
             if all(math.isnan(row.volume_error_ml) for row in self.rows):
                 del found["volume_error_ml"]
-        pictures = [pair.reference.suffix.lower() in _PICTURES for pair in self.pairs.values()]
-        if pictures and all(pictures):
-            for name, metric in found.items():
-                if metric.unit == "mm":
-                    found[name] = replace(metric, unit="pixels")
-        return found
+        return {
+            name: replace(metric, unit=self.length_unit) if metric.unit == "mm" else metric
+            for name, metric in found.items()
+        }
 
     def presence(self) -> dict[str, Presence]:
         """Return in how many cases both maps, one of them or neither hold each class."""

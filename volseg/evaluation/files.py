@@ -20,7 +20,7 @@ from volseg.evaluation.class_score import ClassScore
 from volseg.evaluation.empty_rule import LEAVE_OUT, EmptyRule
 from volseg.evaluation.evaluation import Evaluation
 from volseg.evaluation.label_maps import read_pair
-from volseg.evaluation.pairs import CasePair, check_pairs, pair_files
+from volseg.evaluation.pairs import CasePair, check_pairs, length_unit, pair_files
 from volseg.evaluation.patients import require_patients
 
 Progress = Callable[[int, int], None]
@@ -135,6 +135,7 @@ def evaluate_pairs(
         empty=empty,
         patients=dict(patients or {}),
         pairs={pair.case: pair for pair in checked},
+        length_unit=length_unit(pair.reference for pair in checked),
     )
 
 

@@ -174,7 +174,8 @@ def rank_test(differences: Sequence[float] | Values) -> RankTest:
         return RankTest(float("nan"), float("nan"))
     ranks = stats.rankdata(np.abs(changed))
     effect = float((np.sign(changed) * ranks).sum() / ranks.sum())
-    return RankTest(_p(stats.wilcoxon, array), effect)
+    p = float(stats.wilcoxon(array).pvalue) if len(array) > 1 else float("nan")
+    return RankTest(p, effect)
 
 
 def _finite(values: Sequence[float]) -> Values:

@@ -14,6 +14,8 @@ from volseg.io import SUFFIXES, image_name
 _SEGMENTATION = re.compile(
     r"(?<=.)[._-](seg|segmentation|label|labels|mask|pred|prediction|gt|reference)$", re.IGNORECASE
 )
+# Files that do not say how large a pixel is.
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 # What `volseg segment` writes beside the label map of a case.
 _MAPS = re.compile(r"(.+)_(probabilities|entropy|disagreement|preview)")
 
@@ -93,6 +95,12 @@ def pair_common_files(
         [path for case, path in first.items() if case not in second],
         [path for case, path in second.items() if case not in first],
     )
+
+
+def length_unit(references: Iterable[str | Path]) -> str:
+    """Return the unit of distances in some files: ``pixels`` if none says how large these are."""
+    suffixes = {Path(reference).suffix.lower() for reference in references}
+    return "pixels" if suffixes and suffixes <= set(_PICTURES) else "mm"
 
 
 def check_pairs(pairs: Iterable[CasePair | tuple[str, str | Path, str | Path]]) -> list[CasePair]:

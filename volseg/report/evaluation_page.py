@@ -21,12 +21,13 @@ from volseg.evaluation import (
     how_computed,
     read_pair,
 )
-from volseg.io import image_name, read_image
+from volseg.geometry import require_same_grid
+from volseg.io import grid_of, image_name, read_image
 from volseg.report.agreement_chart import agreement_charts
 from volseg.report.chart_marks import EDGE, SQUARE
 from volseg.report.error_picture import ErrorPicture, error_picture
 from volseg.report.reliability_chart import reliability_chart
-from volseg.report.strip_chart import FOOT, WIDTH, StripChart, difference_chart, strip_chart
+from volseg.report.strip_chart import FOOT, WIDTH, difference_chart, strip_chart
 from volseg.report.structure_colors import structure_colors
 from volseg.report.templates import render, template_text
 from volseg.segmenter import RECORD_SUFFIX, read_record
@@ -124,12 +125,6 @@ def write_evaluation_page(
         temporary.write_text(text, encoding="utf-8")
 
 
-def _strips(evaluation: Evaluation) -> list[StripChart]:
-    if not evaluation.rows:
-        return []
-    return [strip_chart(evaluation, metric) for metric in evaluation.metrics]
-
-
 def mean_dice(rows: Sequence[ClassScore]) -> float:
     """Return the mean Dice over the classes of a case that one of its maps holds; NaN of none."""
     known = [row.dice for row in rows if math.isfinite(row.dice)]
@@ -217,11 +212,11 @@ def _picture(
     if path is None:
         return error_picture(maps, None, evaluation.labels), "Its image was not found."
     try:
-        values = read_image(path).as_tensor().numpy()
+        image = read_image(path)
+        require_same_grid(grid_of(image), maps.grid, what=f"the image {path} and {pair.prediction}")
     except VolsegError as error:
         return error_picture(maps, None, evaluation.labels), str(error)
-    if values.shape[1:] != maps.grid.shape:
-        return error_picture(maps, None, evaluation.labels), f"{path} does not have its shape."
+    values = image.as_tensor().numpy()
     in_colour = len(maps.grid.shape) == 2 and values.shape[0] in (3, 4)
     return error_picture(maps, values[: 3 if in_colour else 1], evaluation.labels), None
 
