@@ -18,13 +18,8 @@ def maps() -> list[tuple[np.ndarray, np.ndarray]]:
     """Three cases of two structures: both there; the second invented; missed; in neither."""
     random = np.random.default_rng(0)
     first, second = random.integers(0, 3, (2, 6, 7, 8))
-    without = np.where(second == 2, 0, second)
-    return [
-        (first, second),
-        (first, without),
-        (np.where(first == 2, 0, first), second),
-        (without,) * 2,
-    ]
+    without, missed = np.where(second == 2, 0, second), np.where(first == 2, 0, first)
+    return [(first, second), (first, without), (missed, second), (without, without)]
 
 
 def test_the_mean_is_that_of_the_scores_that_apply():

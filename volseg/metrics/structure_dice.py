@@ -17,8 +17,8 @@ class StructureDice(DiceMetric):
     not. What neither has is left out here, too (the table in `volseg.metrics`).
     """
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        scores = super()._compute_tensor(y_pred, y)
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = super()._compute_tensor(y_pred, y)
         invented = _present(y_pred) & ~_present(y)
         if not self.include_background:
             invented = invented[:, 1:]
