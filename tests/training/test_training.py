@@ -83,10 +83,22 @@ def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     with pytest.raises(BundleError, match="epochs was 4 and is 5"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
-    # Asked once more, there is nothing left to train.
+    # Asked once more, there is nothing left to train, and the record stays that of who trained.
     states.clear()
+    record = checkpoint.with_name("run.json")
+    told = json.loads(record.read_text())
+    assert len(told["starts"]) == 2
     train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)
     assert states == []
+    assert json.loads(record.read_text()) == told
+    # So it does where that was killed before it could say how it ended.
+    known = {name: told[name] for name in told if name not in ("end", "peak_memory_bytes")}
+    record.write_text(json.dumps({**known, "status": "running", "ended_by": None}))
+    train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4)
+    assert json.loads(record.read_text()) == {
+        **known,
+        "seconds": pytest.approx(told["seconds"], abs=1),
+    }
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="cannot go on"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)

@@ -34,7 +34,8 @@ class RecordRun:
 
     It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
     versions, the command, times, peak memory, and how it ended. What is learned at the start stays
-    where the training goes on later; ``starts`` has a time for each.
+    where the training goes on later; ``starts`` has a time for each. A training that was finished
+    before leaves it as it is.
 
     Args:
         bundle_root: The bundle.
@@ -62,6 +63,7 @@ class RecordRun:
         self._history = history
         self._clock = clock
         self._record: dict[str, Any] = {}
+        self._trains = True
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, after what loads a checkpoint."""
@@ -71,6 +73,10 @@ class RecordRun:
 
     def _start(self, engine: Engine) -> None:
         before = read_run_record(self._history.folder) if self._history.rows else {}
+        self._trains = not engine.should_terminate
+        if before and not self._trains:
+            self._record = before
+            return
         bundle = open_bundle(self.origin)
         self._record = {
             "bundle": {
@@ -94,22 +100,24 @@ class RecordRun:
         fold = self._settings.get("fold")
         return {
             "sha256": hash_files(self._data / name for case in cases for name in case.files),
-            "training_cases": sum(case.fold != fold for case in cases),
+            "training_cases": self._settings.get("cases")
+            or sum(case.fold != fold for case in cases),
             "held_out_cases": sum(case.fold == fold for case in cases),
         }
 
     def _end(self, engine: Engine) -> None:
+        if self._record.get("status") == "finished":
+            return
         best = self._history.best
-        epochs, planned = engine.state.epoch, engine.state.max_epochs
-        by_time = self._clock.seconds is not None
+        epochs = engine.state.epoch
+        by_epochs = epochs == engine.state.max_epochs
+        by_time = self._clock.is_over
         self._record |= {
             "status": "finished",
-            "ended_by": "seconds" if by_time else "epochs" if epochs == planned else "patience",
-            "end": _now(),
+            "ended_by": "seconds" if by_time else "epochs" if by_epochs else "patience",
             "epochs": epochs,
             "steps": engine.state.iteration,
             "seconds": round(self._clock.elapsed, 1),
-            "peak_memory_bytes": peak_bytes(),
             "best": None
             if best is None
             else {
@@ -117,8 +125,10 @@ class RecordRun:
                 self._history.key_metric: best[1] if math.isfinite(best[1]) else None,
             },
         }
-        if torch.cuda.is_available():
-            self._record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
+        if self._trains:  # or else the run that did was killed before it could say so
+            self._record |= {"end": _now(), "peak_memory_bytes": peak_bytes()}
+            if torch.cuda.is_available():
+                self._record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
         self._write()
 
     def _write(self) -> None:
