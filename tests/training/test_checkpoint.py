@@ -13,9 +13,18 @@ import sys
 import filelock
 import pytest
 import torch
+from ignite.engine import Engine
 
-from volseg.errors import BundleError, OutputError
-from volseg.training import CheckpointEveryEpoch, TrainingState, train_bundle
+from volseg.errors import BundleError, InputError, OutputError
+from volseg.networks import read_weights
+from volseg.training import (
+    CheckpointEveryEpoch,
+    TrainingClock,
+    TrainingHistory,
+    TrainingState,
+    read_run_record,
+    train_bundle,
+)
 
 # Trains, and is killed by the system in the middle of the second epoch, or when half of the third
 # checkpoint is written.
@@ -133,6 +142,59 @@ def test_one_process_trains_in_a_folder_at_a_time(tiny_bundle, tmp_path):
         pytest.raises(OutputError, match="another process is training into"),
     ):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=1)
+
+
+def test_weights_that_are_no_numbers_leave_the_checkpoint_before(tmp_path):
+    network = torch.nn.Linear(2, 1)
+
+    def step(engine, batch):
+        torch.nn.init.constant_(network.bias, 1.0 if engine.state.epoch < 2 else math.inf)
+
+    optimizer = torch.optim.SGD(network.parameters())
+    history = TrainingHistory(tmp_path, TrainingClock(), optimizer, Engine(step))
+    trainer = Engine(step)
+    CheckpointEveryEpoch(tmp_path, {}, network, history=history).attach(trainer)
+    with pytest.raises(
+        InputError, match=r"weights of epoch 2 are not finite, bias first; .*clip_norm"
+    ):
+        trainer.run([0], max_epochs=3)
+    assert read(tmp_path / "checkpoint.pt")["epoch"] == 1
+    assert read_weights(tmp_path / "model.pt")["bias"] == 1
+
+
+class StopError(Exception):
+    """As a signal, for example."""
+
+
+def stop_in_epoch(number):
+    def stop(state: TrainingState) -> None:
+        if state.epoch == number:
+            raise StopError
+
+    return stop
+
+
+def test_what_helps_against_values_that_are_no_numbers_may_be_another(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    run = out / "runs" / "fold0"
+    options = {"fold": 0, "epochs": 4}
+    first = {"schedule": "constant", "val_interval": 4}
+    with pytest.raises(StopError):
+        train_bundle(tiny_bundle, data, out, **options, settings=first, progress=stop_in_epoch(3))
+    other = {**first, "learning_rate": 5e-4, "seed": 1}
+    with pytest.raises(BundleError, match=r"\(seed was 0 and is 1\)"):
+        train_bundle(tiny_bundle, data, out, **options, settings=other)
+    now = {**first, "learning_rate": 5e-4, "clip_norm": 12.0, "val_interval": 1, "patience": 9}
+    train_bundle(tiny_bundle, data, out, **options, settings=now)
+    rows = read(run / "checkpoint.pt")["objects"]["history"]["rows"]
+    assert [row["learning_rate"] for row in rows] == [0.002, 0.002, 5e-4, 5e-4]
+    assert ["mean_dice" in row for row in rows] == [False, False, True, True]
+    assert read_run_record(run)["changes"] == [
+        {"epoch": 2, "name": "learning_rate", "before": 0.002, "after": 5e-4},
+        {"epoch": 2, "name": "clip_norm", "before": None, "after": 12.0},
+        {"epoch": 2, "name": "patience", "before": None, "after": 9},
+        {"epoch": 2, "name": "val_interval", "before": 4, "after": 1},
+    ]
 
 
 def test_other_settings_are_said_by_name(tiny_bundle, tmp_path):

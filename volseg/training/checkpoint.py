@@ -15,10 +15,11 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from volseg.atomic import replacing
-from volseg.errors import BundleError, OutputError, VolsegError
+from volseg.errors import BundleError, InputError, OutputError, VolsegError
 from volseg.networks import save_tensors, save_weights
 from volseg.training.history import TrainingHistory
-from volseg.training.run_settings import differing_settings
+from volseg.training.run_settings import CHANGEABLE, differing_settings
+from volseg.training.step import KEEP_FINITE
 
 _log = logging.getLogger(__name__)
 
@@ -40,15 +41,17 @@ class CheckpointEveryEpoch:
 
     ``checkpoint.pt`` holds what is needed to go on, ``model.pt`` the plain weights a bundle ships,
     ``best.pt`` those of the best validation. All are replaced atomically and the checkpoint last,
-    so a run that is killed at any moment goes on from the last epoch that it tells of. Attach it
-    last: it keeps what the other handlers have come to. One process trains in a folder at a time.
+    so a run that is killed at any moment goes on from the last epoch that it tells of. Weights that
+    are not finite end the training and are not written. Attach it last: it keeps what the other
+    handlers have come to. One process trains in a folder at a time.
 
     Args:
         folder: Where the files go.
         objects: What to keep, by name.
         weights: The network whose weights are written (a running mean, for example).
         history: What says which epoch is the best; kept, too.
-        settings: Of the run: one with others does not go on from this one's checkpoint.
+        settings: Of the run: one with others does not go on from this one's checkpoint, but for
+            those in `CHANGEABLE`.
         final: Which weights ``model.pt`` has in the end, ``last`` or ``best``.
         resume: Go on from ``checkpoint.pt`` if it is there.
     """
@@ -112,6 +115,7 @@ class CheckpointEveryEpoch:
             left.unlink(missing_ok=True)
 
     def _save(self, engine: Engine) -> None:
+        self._require_finite_weights(engine)
         if idist.get_rank() != 0:
             return
         best = self.history.best
@@ -130,12 +134,12 @@ class CheckpointEveryEpoch:
     def _load(self, engine: Engine) -> None:
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            self._require_same_settings(state["settings"])
+            finished = bool(state["finished"])
+            self._require_same_settings(state["settings"], finished=finished)
             for name, value in self.objects.items():
                 value.load_state_dict(state["objects"][name])
             engine.state.epoch = state["epoch"]
             engine.state.iteration = state["iteration"]
-            finished = bool(state["finished"])
         except VolsegError:
             raise
         except Exception as error:
@@ -155,10 +159,31 @@ class CheckpointEveryEpoch:
             with replacing(self.folder / self.WEIGHTS) as temporary:
                 shutil.copyfile(best, temporary)
 
-    def _require_same_settings(self, before: Mapping[str, Any]) -> None:
+    def _require_same_settings(self, before: Mapping[str, Any], *, finished: bool) -> None:
         differing = differing_settings(before, self.settings)
-        if differing:
+        refused = [what for name, what in differing.items() if finished or name not in CHANGEABLE]
+        if refused:
             raise BundleError(
-                f"{self.checkpoint} is of a run with other settings ({'; '.join(differing)}): give "
-                "those again, or train anew into another folder, or here with --set resume=false."
+                f"{self.checkpoint} is of a {'finished ' if finished else ''}run with other "
+                f"settings ({'; '.join(refused)}): give those again, or train anew into another "
+                "folder, or here with --set resume=false."
+            )
+        if differing:
+            _log.info("going on with other settings: %s", "; ".join(differing.values()))
+
+    def _require_finite_weights(self, engine: Engine) -> None:
+        networks = [one for one in self.objects.values() if isinstance(one, nn.Module)]
+        weights = [
+            (name, value)
+            for network in (*networks, self.weights)
+            for name, value in network.state_dict().items()
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+        ]
+        # Read at once: an accelerator would wait for each of them.
+        finite = torch.stack([torch.isfinite(value).all() for _, value in weights]).tolist()
+        if not all(finite):
+            name, _ = weights[finite.index(False)]
+            raise InputError(
+                f"the weights of epoch {engine.state.epoch} are not finite, {name} first; expected "
+                f"numbers: {KEEP_FINITE}."
             )

@@ -25,6 +25,7 @@ from volseg.segmenter import peak_bytes
 from volseg.training.clock import TrainingClock
 from volseg.training.history import TrainingHistory
 from volseg.training.machine import describe_machine
+from volseg.training.run_settings import CHANGEABLE
 
 _PACKAGES = ("monai", "pytorch-ignite", "numpy", "scipy")
 
@@ -34,7 +35,8 @@ class RecordRun:
 
     It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
     versions, the command, times, peak memory, and how it ended. What is learned at the start stays
-    where the training goes on later; ``starts`` has a time for each. A training that was finished
+    where the training goes on later; ``starts`` has a time for each, and ``changes`` the settings
+    that were another from then on, with the epoch after which. A training that was finished
     before leaves it as it is.
 
     Args:
@@ -91,9 +93,19 @@ class RecordRun:
             "processes": idist.get_world_size(),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "starts": [*before.get("starts", ()), _now()],
+            "changes": [*before.get("changes", ()), *self._changes(before, engine.state.epoch)],
             "status": "running",
         }
         self._write()
+
+    def _changes(self, before: Mapping[str, Any], epoch: int) -> list[dict[str, Any]]:
+        """Return what is another than in the run that is gone on with."""
+        old, new = before.get("settings", self._settings), self._settings
+        return [
+            {"epoch": epoch, "name": name, "before": old.get(name), "after": new.get(name)}
+            for name in CHANGEABLE
+            if old.get(name) != new.get(name)
+        ]
 
     def _describe_data(self) -> dict[str, Any]:
         cases = read_datalist(self._bundle_root / "configs" / "datalist.json")
