@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from volseg import Segmenter
+from volseg.bundle import write_metadata
 from volseg.choosing import measure_bundle, record_measurement
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, OutputError
@@ -47,12 +48,19 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     assert Segmenter(trained.folder).segment(data / "images" / "ball1.nii.gz").shape[0] == 1
 
 
-def test_what_was_usual_for_other_weights_is_not_taken_over(tiny_bundle, tmp_path):
-    (tiny_bundle / "configs" / "quality.json").write_text("{}")
-    trained = train_bundle(
-        tiny_bundle, tiny_bundle.parent / "data", tmp_path / "trained", fold=1, epochs=1
-    )
-    assert trained.quality is None
+def test_what_is_told_of_weights_goes_with_them(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "trained"
+    trained = train_bundle(tiny_bundle, data, out, fold=1, epochs=1)
+    table = out / "configs" / "tuning.json"
+    table.write_text("{}")
+    told = {**trained.metadata, "eval_metrics": {"dice_anterior": 0.5}}
+    write_metadata(trained, told)
+    again = train_bundle(tiny_bundle, data, out, fold=1, epochs=1)  # there is nothing to train
+    assert again.metadata == told
+    assert table.is_file()
+    other = train_bundle(tiny_bundle, data, out, fold=2, epochs=1)
+    assert "eval_metrics" not in other.metadata
+    assert not table.exists()
 
 
 def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
