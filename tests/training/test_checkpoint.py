@@ -15,6 +15,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from volseg.data import read_datalist, write_datalist
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.networks import read_weights
 from volseg.training import (
@@ -195,6 +196,31 @@ def test_what_helps_against_values_that_are_no_numbers_may_be_another(tiny_bundl
         {"epoch": 2, "name": "patience", "before": None, "after": 9},
         {"epoch": 2, "name": "val_interval", "before": 4, "after": 1},
     ]
+
+
+def test_other_cases_are_refused_and_other_contents_are_told(tiny_bundle, tmp_path, caplog):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    with pytest.raises(StopError):
+        train_bundle(tiny_bundle, data, out, progress=stop_in_epoch(2))
+    datalist = out / "configs" / "datalist.json"
+    cases = read_datalist(datalist)
+    kept = read(out / "runs" / "fold0" / "checkpoint.pt")
+    assert (kept["cases"], kept["epoch_length"]) == (["ball1", "ball2", "ball4", "ball5"], 2)
+    write_datalist([*cases[:1], *reversed(cases[1:])], datalist, about={"name": "balls"})
+    with pytest.raises(BundleError, match=r"4 train.*they are 4.*number 1 was ball1 and is ball5"):
+        train_bundle(tiny_bundle, data, out)
+    write_datalist(cases[:-1], datalist, about={"name": "balls"})
+    with pytest.raises(BundleError, match=r"they are 3, 2 steps \(number 4 was ball5 and is none"):
+        train_bundle(tiny_bundle, data, out)
+    write_datalist(cases, datalist, about={"name": "balls"})
+    before = read_run_record(out / "runs" / "fold0")["data"]["sha256"]
+    shutil.copyfile(data / "images" / "ball1.nii.gz", data / "images" / "ball2.nii.gz")
+    train_bundle(tiny_bundle, data, out)
+    assert f"the files of the cases in {data} have changed since epoch 1" in caplog.text
+    record = read_run_record(out / "runs" / "fold0")
+    after = record["data"]["sha256"]
+    assert before != after
+    assert record["changes"] == [{"epoch": 1, "name": "data", "before": before, "after": after}]
 
 
 def test_other_settings_are_said_by_name(tiny_bundle, tmp_path):

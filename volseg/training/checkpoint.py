@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,6 +79,7 @@ class CheckpointEveryEpoch:
         self.settings = dict(settings or {})
         self.final = final
         self.resume = resume
+        self._cases: list[str] = []
         # Taken by this process as often as it wants; the system gives it back when it ends.
         self._lock = filelock.FileLock(self.folder / _LOCK, is_singleton=True)
 
@@ -95,6 +97,7 @@ class CheckpointEveryEpoch:
     def _start(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
             self._take_folder()
+        self._cases = _case_names(engine)
         if self.resume and self.checkpoint.is_file():
             self._load(engine)
 
@@ -128,6 +131,8 @@ class CheckpointEveryEpoch:
             "iteration": engine.state.iteration,
             "finished": engine.should_terminate or engine.state.epoch == engine.state.max_epochs,
             "settings": self.settings,
+            "cases": self._cases,
+            "epoch_length": engine.state.epoch_length,
         }
         save_tensors(state, self.checkpoint)
 
@@ -136,6 +141,7 @@ class CheckpointEveryEpoch:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
             finished = bool(state["finished"])
             self._require_same_settings(state["settings"], finished=finished)
+            self._require_same_cases(state, engine)
             for name, value in self.objects.items():
                 value.load_state_dict(state["objects"][name])
             engine.state.epoch = state["epoch"]
@@ -171,6 +177,21 @@ class CheckpointEveryEpoch:
         if differing:
             _log.info("going on with other settings: %s", "; ".join(differing.values()))
 
+    def _require_same_cases(self, before: Mapping[str, Any], engine: Engine) -> None:
+        if "cases" not in before:  # written by an earlier version
+            return
+        cases, steps = before["cases"], before["epoch_length"]
+        if (cases, steps) == (self._cases, engine.state.epoch_length):
+            return
+        pairs = enumerate(zip_longest(cases, self._cases, fillvalue="none"), start=1)
+        other = (f" (number {n} was {old} and is {new})" for n, (old, new) in pairs if old != new)
+        raise BundleError(
+            f"{self.checkpoint} is of a run on {len(cases)} training cases, {steps} steps an "
+            f"epoch, and now they are {len(self._cases)}, {engine.state.epoch_length} steps"
+            f"{next(other, '')}: put the list of cases back as it was, or train into another "
+            "folder."
+        )
+
     def _require_finite_weights(self, engine: Engine) -> None:
         networks = [one for one in self.objects.values() if isinstance(one, nn.Module)]
         weights = [
@@ -187,3 +208,10 @@ class CheckpointEveryEpoch:
                 f"the weights of epoch {engine.state.epoch} are not finite, {name} first; expected "
                 f"numbers: {KEEP_FINITE}."
             )
+
+
+def _case_names(engine: Engine) -> list[str]:
+    """Return the names of what a trainer draws from, in order, where cases have names."""
+    dataset = getattr(engine.state.dataloader, "dataset", None)
+    cases = getattr(dataset, "data", ())
+    return [str(case["case"]) for case in cases if isinstance(case, Mapping) and "case" in case]

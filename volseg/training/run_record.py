@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 import shutil
@@ -27,6 +28,8 @@ from volseg.training.history import TrainingHistory
 from volseg.training.machine import describe_machine
 from volseg.training.run_settings import CHANGEABLE
 
+_log = logging.getLogger(__name__)
+
 _PACKAGES = ("monai", "pytorch-ignite", "numpy", "scipy")
 
 
@@ -35,9 +38,9 @@ class RecordRun:
 
     It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
     versions, the command, times, peak memory, and how it ended. What is learned at the start stays
-    where the training goes on later; ``starts`` has a time for each, and ``changes`` the settings
-    that were another from then on, with the epoch after which. A training that was finished
-    before leaves it as it is.
+    where the training goes on later; ``starts`` has a time for each, and ``changes`` what was
+    another from then on, with the epoch after which: settings, and the SHA-256 of the data. A
+    training that was finished before leaves it as it is.
 
     Args:
         bundle_root: The bundle.
@@ -79,31 +82,43 @@ class RecordRun:
         if before and not self._trains:
             self._record = before
             return
-        bundle = open_bundle(self.origin)
+        bundle, data = open_bundle(self.origin), self._describe_data()
         self._record = {
             "bundle": {
                 "name": bundle.metadata.get("name", bundle.name),
                 "version": bundle.metadata.get("version"),
                 "git": git_state(bundle.folder),
             },
-            "data": before.get("data") or self._describe_data(),
+            "data": data,
             "settings": {key: one for key, one in self._settings.items() if is_setting(one)},
             "machine": describe_machine(torch.device(engine.state.device)),
             "versions": {name: version(name) for name in _PACKAGES},
             "processes": idist.get_world_size(),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "starts": [*before.get("starts", ()), _now()],
-            "changes": [*before.get("changes", ()), *self._changes(before, engine.state.epoch)],
+            "changes": [*before.get("changes", ()), *self._changes(before, data, engine)],
             "status": "running",
         }
         self._write()
 
-    def _changes(self, before: Mapping[str, Any], epoch: int) -> list[dict[str, Any]]:
+    def _changes(
+        self, before: Mapping[str, Any], data: Mapping[str, Any], engine: Engine
+    ) -> list[dict[str, Any]]:
         """Return what is another than in the run that is gone on with."""
-        old, new = before.get("settings", self._settings), self._settings
+        if not before:
+            return []
+        old = {**before["settings"], "data": before["data"]["sha256"]}
+        new = {**self._settings, "data": data["sha256"]}
+        epoch = engine.state.epoch
+        if old["data"] != new["data"]:
+            _log.warning(
+                "the files of the cases in %s have changed since epoch %d (their SHA-256 then and "
+                "now are in %s): train into another folder if they should be the same.",
+                *(self._data, epoch, self._history.folder / self.FILE),
+            )
         return [
             {"epoch": epoch, "name": name, "before": old.get(name), "after": new.get(name)}
-            for name in CHANGEABLE
+            for name in (*CHANGEABLE, "data")
             if old.get(name) != new.get(name)
         ]
 
