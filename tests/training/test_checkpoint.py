@@ -15,6 +15,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from volseg.cli.main import main
 from volseg.data import read_datalist, write_datalist
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.networks import read_weights
@@ -230,5 +231,57 @@ def test_other_settings_are_said_by_name(tiny_bundle, tmp_path):
         train_bundle(tiny_bundle, data, out, epochs=1, settings={"learning_rate": 0.1, "seed": 1})
     anew = {"learning_rate": 0.1, "seed": 1, "resume": False}
     train_bundle(tiny_bundle, data, out, epochs=1, settings=anew)
-    kept = read(out / "runs" / "fold0" / CheckpointEveryEpoch.CHECKPOINT)
+    run = out / "runs" / "fold0"
+    kept = read(run / CheckpointEveryEpoch.CHECKPOINT)
     assert (kept["settings"]["seed"], kept["settings"]["learning_rate"]) == (1, 0.1)
+    assert read(run / CheckpointEveryEpoch.SET_ASIDE)["settings"]["seed"] == 0
+
+
+def test_a_run_begun_anew_and_stopped_early_is_not_taken_for_the_one_before(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    train_bundle(tiny_bundle, data, out)
+    anew = {"resume": False}
+    with pytest.raises(StopError):
+        train_bundle(tiny_bundle, data, out, settings=anew, progress=stop_in_epoch(1))
+    states: list[TrainingState] = []
+    train_bundle(tiny_bundle, data, out, progress=states.append)
+    assert states[0].epoch == 1
+    assert read(out / "runs" / "fold0" / "checkpoint_before.pt")["finished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "; the same command goes on from there"),
+        (["--set", "resume=no"], "; the same command without --set resume=false goes on from"),
+    ],
+)
+def test_how_to_go_on_is_said_where_a_training_was_stopped(
+    tiny_bundle, tmp_path, monkeypatch, capfd, words, said
+):
+    run = tmp_path / "t" / "runs" / "fold0"
+
+    def stopped(*_, progress, **__):
+        run.mkdir(parents=True)
+        (run / "checkpoint.pt").touch()
+        progress(TrainingState(1, 2, 1, 2, 0.5, None, 0.25, None, 1.0, 0.0))
+        raise StopError
+
+    monkeypatch.setattr("volseg.training.train_bundle", stopped)
+    with pytest.raises(SystemExit, match="1"):
+        main(
+            ["train", str(tiny_bundle), "--data", str(tmp_path), "-o", str(tmp_path / "t"), *words]
+        )
+    assert said in capfd.readouterr().err
+
+
+def test_a_copy_of_another_bundle_is_not_said_to_be_gone_on_with(tiny_bundle, tmp_path, capfd):
+    data, out = tiny_bundle.parent / "data", tmp_path / "t"
+    run = out / "runs" / "fold0"
+    run.mkdir(parents=True)
+    (run / "checkpoint.pt").touch()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", str(tiny_bundle), "--data", str(data), "-o", str(out)])
+    said = capfd.readouterr().err
+    assert "is not a bundle" in said
+    assert "goes on from there" not in said

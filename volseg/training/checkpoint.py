@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, writing_to
 from volseg.errors import BundleError, InputError, OutputError, VolsegError
 from volseg.networks import save_tensors, save_weights
 from volseg.training.history import TrainingHistory
@@ -54,10 +54,12 @@ class CheckpointEveryEpoch:
         settings: Of the run: one with others does not go on from this one's checkpoint, but for
             those in `CHANGEABLE`.
         final: Which weights ``model.pt`` has in the end, ``last`` or ``best``.
-        resume: Go on from ``checkpoint.pt`` if it is there.
+        resume: Go on from ``checkpoint.pt`` if it is there; otherwise it becomes
+            ``checkpoint_before.pt`` at the start, which is never gone on from.
     """
 
     CHECKPOINT = "checkpoint.pt"
+    SET_ASIDE = "checkpoint_before.pt"
     WEIGHTS = "model.pt"
     BEST = "best.pt"
 
@@ -97,6 +99,8 @@ class CheckpointEveryEpoch:
     def _start(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
             self._take_folder()
+            if not self.resume and self.checkpoint.is_file():
+                self._set_aside()
         self._cases = _case_names(engine)
         if self.resume and self.checkpoint.is_file():
             self._load(engine)
@@ -116,6 +120,12 @@ class CheckpointEveryEpoch:
             raise OutputError(f"{self.folder} cannot be written to: {error}.") from error
         for left in self.folder.glob(".volseg-*"):  # by a process that was killed as it wrote
             left.unlink(missing_ok=True)
+
+    def _set_aside(self) -> None:
+        """Keep a run that is killed early from being taken for the one that was here before."""
+        with writing_to(self.folder / self.SET_ASIDE):
+            self.checkpoint.replace(self.folder / self.SET_ASIDE)
+        _log.info("the checkpoint of the run before is now %s", self.folder / self.SET_ASIDE)
 
     def _save(self, engine: Engine) -> None:
         self._require_finite_weights(engine)
@@ -172,7 +182,7 @@ class CheckpointEveryEpoch:
             raise BundleError(
                 f"{self.checkpoint} is of a {'finished ' if finished else ''}run with other "
                 f"settings ({'; '.join(refused)}): give those again, or train anew into another "
-                "folder, or here with --set resume=false."
+                "folder, or here with --set resume=false, once."
             )
         if differing:
             _log.info("going on with other settings: %s", "; ".join(differing.values()))
