@@ -64,3 +64,17 @@ def test_steps_decide_without_seconds(monkeypatch):
     assert left == [6.0, 4.0, 2.0, 0.0]
     assert clock.part_done(3) == 0.75
     assert clock.state_dict()["seconds"] == pytest.approx(8.0)
+
+
+def test_seconds_are_over_only_where_they_ended_the_training(monkeypatch):
+    time = Time(monkeypatch)
+    clock = TrainingClock(seconds=60)
+    engine = engine_of(time, clock, step=1.0, validation=5.0)
+    engine.add_event_handler(Events.EPOCH_COMPLETED(once=2), engine.terminate)  # as patience does
+    engine.run([0] * 10)
+    assert not clock.is_over
+    engine.run([0] * 10)
+    assert clock.is_over
+    again = TrainingClock(seconds=60)
+    again.load_state_dict(clock.state_dict())
+    assert again.is_over

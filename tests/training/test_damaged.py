@@ -29,6 +29,8 @@ def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog):
     datalist = out / "configs" / "datalist.json"
     assert [case.case for case in read_datalist(datalist)] == ["ball0", "ball1", "ball4", "ball5"]
     assert set(json.loads(datalist.read_text())["left_out"]) == {"ball2", "ball3"}
+    # The list that was cut short is still of a copy of this bundle.
+    train_bundle(tiny_bundle, data, out, fold=1, epochs=1, skip_damaged=True)
     counted = read_run_record(out / "runs" / "fold1")["data"]
     assert (counted["training_cases"], counted["held_out_cases"]) == (2, 2)
 

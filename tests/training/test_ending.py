@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from PIL import Image
 
+from volseg.choosing import measure_bundle, record_measurement
 from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.networks import read_weights
@@ -101,6 +102,8 @@ def test_the_best_weights_are_kept_and_the_run_is_told_of(tiny_bundle, tmp_path)
         "learning_rate": 10.0,  # too high to get better for long
         "schedule": "constant",
         "track_with": "tensorboard",
+        "seconds": 600,
+        "cases": 3,
     }
     trained = train_bundle(tiny_bundle, data, tmp_path / "t", epochs=30, settings=settings, fold=1)
     run = trained.folder / "runs" / "fold1"
@@ -109,7 +112,7 @@ def test_the_best_weights_are_kept_and_the_run_is_told_of(tiny_bundle, tmp_path)
     assert record["epochs"] < 30
     assert record["best"]["epoch"] < record["epochs"]
     assert record["settings"]["learning_rate"] == 10.0
-    assert record["data"]["training_cases"] == 4
+    assert record["data"]["training_cases"] == 3  # of 4
     assert record["peak_memory_bytes"] > 1e6
     weights = read_weights(trained.weights)
     best = read_weights(run / "best.pt")
@@ -119,6 +122,9 @@ def test_the_best_weights_are_kept_and_the_run_is_told_of(tiny_bundle, tmp_path)
     with Image.open(trained.folder / "docs" / "training.png") as curves:
         assert curves.size == (840, 720)
     assert len(list((run / "tensorboard").glob("events.*"))) == 2  # of training and validation
+    evaluation = measure_bundle(trained.folder, data, fold=1)
+    measured = record_measurement(trained.folder, data, evaluation, fold=1)
+    assert measured.metadata["training"]["training_cases"] == 3
 
 
 def test_every_case_is_trained_on_where_no_fold_is_held_out(tiny_bundle, tmp_path, capfd):

@@ -92,4 +92,7 @@ def test_an_option_and_set_do_not_both_give_a_setting(tiny_bundle, tmp_path, cap
 def test_what_differs_is_said():
     before = {"epochs": 3, "loss": {"_target_": "a"}, "seed": 0}
     now = {"epochs": 4, "loss": {"_target_": "b"}, "seed": 0}
-    assert differing_settings(before, now) == ["epochs was 3 and is 4", "loss is another"]
+    assert differing_settings(before, now) == {
+        "epochs": "epochs was 3 and is 4",
+        "loss": "loss is another",
+    }

@@ -62,6 +62,15 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
     assert "Traceback" not in text
 
 
+def test_a_job_that_would_begin_anew_each_time_is_refused(repository):
+    script = str(repository / "scripts" / "train.sbatch")
+    for words in (["--set", "resume=false"], ["--set=resume=no"]):
+        command = ["bash", script, "liver", "-o", "out", *words]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert "would begin anew each time" in ended.stderr
+
+
 def epochs_of(out: Path) -> list[int]:
     with (out / "runs" / "fold0" / "history.csv").open(newline="") as table:
         return [int(row["epoch"]) for row in csv.DictReader(table)]

@@ -68,6 +68,15 @@ def test_a_loss_that_is_no_number_stops_with_the_cases_and_leaves_the_weights():
     assert torch.equal(model.weight, once.weight)
 
 
+def test_a_gradient_that_is_no_number_stops_before_the_weights_are_changed():
+    model, before = network(), network()
+    run = trainer(TrainingStep(clip_norm=1.0), model, [batch(2, case=["anna", "bert"])])
+    run.loss_function = lambda logits, target: (0 * logits).abs().sum().sqrt()  # 0, its slope none
+    with pytest.raises(InputError, match=r"norm of the gradient is nan in epoch 1, .* anna, bert"):
+        run.run()
+    assert torch.equal(model.weight, before.weight)
+
+
 def test_bf16_is_refused_on_a_processor_without_it(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     with pytest.raises(InputError, match="does not compute in bf16"):

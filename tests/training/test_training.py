@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from volseg import Segmenter
+from volseg.bundle import write_metadata
 from volseg.choosing import measure_bundle, record_measurement
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, OutputError
@@ -47,12 +48,19 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     assert Segmenter(trained.folder).segment(data / "images" / "ball1.nii.gz").shape[0] == 1
 
 
-def test_what_was_usual_for_other_weights_is_not_taken_over(tiny_bundle, tmp_path):
-    (tiny_bundle / "configs" / "quality.json").write_text("{}")
-    trained = train_bundle(
-        tiny_bundle, tiny_bundle.parent / "data", tmp_path / "trained", fold=1, epochs=1
-    )
-    assert trained.quality is None
+def test_what_is_told_of_weights_goes_with_them(tiny_bundle, tmp_path):
+    data, out = tiny_bundle.parent / "data", tmp_path / "trained"
+    trained = train_bundle(tiny_bundle, data, out, fold=1, epochs=1)
+    table = out / "configs" / "tuning.json"
+    table.write_text("{}")
+    told = {**trained.metadata, "eval_metrics": {"dice_anterior": 0.5}}
+    write_metadata(trained, told)
+    again = train_bundle(tiny_bundle, data, out, fold=1, epochs=1)  # there is nothing to train
+    assert again.metadata == told
+    assert table.is_file()
+    other = train_bundle(tiny_bundle, data, out, fold=2, epochs=1)
+    assert "eval_metrics" not in other.metadata
+    assert not table.exists()
 
 
 def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
@@ -83,10 +91,22 @@ def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     with pytest.raises(BundleError, match="epochs was 4 and is 5"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
-    # Asked once more, there is nothing left to train.
+    # Asked once more, there is nothing left to train, and the record stays that of who trained.
     states.clear()
+    record = checkpoint.with_name("run.json")
+    told = json.loads(record.read_text())
+    assert len(told["starts"]) == 2
     train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4, progress=states.append)
     assert states == []
+    assert json.loads(record.read_text()) == told
+    # So it does where that was killed before it could say how it ended.
+    known = {name: told[name] for name in told if name not in ("end", "peak_memory_bytes")}
+    record.write_text(json.dumps({**known, "status": "running", "ended_by": None}))
+    train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4)
+    assert json.loads(record.read_text()) == {
+        **known,
+        "seconds": pytest.approx(told["seconds"], abs=1),
+    }
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="cannot go on"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)

@@ -21,7 +21,7 @@ from volseg.segmenter import Segmenter
 from volseg.training.run_record import read_run_record
 
 _OF_THE_RUN = (
-    *("epochs", "steps", "seconds", "ended_by", "best", "seed"),
+    *("epochs", "steps", "seconds", "ended_by", "best", "seed", "training_cases"),
     *("processor", "device", "peak_memory_bytes", "peak_device_memory_bytes"),
 )
 
@@ -101,12 +101,12 @@ def record_measurement(
     training: dict[str, Any] = {
         **(known or {name: before[name] for name in _OF_THE_RUN if name in before}),
         "fold": fold,
-        "training_cases": sum(case.fold != fold for case in datalist),
         "validation_cases": len({row.case for row in rows}),
         "data_sha256": hash_files(files),
         "measured_by": f"volseg {volseg.__version__}, torch {torch.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}",
     }
+    training.setdefault("training_cases", sum(case.fold != fold for case in datalist))
     training.setdefault("seed", ConfigParser.load_config_file(opened.config("train")).get("seed"))
     metadata = dict(opened.metadata)
     metadata["training"] = training
@@ -129,6 +129,7 @@ def _of_the_run(record: Mapping[str, Any]) -> dict[str, Any]:
     known = {
         **record,
         "seed": record["settings"].get("seed"),
+        "training_cases": record["data"]["training_cases"],
         "processor": record["machine"]["processor"],
         "device": record["machine"]["device"],
     }

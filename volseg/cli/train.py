@@ -73,7 +73,13 @@ def train(
             if state.epoch_has_ended and not errors.is_terminal:
                 errors.print(state.describe(), soft_wrap=True, markup=False)
 
-        with _saying_how_to_go_on(out / "runs" / f"fold{fold}"):
+        def has_begun() -> bool:
+            return bar.tasks[steps].total is not None
+
+        command = "the same command"
+        if settings.get("resume") is False:
+            command += " without --set resume=false"
+        with _saying_how_to_go_on(out / "runs" / f"fold{fold}", command, has_begun):
             trained = train_bundle(
                 bundle,
                 data,
@@ -134,8 +140,8 @@ def _judged(folder: Path, data: Path, fold: int, device: str, bar: Progress) -> 
 
 
 @contextmanager
-def _saying_how_to_go_on(run: Path) -> Iterator[None]:
-    """Say what is kept of a training that does not come to its end."""
+def _saying_how_to_go_on(run: Path, command: str, has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Say what is kept of a training that has begun and does not come to its end."""
     from volseg.errors import InputError
 
     try:
@@ -143,10 +149,10 @@ def _saying_how_to_go_on(run: Path) -> Iterator[None]:
     except InputError:  # says itself what to change
         raise
     except BaseException:
-        if (run / "checkpoint.pt").is_file():
+        if has_begun() and (run / "checkpoint.pt").is_file():
             errors.print(
-                f"what was trained before is kept in {run / 'checkpoint.pt'}; the same command "
-                "goes on from there",
+                f"what was trained before is kept in {run / 'checkpoint.pt'}; {command} goes on "
+                "from there",
                 soft_wrap=True,
                 markup=False,
             )

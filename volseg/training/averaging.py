@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ignite.handlers import EMAHandler
+from ignite.handlers.param_scheduler import BaseParamScheduler
 
 
 class AveragedWeights(EMAHandler):
@@ -13,6 +14,9 @@ class AveragedWeights(EMAHandler):
     Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992; the options
     are those of `ignite.handlers.EMAHandler`.
     """
+
+    # Which ignite sets only where there is a warm-up.
+    momentum_scheduler: BaseParamScheduler | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the averaged weights and the number of updates."""

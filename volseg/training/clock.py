@@ -46,6 +46,11 @@ class TrainingClock:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
     @property
+    def is_over(self) -> bool:
+        """Whether the seconds are used up; never where epochs decide."""
+        return self._is_over
+
+    @property
     def elapsed(self) -> float:
         """Seconds of training so far, those before interruptions included."""
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
@@ -66,13 +71,18 @@ class TrainingClock:
         return self.elapsed * (1 - done) / done if done else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seconds so far, and what a validation and a checkpoint take."""
-        return {"seconds": self.elapsed, "between_epochs": self._between_epochs}
+        """Return the seconds so far, what a validation and a checkpoint take, if it is over."""
+        return {
+            "seconds": self.elapsed,
+            "between_epochs": self._between_epochs,
+            "is_over": self._is_over,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting from there."""
         self._before = float(state_dict["seconds"])
         self._between_epochs = float(state_dict["between_epochs"])
+        self._is_over = bool(state_dict.get("is_over", False))  # earlier versions did not say
         if self._since is not None:
             self._since = time.monotonic()
 
@@ -103,7 +113,9 @@ class TrainingClock:
 
     def _end_epoch(self, engine: Engine) -> None:
         # One more epoch has at least one step, and a validation after it as after this one.
-        if self._is_over or not self._has_room_for(self._step + 2 * self._between_epochs):
+        if not self._has_room_for(self._step + 2 * self._between_epochs):
+            self._is_over = True
+        if self._is_over:
             engine.terminate()
 
     def _has_room_for(self, seconds: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shlex
 import shutil
@@ -25,6 +26,9 @@ from volseg.segmenter import peak_bytes
 from volseg.training.clock import TrainingClock
 from volseg.training.history import TrainingHistory
 from volseg.training.machine import describe_machine
+from volseg.training.run_settings import CHANGEABLE
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("monai", "pytorch-ignite", "numpy", "scipy")
 
@@ -34,7 +38,9 @@ class RecordRun:
 
     It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
     versions, the command, times, peak memory, and how it ended. What is learned at the start stays
-    where the training goes on later; ``starts`` has a time for each.
+    where the training goes on later; ``starts`` has a time for each, and ``changes`` what was
+    another from then on, with the epoch after which: settings, and the SHA-256 of the data. A
+    training that was finished before leaves it as it is.
 
     Args:
         bundle_root: The bundle.
@@ -62,6 +68,7 @@ class RecordRun:
         self._history = history
         self._clock = clock
         self._record: dict[str, Any] = {}
+        self._trains = True
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer, after what loads a checkpoint."""
@@ -71,45 +78,73 @@ class RecordRun:
 
     def _start(self, engine: Engine) -> None:
         before = read_run_record(self._history.folder) if self._history.rows else {}
-        bundle = open_bundle(self.origin)
+        self._trains = not engine.should_terminate
+        if before and not self._trains:
+            self._record = before
+            return
+        bundle, data = open_bundle(self.origin), self._describe_data()
         self._record = {
             "bundle": {
                 "name": bundle.metadata.get("name", bundle.name),
                 "version": bundle.metadata.get("version"),
                 "git": git_state(bundle.folder),
             },
-            "data": before.get("data") or self._describe_data(),
+            "data": data,
             "settings": {key: one for key, one in self._settings.items() if is_setting(one)},
             "machine": describe_machine(torch.device(engine.state.device)),
             "versions": {name: version(name) for name in _PACKAGES},
             "processes": idist.get_world_size(),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "starts": [*before.get("starts", ()), _now()],
+            "changes": [*before.get("changes", ()), *self._changes(before, data, engine)],
             "status": "running",
         }
         self._write()
+
+    def _changes(
+        self, before: Mapping[str, Any], data: Mapping[str, Any], engine: Engine
+    ) -> list[dict[str, Any]]:
+        """Return what is another than in the run that is gone on with."""
+        if not before:
+            return []
+        old = {**before["settings"], "data": before["data"]["sha256"]}
+        new = {**self._settings, "data": data["sha256"]}
+        epoch = engine.state.epoch
+        if old["data"] != new["data"]:
+            _log.warning(
+                "the files of the cases in %s have changed since epoch %d (their SHA-256 then and "
+                "now are in %s): train into another folder if they should be the same.",
+                *(self._data, epoch, self._history.folder / self.FILE),
+            )
+        return [
+            {"epoch": epoch, "name": name, "before": old.get(name), "after": new.get(name)}
+            for name in (*CHANGEABLE, "data")
+            if old.get(name) != new.get(name)
+        ]
 
     def _describe_data(self) -> dict[str, Any]:
         cases = read_datalist(self._bundle_root / "configs" / "datalist.json")
         fold = self._settings.get("fold")
         return {
             "sha256": hash_files(self._data / name for case in cases for name in case.files),
-            "training_cases": sum(case.fold != fold for case in cases),
+            "training_cases": self._settings.get("cases")
+            or sum(case.fold != fold for case in cases),
             "held_out_cases": sum(case.fold == fold for case in cases),
         }
 
     def _end(self, engine: Engine) -> None:
+        if self._record.get("status") == "finished":
+            return
         best = self._history.best
-        epochs, planned = engine.state.epoch, engine.state.max_epochs
-        by_time = self._clock.seconds is not None
+        epochs = engine.state.epoch
+        by_epochs = epochs == engine.state.max_epochs
+        by_time = self._clock.is_over
         self._record |= {
             "status": "finished",
-            "ended_by": "seconds" if by_time else "epochs" if epochs == planned else "patience",
-            "end": _now(),
+            "ended_by": "seconds" if by_time else "epochs" if by_epochs else "patience",
             "epochs": epochs,
             "steps": engine.state.iteration,
             "seconds": round(self._clock.elapsed, 1),
-            "peak_memory_bytes": peak_bytes(),
             "best": None
             if best is None
             else {
@@ -117,8 +152,10 @@ class RecordRun:
                 self._history.key_metric: best[1] if math.isfinite(best[1]) else None,
             },
         }
-        if torch.cuda.is_available():
-            self._record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
+        if self._trains:  # or else the run that did was killed before it could say so
+            self._record |= {"end": _now(), "peak_memory_bytes": peak_bytes()}
+            if torch.cuda.is_available():
+                self._record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
         self._write()
 
     def _write(self) -> None:

@@ -22,6 +22,9 @@ _SURROUNDINGS = frozenset(
     | {"datalist", "device", "workers", "cached", "prepared", "resume", "track_with"}
     | {"imports", "settings", "initialize", "run", ConfigParser.meta_key}
 )
+#: What a run may be told otherwise when it is gone on with: what helps where losses or weights are
+#: no longer numbers, and when it is looked at how good it is.
+CHANGEABLE = ("learning_rate", "clip_norm", "train_precision", "patience", "val_interval")
 # Of those that inference has, too: they matter to training alone.
 _OF_TRAINING = frozenset({"patch", "head_weights"}) | _SURROUNDINGS
 
@@ -108,15 +111,15 @@ def attached(handler: T) -> T:
     return handler
 
 
-def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between two configurations, a phrase an entry."""
-    return [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+def differing_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Return what differs between two configurations, a phrase by name."""
+    return {
+        name: f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         if is_setting(before.get(name)) and is_setting(now.get(name))
         else f"{name} is another"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
-    ]
+    }
 
 
 def _entries(config: Path) -> dict[str, Any]:

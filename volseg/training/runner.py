@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,9 +13,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle, write_metadata
-from volseg.errors import InputError, OutputError, first_cause
+from volseg.bundle import Bundle, open_bundle
+from volseg.errors import InputError, first_cause
 from volseg.training.checkpoint import CheckpointEveryEpoch
+from volseg.training.copying import copy_to_train, forget_measurements
 from volseg.training.curves import DrawCurves
 from volseg.training.damaged import leave_out_damaged
 from volseg.training.distributed import first_process_first, processes_together
@@ -22,9 +24,6 @@ from volseg.training.progress import TrainingState
 from volseg.training.run_settings import require_run_settings
 
 _log = logging.getLogger(__name__)
-
-# What the metadata say of the weights before, which are not these.
-_OF_WEIGHTS = ("training", "eval_metrics", "cross_validation")
 
 
 def train_bundle(
@@ -43,9 +42,9 @@ def train_bundle(
 
     ``output`` becomes a copy of the bundle with a folder ``runs/fold<k>`` (``runs/foldall``) that
     has checkpoint, history, curves and record of the run, and at the end new weights in
-    ``models/model.pt``. Called again after an interruption, it goes on from the checkpoint. The
-    Python expressions in the bundle's ``configs/train.yaml`` are executed, as by
-    ``python -m monai.bundle run``: train only bundles whose author you trust.
+    ``models/model.pt``. Called again after an interruption, it goes on from the checkpoint, if
+    the bundle is as it was then. The Python expressions in its ``configs/train.yaml`` are executed,
+    as by ``python -m monai.bundle run``: train only bundles whose author you trust.
 
     Processes that ``torchrun`` started share the batches (`volseg.training.distributed`); the first
     writes the files and tells of the progress, and all return the bundle.
@@ -65,7 +64,7 @@ def train_bundle(
     Raises:
         UnknownNameError: There is no such setting; the message has the nearest ones.
         InputError: The bundle or the data are unusable, or a setting is out of its range.
-        OutputError: ``output`` cannot be written.
+        OutputError: ``output`` cannot be written, or is no copy of the bundle as it is now.
     """
     source = open_bundle(bundle)
     data = Path(data)
@@ -77,7 +76,7 @@ def train_bundle(
     require_run_settings(source, chosen)
     with processes_together(device) as where:
         with first_process_first() as is_first:
-            target = _copied(source, Path(output)) if is_first else open_bundle(output)
+            target = copy_to_train(source, Path(output)) if is_first else open_bundle(output)
             if is_first and skip_damaged:
                 for case, reason in leave_out_damaged(target, data).items():
                     _log.warning("left out: %s: %s", case, reason)
@@ -125,35 +124,13 @@ def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
 
 def _take_over(run_folder: Path, target: Bundle) -> None:
     """Make the weights and the curves of a run those of the bundle."""
-    with replacing(target.weights) as temporary:
-        shutil.copyfile(run_folder / CheckpointEveryEpoch.WEIGHTS, temporary)
+    weights = run_folder / CheckpointEveryEpoch.WEIGHTS
+    # A training that was finished before gives the weights that are there.
+    if not (target.weights.is_file() and filecmp.cmp(weights, target.weights, shallow=False)):
+        forget_measurements(open_bundle(target.folder))
+        with replacing(target.weights) as temporary:
+            shutil.copyfile(weights, temporary)
     curves = run_folder / DrawCurves.PICTURE
     if curves.is_file():
         with replacing(target.folder / "docs" / "training.png") as temporary:
             shutil.copyfile(curves, temporary)
-
-
-def _copied(bundle: Bundle, output: Path) -> Bundle:
-    """Copy what describes a bundle, not its weights and runs; an existing copy is gone on with."""
-    if output.resolve() == bundle.folder:
-        raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
-    free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-    if not free and not (output / "configs" / "metadata.json").is_file():
-        raise OutputError(f"{output} exists and is not a bundle: choose another folder.")
-    try:
-        shutil.copytree(
-            bundle.folder,
-            output,
-            # What is usual (`quality.json`) is learned anew: other weights, other data.
-            ignore=shutil.ignore_patterns(
-                "runs", "models", "predictions", "evaluation", "quality.json"
-            ),
-            dirs_exist_ok=True,
-        )
-    except (OSError, shutil.Error) as error:
-        raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
-    copied = open_bundle(output.resolve())
-    metadata = {key: copied.metadata[key] for key in copied.metadata if key not in _OF_WEIGHTS}
-    if metadata != copied.metadata:
-        write_metadata(copied, metadata)
-    return open_bundle(copied.folder)

@@ -16,6 +16,11 @@ from volseg.errors import InputError, UnknownNameError
 from volseg.processes import is_idle, set_idle, sum_over_processes
 
 PRECISIONS = ("auto", "f32", "bf16", "f16")
+#: What helps where something is no longer a number.
+KEEP_FINITE = (
+    "go on from the last checkpoint with a lower learning_rate, a clip_norm such as 12, or "
+    "train_precision f32"
+)
 _REDUCED = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -65,7 +70,8 @@ class TrainingStep:
         With several parts, the logits are those of the last and the loss is the mean.
 
         Raises:
-            InputError: The loss is not finite; the weights are those of before.
+            InputError: The loss, or the norm of the gradient where that is clipped, is not finite;
+                the weights are those of before.
         """
         image, label = engine.prepare_batch(
             batch, engine.state.device, engine.non_blocking, **engine.to_kwargs
@@ -84,14 +90,16 @@ class TrainingStep:
             loss = engine.loss_function(logits, part_of_label).mean() * share
             output[CommonKeys.PRED], output[CommonKeys.LOSS] = logits, loss
             engine.fire_event(IterationEvents.LOSS_COMPLETED)
-            _require_finite(loss, engine, batch)
+            _require_finite("loss", loss, engine, batch)
             self.scaler.scale(loss).backward()
             losses.append(loss.detach())
         output[CommonKeys.LOSS] = torch.stack(losses).sum()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if self.clip_norm is not None:
             self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), self.clip_norm)
+            if not self.scaler.is_enabled():  # which leaves out such a step, and scales less
+                _require_finite("norm of the gradient", norm, engine, batch)
         self.scaler.step(optimizer)
         self.scaler.update()
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -152,14 +160,13 @@ def training_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def _require_finite(loss: Tensor, engine: Engine, batch: Mapping[str, Any]) -> None:
-    if torch.isfinite(loss):
+def _require_finite(what: str, value: Tensor, engine: Engine, batch: Mapping[str, Any]) -> None:
+    if torch.isfinite(value):
         return
     names = batch.get("case")
     cases = ", ".join(map(str, names)) if isinstance(names, Sequence) else "unknown"
     step = (engine.state.iteration - 1) % (engine.state.epoch_length or 1) + 1
     raise InputError(
-        f"the loss is {loss.item():g} in epoch {engine.state.epoch}, step {step}, of the cases "
-        f"{cases}; expected a number: look at the values of their images, or train from the last "
-        "checkpoint with a lower learning_rate, a clip_norm such as 12, or in precision f32."
+        f"the {what} is {value.item():g} in epoch {engine.state.epoch}, step {step}, of the cases "
+        f"{cases}; expected a number: look at the values of their images, or {KEEP_FINITE}."
     )
