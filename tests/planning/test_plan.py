@@ -48,6 +48,10 @@ def planned(found, **changes):
     return plan, composition.values
 
 
+def called(*names):
+    return LabelScheme({name: value for value, name in enumerate(names, start=1)})
+
+
 THICK = fingerprint((320, 320, 20), (0.625, 0.625, 3.6))
 CUBE = fingerprint((128, 128, 120), (1.0, 1.0, 1.0))
 PICTURES = fingerprint((512, 500), (1.0, 1.0), channels=3, labels=(255,))
@@ -70,11 +74,39 @@ def test_thick_slices_stay_in_their_plane():
         (("kidney L", "kidney R"), [1, 2]),
         (("anterior", "posterior"), [0, 2]),
         (("upper lobe", "lower lobe"), [0, 1]),
+        (("LeftKidney", "RKidney"), [1, 2]),
+        (("vertebrae_L1", "vertebrae_T12"), [0, 1, 2]),
     ],
 )
 def test_an_axis_whose_ends_have_names_is_not_mirrored(names, mirrored):
-    _, values = planned(CUBE, scheme=LabelScheme({name: i + 1 for i, name in enumerate(names)}))
+    _, values = planned(CUBE, scheme=called(*names))
     assert values["mirror_axes"] == mirrored
+
+
+def test_no_half_turn_swaps_what_the_ends_of_an_axis_are_called():
+    for names, turned in (
+        (("kidney_left", "kidney_right"), 0.4),
+        (("upper lobe", "lower lobe"), 3.1416),
+    ):
+        _, values = planned(THICK, scheme=called(*names))
+        assert values["rotation"] == [0.0, 0.0, turned]
+
+
+@pytest.mark.parametrize(
+    ("names", "mirrored"),
+    [
+        (("left lung", "right lung"), [1]),
+        (("upper jaw", "lower jaw"), [0]),
+        (("anterior", "posterior"), []),
+    ],
+)
+def test_pictures_of_left_and_right_are_neither_mirrored_nor_turned_far(names, mirrored):
+    drawn = [(0.15 + 0.1 * (-1) ** i, 0.6) for i in range(20)]
+    _, values = planned(beside(drawn), scheme=called(*names))
+    assert (values["mirror_axes"], values["rotation"]) == (mirrored, 0.2618)
+    assert "label_offset" not in values
+    _, values = planned(beside(drawn), scheme=called("membrane"))
+    assert (values["mirror_axes"], values["rotation"]) == ([0, 1], 3.1416)
 
 
 @pytest.mark.parametrize(

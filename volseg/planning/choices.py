@@ -24,7 +24,7 @@ from volseg.planning.target_grid import target_spacing
 # The patch has this many times fewer voxels across its slices than in their plane.
 _FLAT_PATCH = 3.0
 _LONG_PICTURE = 1.5
-_SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that are much longer than high
+_SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that have an up
 _SOME_ANGLE = 0.4
 _ANY_ANGLE = 3.1416
 # Labels lie beside their pictures if they do so by more pixels than this, and by more standard
@@ -35,12 +35,14 @@ _STEPS = 50
 _BACKGROUND_TO_FOREGROUND = 2
 # Bytes of a voxel of each channel, and of the label, of a case in memory.
 _FLOAT = 4
-# Words for the ends of each axis of a patient.
-_ENDS = (
-    ("left", "right", "l", "r", "lh", "rh"),
-    ("anterior", "posterior", "ventral", "dorsal"),
-    ("superior", "inferior", "upper", "lower", "cranial", "caudal"),
-)
+# Words for the ends of each axis of a patient. Pictures show left and right beside each other, up
+# and down above each other, and front and back either way.
+_SIDES = ("left", "right", "l", "r", "lh", "rh")
+_FACES = ("anterior", "posterior", "ventral", "dorsal")
+_HEIGHTS = ("superior", "inferior", "upper", "lower", "cranial", "caudal")
+_ENDS = {2: ((*_SIDES, *_FACES), (*_HEIGHTS, *_FACES)), 3: (_SIDES, _FACES, _HEIGHTS)}
+# A word begins at a capital after a small letter, too; L1 is a word.
+_WORD = re.compile(r"[A-Z]+[0-9]+|[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
 @dataclass
@@ -157,28 +159,43 @@ def choose_augmentation(
     """Choose mirroring and the largest rotation.
 
     nnU-Net mirrors along every axis; here not along one whose ends classes are called by, such as
-    left and right, as a mirrored patch would show one of them under the name of the other. It
-    rotates by up to 30 degrees, in a fifth of the patches; here nearly every patch is, by less.
-    Thick slices are rotated in their plane alone, by any angle, as there.
+    left and right, as a mirrored patch would show one of them under the name of the other; a half
+    turn would do the same. It rotates by up to 30 degrees, in a fifth of the patches; here nearly
+    every patch is, by less. Thick slices are rotated in their plane alone, by any angle, as there.
+    """
+    axes = range(len(patch))
+    words = {word.lower() for name in names for word in _WORD.findall(name)}
+    kept = [axis for axis in axes if not words.isdisjoint(_ENDS[len(patch)][axis])]
+    rotation, why = _largest_rotation(patch, spacing, kept)
+    choices.choose("rotation", rotation, f"radians; {why}")
+    named = "".join("xyz"[axis] for axis in kept)
+    why = f"but {named}, by whose ends classes are called" if kept else "as nnU-Net"
+    mirrored = [axis for axis in axes if axis not in kept]
+    choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+
+
+def _largest_rotation(
+    patch: Sequence[int], spacing: Sequence[float], kept: Collection[int]
+) -> tuple[float | list[float], str]:
+    """Return the largest angle, or one an axis, and why.
+
+    Args:
+        patch: In voxels.
+        spacing: Of them.
+        kept: Axes that keep their direction: no half turn may reverse them.
     """
     if len(patch) == 2:
-        long = max(patch) > _LONG_PICTURE * min(patch)
-        why = "radians; pictures much longer than high have an up" if long else "radians; any angle"
-        choices.choose("rotation", _SMALL_ANGLE if long else _ANY_ANGLE, why)
-        choices.choose("mirror_axes", [0, 1], "along both axes, as nnU-Net")
-        return
+        if kept:
+            return _SMALL_ANGLE, "classes are called by the ends of an axis"
+        if max(patch) > _LONG_PICTURE * min(patch):
+            return _SMALL_ANGLE, "pictures much longer than high have an up"
+        return _ANY_ANGLE, "any angle"
     across = max(range(3), key=lambda axis: (spacing[axis], -patch[axis]))
     if max(patch) > _FLAT_PATCH * patch[across]:
-        angles = [_ANY_ANGLE if axis == across else 0.0 for axis in range(3)]
-        choices.choose("rotation", angles, "radians; thick slices stay in their plane")
-    else:
-        why = "radians; nnU-Net's is 0.52, in a fifth of the patches"
-        choices.choose("rotation", [_SOME_ANGLE] * 3, why)
-    words = {word for name in names for word in re.split(r"[^a-z]+", name.lower())}
-    mirrored = [axis for axis, ends in enumerate(_ENDS) if words.isdisjoint(ends)]
-    left_out = "".join("xyz"[axis] for axis in range(3) if axis not in mirrored)
-    why = f"but {left_out}, by whose ends classes are called" if left_out else "as nnU-Net"
-    choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+        turn = _SOME_ANGLE if any(axis != across for axis in kept) else _ANY_ANGLE
+        angles = [turn if axis == across else 0.0 for axis in range(3)]
+        return angles, "thick slices stay in their plane"
+    return [_SOME_ANGLE] * 3, "nnU-Net's is 0.52, in a fifth of the patches"
 
 
 def choose_label_offset(choices: Choices, fingerprint: Fingerprint) -> None:
