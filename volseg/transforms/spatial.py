@@ -59,8 +59,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         label_key: Label map that "classes" looks at, on the grid of the reference, and that
             `label_offset` is of.
         classes: Number of classes with the background, for "classes".
-        class_ratios: How often each class is drawn, the background first; equally without it. What
-            a case lacks is not drawn.
+        class_ratios: How often each class is drawn, the background first; equally without it. The
+            share of what a case lacks goes to the other classes, and to the background alone where
+            there are none.
         label_offset: Where in the image what a voxel of the label map names lies, in voxels along
             the array axes from that voxel, for labels that lie a part of a voxel beside their
             image (`volseg.metrics.label_offset` measures it). In the output they lie beside it by
