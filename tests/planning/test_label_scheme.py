@@ -67,7 +67,10 @@ def test_values_become_classes_without_a_gap_and_what_is_ignored_stays_above():
         ((3,), 3),
     ]
     assert classes.ignore == 255
-    assert LabelScheme({"membrane": 255}, ignore=256).classes == {0: 0, 255: 1, 256: 256}
+    assert LabelScheme({"membrane": 255}, ignore=256).classes == {0: 0, 255: 1, 256: 255}
+    assert LabelScheme({"membrane": 1}, ignore=7).classes == {0: 0, 1: 1, 7: 7}
+    many = LabelScheme({str(value): value for value in range(1, 300)}, ignore=300)
+    assert many.classes[300] == 65535
 
 
 @pytest.mark.parametrize(
