@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from volseg.errors import InputError
+from volseg.io import as_image, write_image
 from volseg.planning import (
     CaseFaultError,
     CaseFingerprint,
@@ -62,6 +63,17 @@ def test_labels_beside_a_picture_are_measured(tmp_path):
     Image.fromarray(np.zeros_like(disc)).save(tmp_path / "label.png")
     empty = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
     assert empty.label_offset is None
+
+
+def test_pixels_of_pictures_count_as_one_whatever_their_files_say_of_millimetres(tmp_path):
+    affine = np.diag([0.14, 0.14, 1.0])
+    for name, values in {
+        "image": np.random.default_rng(0).normal(size=(300, 280)).astype(np.float32),
+        "label": np.ones((300, 280), np.uint8),
+    }.items():
+        write_image(as_image(values, affine), tmp_path / f"{name}.mha")
+    found = fingerprint_case("a", tmp_path / "image.mha", tmp_path / "label.mha")
+    assert (found.spacing, found.shape) == ((1.0, 1.0), (300, 280))
 
 
 def test_axes_are_those_of_the_patient_whatever_the_file_has(tmp_path):

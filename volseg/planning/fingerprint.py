@@ -20,7 +20,7 @@ from volseg.planning.case_fingerprint import CaseFaultError, CaseFingerprint, fi
 from volseg.planning.dataset import CaseFiles
 
 # Entries of journals that other versions of this wrote are measured again.
-_VERSION = 2
+_VERSION = 3
 
 Progress = Callable[[int, int], None]
 
