@@ -103,3 +103,5 @@ def test_unnamed_labels_are_called_by_their_values_unless_they_number_objects():
     assert unnamed_labels([1, 4]) == {"label_1": 1, "label_4": 4}
     with pytest.raises(InputError, match="213 different values"):
         unnamed_labels(range(1, 214))
+    with pytest.raises(InputError, match="hold nothing but 0, the background"):
+        unnamed_labels([])

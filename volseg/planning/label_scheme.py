@@ -177,7 +177,12 @@ def unnamed_labels(values: Sequence[int]) -> dict[str, int]:
     Raises:
         InputError: There is none, or there are so many that they are rather numbers of objects.
     """
-    if not 1 <= len(values) <= _MOST_UNNAMED:
+    if not values:
+        raise InputError(
+            "the labels of all cases hold nothing but 0, the background; expected at least one "
+            "value that stands for a class: look at the label files."
+        )
+    if len(values) > _MOST_UNNAMED:
         raise InputError(
             f"the labels hold {len(values)} different values besides 0: name those that are "
             "classes (--labels); where each object has a number of its own, make the bundle with "
