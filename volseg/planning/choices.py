@@ -27,13 +27,15 @@ _LONG_PICTURE = 1.5
 _SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that have an up
 _SOME_ANGLE = 0.4
 _ANY_ANGLE = 3.1416
-# Labels lie beside their pictures if they do so by more pixels than this, and by more standard
-# errors than that, in at least so many pictures.
-_SMALL_OFFSET, _SURELY, _ENOUGH = 0.1, 4.0, 8
+# Labels lie beside their pictures if they do so by more pixels than this (neighbours of another
+# brightness on one side look like a tenth), along axes where it is more standard errors than that,
+# in at least so many pictures.
+_SMALL_OFFSET, _SURELY, _ENOUGH = 0.25, 4.0, 8
 _STEPS = 50
+_DIGITS = 6  # of a spacing: those of microscopes are far below a mm
 # Two thirds of the patches have background in the middle, a third one of the classes.
 _BACKGROUND_TO_FOREGROUND = 2
-# Bytes of a voxel of each channel, and of the label, of a case in memory.
+# Bytes of a voxel of each channel of a case in memory; of its label it is one.
 _FLOAT = 4
 # Words for the ends of each axis of a patient. Pictures show left and right beside each other, up
 # and down above each other, and front and back either way.
@@ -70,7 +72,7 @@ def choose_spacing(
         spacing, why = tuple(float(step) for step in wished), "as asked for"
     else:
         found = target_spacing(spacings, shapes)
-        spacing = tuple(round(step, 4) for step in found)
+        spacing = tuple(float(f"{step:.{_DIGITS}g}") for step in found)
         finer = [m > f for m, f in zip(np.median(spacings, axis=0), found, strict=True)]
         why = f"median of {len(spacings)} cases"
         if any(finer):
@@ -84,12 +86,19 @@ def choose_network(
     network: NetworkPlan,
     preset: Preset,
     image: Sequence[float],
-    gigabytes: float,
+    limit: str,
 ) -> None:
     """Choose patch, batch and levels.
 
     nnU-Net leaves the coarsest head out of the loss; here each counts half as much as the one
     before, so that no weight is without a gradient.
+
+    Args:
+        choices: Takes the choices.
+        network: As planned.
+        preset: What it was planned by.
+        image: Median size on the network's grid.
+        limit: What kept the patch from being larger.
     """
     topology = network.topology
     patch = topology.patch
@@ -97,12 +106,15 @@ def choose_network(
     if all(side >= whole for side, whole in zip(patch, image, strict=True)):
         why = f"as large as the median image, {median}"
     else:
-        why = f"largest for {gigabytes:.3g} GB, preset {preset.name}; median image {median}"
+        why = f"largest for {limit}; median image {median}"
     choices.choose("patch", list(patch), why)
-    if network.batch < network.batch_for_memory:
-        why = f"a batch holds at most {preset.covered:.0%} of the voxels of the data set"
-    elif network.batch == SMALLEST_BATCH:
+    share = f"{preset.covered:.0%} of the voxels of the data set"
+    if network.batch_for_memory == SMALLEST_BATCH:
         why = "patches; as large a patch as possible comes first"
+    elif network.batch == SMALLEST_BATCH:
+        why = f"patches, the fewest; more would hold over {share}"
+    elif network.batch < network.batch_for_memory:
+        why = f"a batch holds at most {share}"
     else:
         why = "patches; what memory the patch leaves"
     choices.choose("batch_size", network.batch, why)
@@ -137,7 +149,7 @@ def choose_patches(choices: Choices, network: NetworkPlan, cases: int, folds: in
 
     nnU-Net has 250 steps an epoch whatever the data. Here an epoch meets every image equally often.
     """
-    training = max(1, cases * (folds - 1) // folds)
+    training = max(1, cases * (folds - 1) // folds) if folds > 1 else cases
     patches = max(1, math.ceil(_STEPS * network.batch / training))
     steps = math.ceil(patches * training / network.batch)
     choices.choose("patches", patches, f"cut from each image in an epoch: {steps} steps")
@@ -211,9 +223,8 @@ def choose_label_offset(choices: Choices, fingerprint: Fingerprint) -> None:
         return
     mean = found.mean(axis=0)
     error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
-    sure = np.abs(mean) > np.maximum(_SMALL_OFFSET, _SURELY * error)
-    if sure.any():
-        offset = [round(float(step), 2) for step in np.where(sure, mean, 0.0)]
+    offset = [round(float(step), 2) for step in np.where(np.abs(mean) > _SURELY * error, mean, 0.0)]
+    if math.hypot(*offset) > _SMALL_OFFSET:
         choices.choose("label_offset", offset, f"pixels beside the image, in {len(found)} of them")
 
 
@@ -227,28 +238,35 @@ def choose_label_values(choices: Choices, scheme: LabelScheme) -> None:
 
 
 def choose_cache(
-    choices: Choices, fingerprint: Fingerprint, spacing: Sequence[float], memory: int
+    choices: Choices,
+    fingerprint: Fingerprint,
+    spacing: Sequence[float],
+    *,
+    folds: int,
+    memory: int,
 ) -> None:
     """Choose which part of the held-out cases is kept in memory, and say what all take on the disk.
 
-    As if all were held out, so that it holds for any fold.
+    As if the largest cases were held out, so that it holds for any fold.
 
     Args:
         choices: Takes the choice.
         fingerprint: Of the data set.
         spacing: Of the network's grid.
-        memory: Bytes that they may take.
+        folds: Into how many the cases are dealt.
+        memory: Bytes that those of one may take.
     """
-    size = sum(
-        _FLOAT
-        * (1 + case.channels)
-        * math.prod(
+    prepared, held_out = 0.0, []
+    for case in fingerprint.cases:
+        resampled = math.prod(
             side * step / new
             for side, step, new in zip(case.shape, case.spacing, spacing, strict=True)
         )
-        for case in fingerprint.cases
-    )
-    share = min(1.0, math.floor(100 * memory / size) / 100)
+        prepared += (_FLOAT * case.channels + 1) * resampled
+        # Cases are judged by labels on the grid of the file.
+        held_out.append(_FLOAT * case.channels * resampled + math.prod(case.shape))
+    largest = sum(sorted(held_out)[-math.ceil(len(held_out) / folds) :])
+    share = min(1.0, math.floor(100 * memory / largest) / 100)
     choices.choose(
-        "cached", share, f"of the held-out cases in memory; all prepared: {size / 1e9:.2g} GB"
+        "cached", share, f"of the held-out cases in memory; all prepared: {prepared / 1e9:.2g} GB"
     )
