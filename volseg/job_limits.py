@@ -23,7 +23,7 @@ def memory_of_job() -> int:
 
     Containers and SLURM limit the memory of a job by its control group (of either version).
     """
-    return min([psutil.virtual_memory().total, *_group_limits()])
+    return min([int(psutil.virtual_memory().total), *_group_limits()])
 
 
 def _group_limits() -> Iterator[int]:

@@ -166,11 +166,11 @@ def _measured(
 
 def _size(files: tuple[ImageSource, str | Path]) -> int:
     """Return the bytes of the files of an image; of a folder it says nothing."""
-    return sum(Path(path).stat().st_size for path in _paths(files[0]) if Path(path).exists())
+    return sum(path.stat().st_size for path in _paths(files[0]) if path.exists())
 
 
-def _paths(source: ImageSource) -> list[str | Path]:
-    return list(source.values()) if isinstance(source, Mapping) else [source]
+def _paths(source: ImageSource) -> list[Path]:
+    return [Path(path) for path in (source.values() if isinstance(source, Mapping) else [source])]
 
 
 def _together(found: Sequence[CaseFingerprint | Fault]) -> Fingerprint:
@@ -288,7 +288,7 @@ def _stamp(
     states = []
     for source in files:
         for path in _paths(source):
-            state = Path(path).stat() if Path(path).exists() else None
+            state = path.stat() if path.exists() else None
             states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
     expected = None if values is None else sorted(values)
     return json.dumps([_VERSION, case, states, expected, ignore])
