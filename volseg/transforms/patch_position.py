@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,11 @@ import torch
 from volseg.errors import InputError
 
 _TRIED = 1024
+
+
+def rare_voxels_entry(label: Hashable) -> str:
+    """Return the name of the entry of a case that says where rare classes of a label map are."""
+    return f"{label}_voxels"
 
 
 def ratios_of(ratios: Sequence[float] | None, classes: int | None) -> tuple[float, ...]:
