@@ -41,6 +41,8 @@ def test_the_deal_is_pinned():
 def test_fewer_patients_than_folds_are_refused():
     with pytest.raises(InputError, match="2 patients cannot make 5 folds"):
         grouped_folds({"a": "1", "b": "1", "c": "2"}, count=5)
+    with pytest.raises(InputError, match="all cases are of one patient, 7; expected at least two"):
+        grouped_folds({"a": "7", "b": "7"}, count=5)
 
 
 @given(

@@ -6,10 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.data import DataLoader
 
 from volseg.choosing import measure_bundle
 from volseg.errors import GeometryError, InputError
-from volseg.io import CheckLabelsd, ReadImaged
+from volseg.io import CheckLabelsd, ReadImaged, as_image
 from volseg.training import train_bundle
 
 
@@ -70,3 +71,15 @@ def test_labels_of_several_types_make_a_batch(tiny_bundle):
     assert [one.dtype for one in found] == [torch.uint8] * 3
     assert all(torch.equal(one, found[0]) for one in found)
     assert np.array_equal(found[0].numpy()[0], values)
+
+
+@pytest.mark.parametrize(("classes", "ignore", "value"), [(301, None, 300), (2, 256, 256)])
+def test_large_values_pass_a_batch_whose_first_case_has_none(classes, ignore, value):
+    """A batch takes the type of its first case where a worker makes it: 300 became 44."""
+    check = CheckLabelsd("label", like="image", classes=classes, ignore=ignore)
+    cases = []
+    for largest in (1, value):
+        image = as_image(np.full((4, 4), largest, np.float32), np.eye(3))
+        cases.append(check({"image": image, "label": image})["label"].as_tensor())
+    [batch] = DataLoader(cases, batch_size=2, num_workers=1)
+    assert int(batch[1].max()) == value

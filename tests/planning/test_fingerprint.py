@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from volseg.errors import InputError
+from volseg.io import as_image, write_image
 from volseg.planning import (
     CaseFaultError,
     CaseFingerprint,
     Fingerprint,
     LabelSize,
+    fingerprint,
     fingerprint_case,
     fingerprint_cases,
     open_dataset,
@@ -62,6 +64,17 @@ def test_labels_beside_a_picture_are_measured(tmp_path):
     Image.fromarray(np.zeros_like(disc)).save(tmp_path / "label.png")
     empty = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
     assert empty.label_offset is None
+
+
+def test_pixels_of_pictures_count_as_one_whatever_their_files_say_of_millimetres(tmp_path):
+    affine = np.diag([0.14, 0.14, 1.0])
+    for name, values in {
+        "image": np.random.default_rng(0).normal(size=(300, 280)).astype(np.float32),
+        "label": np.ones((300, 280), np.uint8),
+    }.items():
+        write_image(as_image(values, affine), tmp_path / f"{name}.mha")
+    found = fingerprint_case("a", tmp_path / "image.mha", tmp_path / "label.mha")
+    assert (found.spacing, found.shape) == ((1.0, 1.0), (300, 280))
 
 
 def test_axes_are_those_of_the_patient_whatever_the_file_has(tmp_path):
@@ -152,6 +165,48 @@ def test_a_case_that_cannot_be_used_is_named_and_left_out(data, spoil, kind, sen
     assert (fault.case, fault.kind) == ("case2", kind)
     assert sentence in fault.sentence
     assert Fingerprint.from_text(found.text()) == found
+
+
+def test_a_channel_that_tells_nothing_cannot_be_standardised_image_by_image(data):
+    """The opacity of one picture, then of all."""
+    noise = np.random.default_rng(0).normal(size=(6, 24, 20, 16)).astype(np.float32)
+    for index, first in enumerate(noise):
+        second = np.full_like(first, 255) if index == 0 else first[::-1]
+        write_two_channels(data / "images" / f"case{index}.nii.gz", first, second)
+    files = open_dataset(data).files
+    found = fingerprint_cases(files)
+    assert [case.case for case in found.cases] == [f"case{i}" for i in range(1, 6)]
+    (fault,) = found.faults
+    assert (fault.case, fault.kind) == ("case0", "values")
+    assert "channel 2 of 2 of its image holds 255 everywhere" in fault.sentence
+    assert len(fingerprint_cases(files, constant_channels=True).cases) == 6
+    for index, first in enumerate(noise):
+        opaque = np.full_like(first, 255)
+        write_two_channels(data / "images" / f"case{index}.nii.gz", first, opaque)
+    unknown = data / "labels" / "case0.nii.gz"
+    unknown.write_bytes(b"rarer than the fault of the others")
+    with pytest.raises(InputError, match="case1: channel 2 of 2 of its image holds 255"):
+        fingerprint_cases(files)
+
+
+def write_two_channels(path, first, second):
+    affine = nib.load(path).affine
+    nib.save(nib.Nifti1Image(np.stack([first, second], axis=-1), affine), path)
+
+
+def test_no_more_cases_are_read_at_a_time_than_there_is_room_for(data, monkeypatch):
+    """A case takes 8 bytes a voxel of its image and of its label; half of the memory is used."""
+    pools, pool = [], fingerprint.ThreadPoolExecutor
+    monkeypatch.setattr(
+        fingerprint, "ThreadPoolExecutor", lambda number: pools.append(number) or pool(number)
+    )
+    monkeypatch.setattr(fingerprint, "usable_processors", lambda: 16)
+    files, case = open_dataset(data).files, 8 * 2 * 24 * 20 * 16
+    for room in (0.5, 3, 100):
+        monkeypatch.setattr(fingerprint, "memory_of_job", lambda room=room: int(2 * room * case))
+        assert len(fingerprint_cases(files).cases) == 6
+    fingerprint_cases(files, workers=2)
+    assert pools == [1, 3, 16, 2]
 
 
 def test_without_a_usable_case_the_first_reason_is_told(data):

@@ -67,7 +67,10 @@ def test_values_become_classes_without_a_gap_and_what_is_ignored_stays_above():
         ((3,), 3),
     ]
     assert classes.ignore == 255
-    assert LabelScheme({"membrane": 255}, ignore=256).classes == {0: 0, 255: 1, 256: 256}
+    assert LabelScheme({"membrane": 255}, ignore=256).classes == {0: 0, 255: 1, 256: 255}
+    assert LabelScheme({"membrane": 1}, ignore=7).classes == {0: 0, 1: 1, 7: 7}
+    many = LabelScheme({str(value): value for value in range(1, 300)}, ignore=300)
+    assert many.classes[300] == 65535
 
 
 @pytest.mark.parametrize(
@@ -100,3 +103,5 @@ def test_unnamed_labels_are_called_by_their_values_unless_they_number_objects():
     assert unnamed_labels([1, 4]) == {"label_1": 1, "label_4": 4}
     with pytest.raises(InputError, match="213 different values"):
         unnamed_labels(range(1, 214))
+    with pytest.raises(InputError, match="hold nothing but 0, the background"):
+        unnamed_labels([])

@@ -114,6 +114,21 @@ def test_less_memory_makes_the_patch_smaller():
         network(1e-6)
 
 
+def test_an_axis_of_one_voxel_stays_one():
+    assert median_shape([(1, 1, 1)], [(200, 200, 1)], (3, 3, 3)) == (67, 67, 1)
+    for spacing, shape in (((1, 1, 1), (512, 512, 1)), ((1, 1, 300), (512, 512, 3))):
+        for gigabytes in (8, 0.5, 0.1):
+            plan = plan_network(
+                spacing, shape, find_preset("plain"), gigabytes=gigabytes, classes=2, cases=50
+            )
+            assert min(plan.topology.patch) >= 1
+
+
+def test_pictures_that_are_too_small_are_not_sent_to_another_grid():
+    with pytest.raises(InputError, match="is 7 x 7 pixels; enlarge them"):
+        plan_network((1, 1), (7, 7), find_preset("M"), gigabytes=8, classes=2, cases=9)
+
+
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(InputError, match="the median one is 7 x 7 x 7 on a grid of 1 x 1 x 1 mm"):
         plan_network((1, 1, 1), (7, 7, 7), find_preset("M"), gigabytes=8, classes=2, cases=9)

@@ -160,6 +160,37 @@ def test_mistakes_are_answered_in_a_sentence_and_leave_no_bundle(
     assert not (tmp_path / "boxes").exists()
 
 
+def test_left_out_cases_are_named_though_planning_fails_because_of_them(data, tmp_path, capfd):
+    damaged = data / "images" / "case3.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:3000])
+    assert run("plan", data, "-o", tmp_path / "boxes", "--folds", "6", "--memory", "4GB") == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "left out: case3: " in said
+    assert said.index("left out") < said.index("5 patients cannot make 6 folds")
+
+
+def test_a_bundle_is_planned_into_the_folder_one_is_in(data, tmp_path, capfd, monkeypatch):
+    (tmp_path / "boxes").mkdir()
+    monkeypatch.chdir(tmp_path / "boxes")
+    assert run("plan", data, "-o", ".", "--memory", "4GB") == 0
+    assert open_bundle(tmp_path / "boxes").labels == {"label_1": 1, "label_2": 2}
+    assert capfd.readouterr().out
+    assert list(tmp_path.glob("*.jsonl")) == []
+
+
+@pytest.mark.parametrize("option", ["--spacing=1,1", "--modality=CT"])
+def test_options_of_volumes_are_refused_for_pictures(tmp_path, capfd, option):
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for index in range(2):
+            values = np.random.default_rng(index).integers(0, 2, (40, 48)).astype(np.uint8)
+            Image.fromarray(values).save(tmp_path / "data" / kind / f"{index}.png")
+    assert run("plan", tmp_path / "data", "-o", tmp_path / "squares", option) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert f"{option.partition('=')[0]}" in said
+    assert "but these are pictures" in said
+
+
 def test_a_folder_in_use_is_refused_before_any_case_is_read(data, tmp_path, capfd):
     assert run("plan", data, "-o", data) == 2
     assert "is not empty" in " ".join(capfd.readouterr().err.split())

@@ -37,10 +37,23 @@ def test_every_class_is_in_the_middle_as_often_as_asked():
         patch = cut(labelled(), seed, class_ratios=[1, 2, 1, 5])["label"][0]
         # A voxel near the edge of the volume is not in the middle, but in the patch.
         counts[2 if (patch == 2).any() else int(patch[4, 4, 4])] += 1
-    # Class 3 is missing and its share goes to the others by their ratios: 1 : 2 : 1.
+    # Class 3 is missing and its share goes to the other classes by their ratios: 1 : 8 * (2 : 1)/3.
     # The standard deviation of a count is below 9 of 300; background patches may meet class 2.
-    np.testing.assert_allclose(counts, [75, 150, 75, 0], atol=35)
+    np.testing.assert_allclose(counts, [33, 178, 89, 0], atol=35)
     assert counts[3] == 0
+
+
+def test_what_a_case_lacks_does_not_make_background_more_frequent():
+    """Ten classes that are a third together, and cases with one of them, or with none."""
+    labels, random = torch.zeros(20, 20), np.random.RandomState(0)
+    labels[3, 4] = 7
+    drawn = [
+        voxel_of_a_class(labels, [20, *[1] * 10], random, {7: np.array([64])}) == (3, 4)
+        for _ in range(600)
+    ]
+    assert np.mean(drawn) == pytest.approx(1 / 3, abs=0.08)  # four standard deviations
+    voxels = {voxel_of_a_class(torch.zeros(2, 2), [20, *[1] * 10], random) for _ in range(100)}
+    assert len(voxels) == 4
 
 
 def test_image_and_label_of_a_patch_are_one_place():

@@ -43,7 +43,7 @@ def plan(
         str | None, typer.Option(help="Names of the image channels: t1,flair; likewise.")
     ] = None,
     modality: Annotated[
-        str | None, typer.Option(help="CT, MR or another; dataset.json by default.")
+        str | None, typer.Option(help="CT, MR or another, of volumes; dataset.json by default.")
     ] = None,
     spacing: Annotated[
         str | None, typer.Option(help="Of the network's grid in mm, x,y,z; the median by default.")
@@ -76,8 +76,9 @@ def plan(
     """
     from dataclasses import replace
 
+    from rich.markup import escape
+
     from volseg.bundle import require_free
-    from volseg.errors import InputError
     from volseg.planning import (
         Wishes,
         find_preset,
@@ -104,7 +105,9 @@ def plan(
     allowed = usable_memory(choose_device(device)) if memory is None else bytes_of(memory)
     grid = None if spacing is None else _spacing(spacing)
     # What was seen is kept beside the bundle until that is written.
-    journal = out.with_name(f"{out.name}.fingerprint.jsonl")
+    named = out.resolve()
+    journal = named.with_name(f"{named.name}.fingerprint.jsonl")
+    kind = dataset.modality if modality is None else modality
     with progress_bar() as bar:
         task = bar.add_task("looking at the cases", total=len(dataset.files))
 
@@ -115,15 +118,16 @@ def plan(
             dataset.files,
             values=scheme.values,
             ignore=scheme.ignore,
+            constant_channels=kind.upper() == "CT",
             workers=workers,
             journal=journal,
             progress=show,
         )
-        if grid is not None and len(grid) != fingerprint.spatial_dims:
-            raise InputError(
-                f"--spacing has {len(grid)} numbers, but the images have "
-                f"{fingerprint.spatial_dims} axes."
-            )
+        # Said now, as what follows may fail because of them.
+        for fault in fingerprint.faults:
+            what = escape(f"{fault.case}: {fault.sentence}")
+            errors.print(f"[red]left out:[/] {what}", soft_wrap=True)
+        _require_options_for(fingerprint.spatial_dims, grid, modality)
         wishes = Wishes(
             preset=chosen,
             scheme=scheme
@@ -131,7 +135,7 @@ def plan(
             else replace(scheme, labels=unnamed_labels(fingerprint.label_values)),
             memory=allowed,
             channels=dataset.named_channels,
-            modality=dataset.modality if modality is None else modality,
+            modality=kind,
             spacing=grid,
             folds=dataset.folds,
         )
@@ -171,9 +175,6 @@ def _show(plan: Plan, fingerprint: Fingerprint, dataset: Dataset) -> None:
     errors.print(table)
     for remark in plan.remarks:
         errors.print(f"[yellow]note:[/] {escape(remark)}", soft_wrap=True)
-    for fault in fingerprint.faults:
-        what = escape(f"{fault.case}: {fault.sentence}")
-        errors.print(f"[red]left out:[/] {what}", soft_wrap=True)
 
 
 def _as_json(folder: Path, plan: Plan, fingerprint: Fingerprint) -> dict[str, object]:
@@ -210,6 +211,30 @@ def _scheme(
     if labels is not None:
         return LabelScheme(named_labels(labels), (), ignore)
     return replace(stated, ignore=ignore)
+
+
+def _require_options_for(
+    axes: int, spacing: tuple[float, ...] | None, modality: str | None
+) -> None:
+    """Refuse options that images of so many axes cannot follow.
+
+    Raises:
+        InputError: There is one.
+    """
+    from volseg.errors import InputError
+
+    if axes == 2 and spacing is not None:
+        raise InputError(
+            "--spacing is of volumes, but these are pictures, which keep their pixels: leave it "
+            "out, or resample the files."
+        )
+    if axes == 2 and modality is not None and modality.upper() == "CT":
+        raise InputError(
+            "--modality CT is of volumes in Hounsfield units, but these are pictures, which are "
+            "standardised one by one: leave it out, or give the volumes."
+        )
+    if spacing is not None and len(spacing) != axes:
+        raise InputError(f"--spacing has {len(spacing)} numbers, but the images have {axes} axes.")
 
 
 def _spacing(text: str) -> tuple[float, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from volseg.cohort.worker import WorkerOptions
+from volseg.job_limits import usable_processors
 from volseg.segmenter import bytes_of
 
 _PATIENCE = 30.0  # seconds that a worker has to give back what it is at
@@ -52,7 +53,7 @@ class LocalEngine:
             workers: How many there are to be at a time.
         """
         memory = None if options.memory is None else bytes_of(options.memory) // workers
-        threads = max(1, (options.threads or _cores()) // workers)
+        threads = max(1, (options.threads or usable_processors()) // workers)
         gpus = torch.cuda.device_count() if options.device in ("auto", "cuda") else 0
         devices = tuple(f"cuda:{index}" for index in range(gpus)) if gpus > 1 else ()
         return cls(out, replace(options, memory=memory, threads=threads), devices=devices)
@@ -109,9 +110,3 @@ class LocalEngine:
         lines = self._failed.read_text(encoding="utf-8", errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
         return f"{said[-1].removeprefix('error: ') if said else 'nothing'} ({self._failed})"
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 from volseg.data.prepared import PreparedCases
 from volseg.errors import InputError
 from volseg.processes import process_count, process_rank
+from volseg.transforms.patch_position import rare_voxels_entry
 
 _log = logging.getLogger(__name__)
 
@@ -165,7 +166,7 @@ class PreparedDraws(Dataset):
     def _transform(self, index: int) -> Any:
         made = self.augmentation(self.prepared.read(self.data[index], self._keys[index]))
         for patch in made if isinstance(made, list) else [made]:
-            patch.pop("label_voxels", None)  # said where patches are cut
+            patch.pop(rare_voxels_entry("label"), None)  # said where patches are cut
         return made
 
     def __getitem__(self, index: Any) -> Any:

@@ -34,11 +34,16 @@ def grouped_folds(
         strata: Case name to what it has that is to be spread evenly, such as the names of labels.
 
     Raises:
-        InputError: There are fewer groups than folds.
+        InputError: There are fewer groups than folds, or there is one.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for case, group in groups.items():
         members[group].append(case)
+    if len(members) == 1:
+        raise InputError(
+            f"all cases are of one patient, {next(iter(members))}; expected at least two, as folds "
+            "hold out whole patients: give cases of others."
+        )
     if not 2 <= count <= len(members):
         raise InputError(
             f"{len(members)} patients cannot make {count} folds: use 2 to {len(members)}."

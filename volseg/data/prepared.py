@@ -35,6 +35,7 @@ from volseg.errors import (
     reason_of,
 )
 from volseg.predictors import user_cache_folder, value_fingerprint
+from volseg.transforms.patch_position import rare_voxels_entry
 
 _log = logging.getLogger(__name__)
 
@@ -219,7 +220,7 @@ def _opened(place: Path) -> Case | None:
             affine = torch.tensor(entry["affine"], dtype=torch.float64)
             found[name] = MetaTensor(found[name], affine=affine)
     if "label" in found:
-        found["label_voxels"] = voxels
+        found[rare_voxels_entry("label")] = voxels
     return found
 
 

@@ -20,7 +20,7 @@ class CheckLabelsd(MapTransform):
     """Refuse labels that lie on another grid than their image, or hold what is no class.
 
     Without it, a label from another grid would train as if it were aligned. What passes is of one
-    integer type, whatever its file has: a data set may hold several, which make no batch.
+    integer type that holds all classes, whatever its file has: a batch takes the type of its first.
 
     Args:
         keys: Labels ``(1, x, y, z)`` or ``(1, x, y)``, as `ReadImaged` reads them.
@@ -43,6 +43,8 @@ class CheckLabelsd(MapTransform):
         self.like = like
         self.classes = classes
         self.ignore = ignore
+        largest = max(classes - 1, ignore or 0)
+        self.dtype = torch.uint8 if largest <= _MOST else torch.int32
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary.
@@ -72,5 +74,5 @@ class CheckLabelsd(MapTransform):
                     "classes, or map the values of the files to them (stored_labels, "
                     "stored_classes)."
                 )
-            result[key] = label.to(torch.uint8 if max(found) <= _MOST else torch.int32)
+            result[key] = label.to(self.dtype)
         return result

@@ -159,13 +159,15 @@ def fingerprint_case(
     if ignore is not None:
         labels[labels == ignore] = 0
     foreground = labels > 0
-    shape, spacing = _on_patient_axes(grid, grid.shape), grid.spacing
+    shape = _on_patient_axes(grid, grid.shape)
     content = _on_patient_axes(grid, _content(pixels))
+    # Pictures are not resampled, whatever their files say of mm.
+    spacing = (1.0, 1.0) if len(shape) == 2 else _on_patient_axes(grid, grid.spacing)
     return CaseFingerprint(
         case=case,
         shape=tuple(int(side) for side in shape),
         content=tuple(int(side) for side in content),
-        spacing=tuple(float(step) for step in _on_patient_axes(grid, spacing)),
+        spacing=tuple(float(step) for step in spacing),
         orientation="".join(grid.affine.orientation),
         channels=len(pixels),
         intensities=tuple(_intensities(channel, foreground) for channel in pixels),

@@ -24,23 +24,27 @@ from volseg.planning.target_grid import target_spacing
 # The patch has this many times fewer voxels across its slices than in their plane.
 _FLAT_PATCH = 3.0
 _LONG_PICTURE = 1.5
-_SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that are much longer than high
+_SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that have an up
 _SOME_ANGLE = 0.4
 _ANY_ANGLE = 3.1416
-# Labels lie beside their pictures if they do so by more pixels than this, and by more standard
-# errors than that, in at least so many pictures.
-_SMALL_OFFSET, _SURELY, _ENOUGH = 0.1, 4.0, 8
+# Labels lie beside their pictures if they do so by more pixels than this (neighbours of another
+# brightness on one side look like a tenth), along axes where it is more standard errors than that,
+# in at least so many pictures.
+_SMALL_OFFSET, _SURELY, _ENOUGH = 0.25, 4.0, 8
 _STEPS = 50
+_DIGITS = 6  # of a spacing: those of microscopes are far below a mm
 # Two thirds of the patches have background in the middle, a third one of the classes.
 _BACKGROUND_TO_FOREGROUND = 2
-# Bytes of a voxel of each channel, and of the label, of a case in memory.
+# Bytes of a voxel of each channel of a case in memory; of its label it is one.
 _FLOAT = 4
-# Words for the ends of each axis of a patient.
-_ENDS = (
-    ("left", "right", "l", "r", "lh", "rh"),
-    ("anterior", "posterior", "ventral", "dorsal"),
-    ("superior", "inferior", "upper", "lower", "cranial", "caudal"),
-)
+# Words for the ends of each axis of a patient. Pictures show left and right beside each other, up
+# and down above each other, and front and back either way.
+_SIDES = ("left", "right", "l", "r", "lh", "rh")
+_FACES = ("anterior", "posterior", "ventral", "dorsal")
+_HEIGHTS = ("superior", "inferior", "upper", "lower", "cranial", "caudal")
+_ENDS = {2: ((*_SIDES, *_FACES), (*_HEIGHTS, *_FACES)), 3: (_SIDES, _FACES, _HEIGHTS)}
+# A word begins at a capital after a small letter, too; L1 is a word.
+_WORD = re.compile(r"[A-Z]+[0-9]+|[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 
 @dataclass
@@ -68,7 +72,7 @@ def choose_spacing(
         spacing, why = tuple(float(step) for step in wished), "as asked for"
     else:
         found = target_spacing(spacings, shapes)
-        spacing = tuple(round(step, 4) for step in found)
+        spacing = tuple(float(f"{step:.{_DIGITS}g}") for step in found)
         finer = [m > f for m, f in zip(np.median(spacings, axis=0), found, strict=True)]
         why = f"median of {len(spacings)} cases"
         if any(finer):
@@ -82,12 +86,19 @@ def choose_network(
     network: NetworkPlan,
     preset: Preset,
     image: Sequence[float],
-    gigabytes: float,
+    limit: str,
 ) -> None:
     """Choose patch, batch and levels.
 
     nnU-Net leaves the coarsest head out of the loss; here each counts half as much as the one
     before, so that no weight is without a gradient.
+
+    Args:
+        choices: Takes the choices.
+        network: As planned.
+        preset: What it was planned by.
+        image: Median size on the network's grid.
+        limit: What kept the patch from being larger.
     """
     topology = network.topology
     patch = topology.patch
@@ -95,12 +106,15 @@ def choose_network(
     if all(side >= whole for side, whole in zip(patch, image, strict=True)):
         why = f"as large as the median image, {median}"
     else:
-        why = f"largest for {gigabytes:.3g} GB, preset {preset.name}; median image {median}"
+        why = f"largest for {limit}; median image {median}"
     choices.choose("patch", list(patch), why)
-    if network.batch < network.batch_for_memory:
-        why = f"a batch holds at most {preset.covered:.0%} of the voxels of the data set"
-    elif network.batch == SMALLEST_BATCH:
+    share = f"{preset.covered:.0%} of the voxels of the data set"
+    if network.batch_for_memory == SMALLEST_BATCH:
         why = "patches; as large a patch as possible comes first"
+    elif network.batch == SMALLEST_BATCH:
+        why = f"patches, the fewest; more would hold over {share}"
+    elif network.batch < network.batch_for_memory:
+        why = f"a batch holds at most {share}"
     else:
         why = "patches; what memory the patch leaves"
     choices.choose("batch_size", network.batch, why)
@@ -135,7 +149,7 @@ def choose_patches(choices: Choices, network: NetworkPlan, cases: int, folds: in
 
     nnU-Net has 250 steps an epoch whatever the data. Here an epoch meets every image equally often.
     """
-    training = max(1, cases * (folds - 1) // folds)
+    training = max(1, cases * (folds - 1) // folds) if folds > 1 else cases
     patches = max(1, math.ceil(_STEPS * network.batch / training))
     steps = math.ceil(patches * training / network.batch)
     choices.choose("patches", patches, f"cut from each image in an epoch: {steps} steps")
@@ -157,28 +171,43 @@ def choose_augmentation(
     """Choose mirroring and the largest rotation.
 
     nnU-Net mirrors along every axis; here not along one whose ends classes are called by, such as
-    left and right, as a mirrored patch would show one of them under the name of the other. It
-    rotates by up to 30 degrees, in a fifth of the patches; here nearly every patch is, by less.
-    Thick slices are rotated in their plane alone, by any angle, as there.
+    left and right, as a mirrored patch would show one of them under the name of the other; a half
+    turn would do the same. It rotates by up to 30 degrees, in a fifth of the patches; here nearly
+    every patch is, by less. Thick slices are rotated in their plane alone, by any angle, as there.
+    """
+    axes = range(len(patch))
+    words = {word.lower() for name in names for word in _WORD.findall(name)}
+    kept = [axis for axis in axes if not words.isdisjoint(_ENDS[len(patch)][axis])]
+    rotation, why = _largest_rotation(patch, spacing, kept)
+    choices.choose("rotation", rotation, f"radians; {why}")
+    named = "".join("xyz"[axis] for axis in kept)
+    why = f"but {named}, by whose ends classes are called" if kept else "as nnU-Net"
+    mirrored = [axis for axis in axes if axis not in kept]
+    choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+
+
+def _largest_rotation(
+    patch: Sequence[int], spacing: Sequence[float], kept: Collection[int]
+) -> tuple[float | list[float], str]:
+    """Return the largest angle, or one an axis, and why.
+
+    Args:
+        patch: In voxels.
+        spacing: Of them.
+        kept: Axes that keep their direction: no half turn may reverse them.
     """
     if len(patch) == 2:
-        long = max(patch) > _LONG_PICTURE * min(patch)
-        why = "radians; pictures much longer than high have an up" if long else "radians; any angle"
-        choices.choose("rotation", _SMALL_ANGLE if long else _ANY_ANGLE, why)
-        choices.choose("mirror_axes", [0, 1], "along both axes, as nnU-Net")
-        return
+        if kept:
+            return _SMALL_ANGLE, "classes are called by the ends of an axis"
+        if max(patch) > _LONG_PICTURE * min(patch):
+            return _SMALL_ANGLE, "pictures much longer than high have an up"
+        return _ANY_ANGLE, "any angle"
     across = max(range(3), key=lambda axis: (spacing[axis], -patch[axis]))
     if max(patch) > _FLAT_PATCH * patch[across]:
-        angles = [_ANY_ANGLE if axis == across else 0.0 for axis in range(3)]
-        choices.choose("rotation", angles, "radians; thick slices stay in their plane")
-    else:
-        why = "radians; nnU-Net's is 0.52, in a fifth of the patches"
-        choices.choose("rotation", [_SOME_ANGLE] * 3, why)
-    words = {word for name in names for word in re.split(r"[^a-z]+", name.lower())}
-    mirrored = [axis for axis, ends in enumerate(_ENDS) if words.isdisjoint(ends)]
-    left_out = "".join("xyz"[axis] for axis in range(3) if axis not in mirrored)
-    why = f"but {left_out}, by whose ends classes are called" if left_out else "as nnU-Net"
-    choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+        turn = _SOME_ANGLE if any(axis != across for axis in kept) else _ANY_ANGLE
+        angles = [turn if axis == across else 0.0 for axis in range(3)]
+        return angles, "thick slices stay in their plane"
+    return [_SOME_ANGLE] * 3, "nnU-Net's is 0.52, in a fifth of the patches"
 
 
 def choose_label_offset(choices: Choices, fingerprint: Fingerprint) -> None:
@@ -194,9 +223,8 @@ def choose_label_offset(choices: Choices, fingerprint: Fingerprint) -> None:
         return
     mean = found.mean(axis=0)
     error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
-    sure = np.abs(mean) > np.maximum(_SMALL_OFFSET, _SURELY * error)
-    if sure.any():
-        offset = [round(float(step), 2) for step in np.where(sure, mean, 0.0)]
+    offset = [round(float(step), 2) for step in np.where(np.abs(mean) > _SURELY * error, mean, 0.0)]
+    if math.hypot(*offset) > _SMALL_OFFSET:
         choices.choose("label_offset", offset, f"pixels beside the image, in {len(found)} of them")
 
 
@@ -210,28 +238,35 @@ def choose_label_values(choices: Choices, scheme: LabelScheme) -> None:
 
 
 def choose_cache(
-    choices: Choices, fingerprint: Fingerprint, spacing: Sequence[float], memory: int
+    choices: Choices,
+    fingerprint: Fingerprint,
+    spacing: Sequence[float],
+    *,
+    folds: int,
+    memory: int,
 ) -> None:
     """Choose which part of the held-out cases is kept in memory, and say what all take on the disk.
 
-    As if all were held out, so that it holds for any fold.
+    As if the largest cases were held out, so that it holds for any fold.
 
     Args:
         choices: Takes the choice.
         fingerprint: Of the data set.
         spacing: Of the network's grid.
-        memory: Bytes that they may take.
+        folds: Into how many the cases are dealt.
+        memory: Bytes that those of one may take.
     """
-    size = sum(
-        _FLOAT
-        * (1 + case.channels)
-        * math.prod(
+    prepared, held_out = 0.0, []
+    for case in fingerprint.cases:
+        resampled = math.prod(
             side * step / new
             for side, step, new in zip(case.shape, case.spacing, spacing, strict=True)
         )
-        for case in fingerprint.cases
-    )
-    share = min(1.0, math.floor(100 * memory / size) / 100)
+        prepared += (_FLOAT * case.channels + 1) * resampled
+        # Cases are judged by labels on the grid of the file.
+        held_out.append(_FLOAT * case.channels * resampled + math.prod(case.shape))
+    largest = sum(sorted(held_out)[-math.ceil(len(held_out) / folds) :])
+    share = min(1.0, math.floor(100 * memory / largest) / 100)
     choices.choose(
-        "cached", share, f"of the held-out cases in memory; all prepared: {size / 1e9:.2g} GB"
+        "cached", share, f"of the held-out cases in memory; all prepared: {prepared / 1e9:.2g} GB"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,11 +16,15 @@ from typing import Any, TextIO
 from volseg.atomic import writing_to
 from volseg.errors import InputError
 from volseg.io import ImageSource
+from volseg.job_limits import memory_of_job, usable_processors
 from volseg.planning.case_fingerprint import CaseFaultError, CaseFingerprint, fingerprint_case
 from volseg.planning.dataset import CaseFiles
 
 # Entries of journals that other versions of this wrote are measured again.
-_VERSION = 2
+_VERSION = 3
+# Bytes that reading and measuring takes for a voxel of each channel, and of the label.
+_BYTES_OF_A_VOXEL = 8
+_USABLE_SHARE = 0.5
 
 Progress = Callable[[int, int], None]
 
@@ -94,6 +98,7 @@ def fingerprint_cases(
     *,
     values: Collection[int] | None = None,
     ignore: int | None = None,
+    constant_channels: bool = False,
     workers: int | None = None,
     journal: str | Path | None = None,
     progress: Progress | None = None,
@@ -104,13 +109,15 @@ def fingerprint_cases(
         files: Image and label of each case, by name.
         values: Labels that may occur, background included; any without it.
         ignore: Value of voxels that nobody labelled.
-        workers: Cases at a time; as many as there are processors by default.
+        constant_channels: Whether a channel of a volume may hold one value everywhere: image by
+            image, it cannot be standardised.
+        workers: Cases at a time; by default as many as there are processors and room in memory for.
         journal: File that keeps what was found, a line a case: called again with it after a stop,
             only cases are read that it lacks, or whose files have changed.
         progress: Called with the number of cases done and of all.
 
     Raises:
-        InputError: No case can be used; the message names the first.
+        InputError: No case can be used; the message names the first with the most common fault.
     """
     report = progress or (lambda _done, _total: None)
     found: dict[str, CaseFingerprint | Fault] = {}
@@ -123,7 +130,7 @@ def fingerprint_cases(
             kept.add(stamps[case], entry)
             found[case] = entry
             report(len(found), len(files))
-    return _together([found[case] for case in files])
+    return _together([_usable(found[case], constant_channels) for case in files])
 
 
 def _measured(
@@ -137,21 +144,45 @@ def _measured(
         except CaseFaultError as error:
             return Fault(case, error.kind, str(error))
 
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    waiting = sorted(files, key=lambda case: _size(files[case]), reverse=True)
+    if workers is None:
+        workers = usable_processors()
+        # The largest is read alone, as it tells how many there is room for.
+        while waiting:
+            entry = measure(case := waiting.pop(0))
+            yield case, entry
+            if isinstance(entry, CaseFingerprint):
+                taken = _BYTES_OF_A_VOXEL * (1 + entry.channels) * math.prod(entry.shape)
+                workers = min(workers, max(1, int(_USABLE_SHARE * memory_of_job()) // taken))
+                break
+    pool = ThreadPoolExecutor(workers)
     try:
-        futures = {pool.submit(measure, case): case for case in files}
+        futures = {pool.submit(measure, case): case for case in waiting}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+def _size(files: tuple[ImageSource, str | Path]) -> int:
+    """Return the bytes of the files of an image; of a folder it says nothing."""
+    return sum(path.stat().st_size for path in _paths(files[0]) if path.exists())
+
+
+def _paths(source: ImageSource) -> list[Path]:
+    return [Path(path) for path in (source.values() if isinstance(source, Mapping) else [source])]
+
+
 def _together(found: Sequence[CaseFingerprint | Fault]) -> Fingerprint:
     """Return the fingerprint, without cases that do not go with the others."""
     sound = [entry for entry in found if isinstance(entry, CaseFingerprint)]
     if not sound:
-        first = next((entry for entry in found if isinstance(entry, Fault)), None)
-        reason = "there is none" if first is None else f"{first.case}: {first.sentence}"
+        faults = [entry for entry in found if isinstance(entry, Fault)]
+        reason = "there is none"
+        if faults:
+            [(kind, _)] = Counter(fault.kind for fault in faults).most_common(1)
+            first = next(fault for fault in faults if fault.kind == kind)
+            reason = f"{first.case}: {first.sentence}"
         raise InputError(f"no case can be used for training: {reason}")
     kinds = Counter((len(case.shape), case.channels) for case in sound)
     (dims, channels), _ = kinds.most_common(1)[0]
@@ -165,6 +196,22 @@ def _together(found: Sequence[CaseFingerprint | Fault]) -> Fingerprint:
         tuple(entry for entry in entries if isinstance(entry, CaseFingerprint)),
         tuple(entry for entry in entries if isinstance(entry, Fault)),
     )
+
+
+def _usable(entry: CaseFingerprint | Fault, constant_channels: bool) -> CaseFingerprint | Fault:
+    """Return a case, or why its intensities cannot be standardised."""
+    if isinstance(entry, Fault) or (constant_channels and len(entry.shape) == 3):
+        return entry
+    for channel, found in enumerate(entry.intensities, start=1):
+        if found.minimum == found.maximum:
+            return Fault(
+                entry.case,
+                "values",
+                f"channel {channel} of {entry.channels} of its image holds {found.minimum:g} "
+                "everywhere and cannot be standardised: repair the image, or take the channel out "
+                "of all images if it tells nothing, such as the opacity of pictures.",
+            )
+    return entry
 
 
 def _fitting(
@@ -240,8 +287,8 @@ def _stamp(
     """Return a text that changes when a file of the case, or what is expected of it, does."""
     states = []
     for source in files:
-        for path in source.values() if isinstance(source, Mapping) else [source]:
-            state = Path(path).stat() if Path(path).exists() else None
+        for path in _paths(source):
+            state = path.stat() if path.exists() else None
             states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
     expected = None if values is None else sorted(values)
     return json.dumps([_VERSION, case, states, expected, ignore])

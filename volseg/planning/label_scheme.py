@@ -59,11 +59,16 @@ class LabelScheme:
 
     @property
     def classes(self) -> dict[int, int]:
-        """Class of each value: counted from 0 without a gap; what is ignored stays above them."""
+        """Class of each value: counted from 0 without a gap; what is ignored is above them.
+
+        It is kept where it fits into a byte, as labels of that size take the least memory.
+        """
         table = {value: place for place, value in enumerate([0, *sorted(self.labels.values())])}
         if self.ignore is not None:
-            kept = self.ignore if self.ignore >= len(table) else 0
-            table[self.ignore] = kept or next(v for v in _LARGEST_VALUES if v >= len(table))
+            kept = len(table) <= self.ignore <= _LARGEST_VALUES[0]
+            table[self.ignore] = (
+                self.ignore if kept else next(v for v in _LARGEST_VALUES if v >= len(table))
+            )
         return table
 
     def describe(self) -> str:
@@ -172,7 +177,12 @@ def unnamed_labels(values: Sequence[int]) -> dict[str, int]:
     Raises:
         InputError: There is none, or there are so many that they are rather numbers of objects.
     """
-    if not 1 <= len(values) <= _MOST_UNNAMED:
+    if not values:
+        raise InputError(
+            "the labels of all cases hold nothing but 0, the background; expected at least one "
+            "value that stands for a class: look at the label files."
+        )
+    if len(values) > _MOST_UNNAMED:
         raise InputError(
             f"the labels hold {len(values)} different values besides 0: name those that are "
             "classes (--labels); where each object has a number of its own, make the bundle with "

@@ -67,10 +67,14 @@ def plan_network(
     allowed = preset.values[dims] * gigabytes / preset.gigabytes * preset.batch[dims]
     topology = plan_topology(spacing, _first_patch(spacing, median_shape))
     if len(topology.strides) < _FEWEST_LEVELS:
+        size = " x ".join(f"{side:g}" for side in median_shape)
+        grid = " x ".join(f"{step:g}" for step in spacing)
+        where = " pixels; enlarge them, or give larger parts of them"
+        if dims == 3:
+            where = f" on a grid of {grid} mm; plan for a finer grid (--spacing)"
         raise InputError(
             f"the images are too small for a U-Net of {_FEWEST_LEVELS} levels: the median one is "
-            f"{' x '.join(f'{side:g}' for side in median_shape)} on a grid of "
-            f"{' x '.join(f'{step:g}' for step in spacing)} mm; plan for a finer grid (--spacing)."
+            f"{size}{where}."
         )
     while True:
         widths = _widths(dims, len(topology.strides))
@@ -98,7 +102,10 @@ def _first_patch(spacing: Sequence[float], median_shape: Sequence[float]) -> lis
     """Return a patch that is a cube in space, as large as the image where that is smaller."""
     dims = len(spacing)
     edge = _ENOUGH[dims] * math.prod(spacing) ** (1 / dims)
-    return [min(round(edge / step), side) for step, side in zip(spacing, median_shape, strict=True)]
+    return [
+        min(max(1, round(edge / step)), side)
+        for step, side in zip(spacing, median_shape, strict=True)
+    ]
 
 
 def _cut(
@@ -111,14 +118,15 @@ def _cut(
     It is cut by the total stride that it would have without the last stride of the network, so
     that no size that fits a network of fewer levels is passed over.
     """
-    patch = list(topology.patch)
-    shares = [side / whole for side, whole in zip(patch, median_shape, strict=True)]
-    axis = shares.index(max(shares))
-    smaller = list(patch)
-    smaller[axis] -= topology.total_stride[axis]
-    patch[axis] -= plan_topology(spacing, smaller).total_stride[axis]
+    patch, strides = list(topology.patch), topology.total_stride
+    room = [axis for axis, side in enumerate(patch) if side > strides[axis]]
+    if room:
+        axis = max(room, key=lambda axis: patch[axis] / median_shape[axis])
+        smaller = list(patch)
+        smaller[axis] -= strides[axis]
+        patch[axis] -= plan_topology(spacing, smaller).total_stride[axis]
     cut = plan_topology(spacing, patch)
-    if len(cut.strides) < _FEWEST_LEVELS:
+    if not room or len(cut.strides) < _FEWEST_LEVELS:
         raise MemoryLimitError(
             f"no network of {_FEWEST_LEVELS} levels fits in the memory that is allowed: even "
             f"patches of {' x '.join(map(str, topology.patch))} voxels are too large; allow more."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from statistics import median
 
-import psutil
-
 from volseg.bundle import Composition
 from volseg.errors import InputError
+from volseg.job_limits import memory_of_job
 from volseg.planning.choices import (
     Choices,
     choose_augmentation,
@@ -86,14 +86,13 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         MemoryLimitError: No network fits.
         InputError: The names do not go with the data.
     """
-    choices = Choices()
-    spacing = choose_spacing(choices, fingerprint, wishes.spacing)
+    shared = Choices()
+    spacing = choose_spacing(shared, fingerprint, wishes.spacing)
     sampled = [case.spacing for case in fingerprint.cases]
     image = median_shape(sampled, [case.content for case in fingerprint.cases], spacing)
-    choose_sampling(choices, len(wishes.scheme.labels))
-    choose_cache(
-        choices, fingerprint, spacing, int(_CACHE_OF_MEMORY * psutil.virtual_memory().total)
-    )
+    choose_sampling(shared, len(wishes.scheme.labels))
+    cache = int(_CACHE_OF_MEMORY * memory_of_job())
+    choose_cache(shared, fingerprint, spacing, folds=wishes.folds, memory=cache)
     if wishes.channels and len(wishes.channels) != fingerprint.channels:
         raise InputError(
             f"the images have {fingerprint.channels} channels, but these are named: "
@@ -101,11 +100,13 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         )
     base = _composition(fingerprint, wishes)
     if base.label_reading is not None:
-        choose_label_values(choices, wishes.scheme)
+        choose_label_values(shared, wishes.scheme)
     if not wishes.channels:
-        choices.choose("in_channels", fingerprint.channels, "image channels")
+        shared.choose("in_channels", fingerprint.channels, "image channels")
     gigabytes = wishes.preset.gigabytes
+    limit = f"{gigabytes:.3g} GB, preset {wishes.preset.name}"
     while True:
+        choices = deepcopy(shared)
         network = plan_network(
             spacing,
             image,
@@ -114,7 +115,7 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
             classes=_stated_labels(wishes.scheme),
             cases=len(fingerprint.cases),
         )
-        choose_network(choices, network, wishes.preset, image, gigabytes)
+        choose_network(choices, network, wishes.preset, image, limit)
         choose_augmentation(choices, network.topology.patch, spacing, wishes.scheme.labels)
         choose_label_offset(choices, fingerprint)
         choose_patches(choices, network, len(fingerprint.cases), wishes.folds)
@@ -125,6 +126,7 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
             remarks += tuple(_beside(choices))
             return Plan(composition, memory, remarks)
         gigabytes *= min(_STEP_DOWN, wishes.memory / memory.total)
+        limit = f"a step in {wishes.memory / 1e9:.3g} GB"
 
 
 def _stated_labels(scheme: LabelScheme) -> int:
@@ -137,7 +139,7 @@ def _stated_labels(scheme: LabelScheme) -> int:
 
 
 def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
-    """Return the pieces: by modality and, for MR, by whether the surroundings were set to 0."""
+    """Return the pieces: by modality and, but for CT, by whether the surroundings were set to 0."""
     masked = median(case.content_share for case in fingerprint.cases) < _MASKED
     consecutive = all(value == place for value, place in wishes.scheme.classes.items())
     if fingerprint.spatial_dims == 2:
@@ -147,7 +149,7 @@ def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
     elif wishes.modality.upper().startswith("MR"):
         recipe = "mr_masked" if masked else "mr"
     else:
-        recipe = "volumes"
+        recipe = "volumes_masked" if masked else "volumes"
     mapped = fingerprint.spatial_dims == 2 or not consecutive
     classes = wishes.scheme.of_classes()
     return Composition(
@@ -165,9 +167,11 @@ def _beside(choices: Choices) -> Iterator[str]:
     offset = choices.values.get("label_offset")
     if offset:
         yield (
-            f"what labels name lies {' and '.join(f'{step:+g}' for step in offset)} pixels along x "
-            "and y from where they are in their files; training keeps that when it moves and "
-            "mirrors patches. If it is a fault of an export, mend the files and plan again."
+            f"what labels name seems to lie {' and '.join(f'{step:+g}' for step in offset)} pixels "
+            "along x and y from where they are in their files; training keeps that when it moves "
+            "and mirrors patches. If it is a fault of an export, mend the files and plan again; if "
+            "every object has a darker or brighter neighbour on the same side, which can look "
+            "alike, set label_offset to [0, 0] in configs/train.yaml."
         )
 
 
@@ -191,9 +195,12 @@ def _remarks(
             "apart from afar, plan a second bundle at a coarser grid (--spacing)."
         )
     if not wishes.modality and fingerprint.spatial_dims == 3:
+        kind = "the data do not say what kind of images they are"
+        if len(wishes.channels) > 1:
+            kind = f"the channels {', '.join(wishes.channels)} are not all CT, nor all MR"
         yield (
-            "the data do not say what kind of images they are: intensities are standardised image "
-            "by image; for CT give --modality CT."
+            f"{kind}: intensities are standardised channel by channel and image by image; if all "
+            "are CT, give --modality CT."
         )
     empty = [case.case for case in fingerprint.cases if not case.labels]
     if empty:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import psutil
 import torch
 import yaml
 from monai.bundle import ConfigParser
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from volseg.bundle import Composition, compose
+from volseg.job_limits import memory_of_job
 from volseg.networks import count_parameters
 
 _FLOAT = 4
@@ -96,4 +96,4 @@ def usable_memory(device: torch.device) -> int:
     """Return how many bytes a training step may take on a device."""
     if device.type == "cuda":
         return int(_USABLE_SHARE * torch.cuda.get_device_properties(device).total_memory)
-    return int(_USABLE_SHARE * psutil.virtual_memory().total)
+    return int(_USABLE_SHARE * memory_of_job())

@@ -48,4 +48,4 @@ def median_shape(
     resampled: npt.NDArray[np.float64] = np.round(
         np.asarray(spacings, dtype=float) / np.asarray(target) * np.asarray(shapes)
     )
-    return tuple(float(side) for side in np.median(resampled, axis=0))
+    return tuple(float(side) for side in np.median(np.maximum(resampled, 1), axis=0))

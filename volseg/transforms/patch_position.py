@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,11 @@ import torch
 from volseg.errors import InputError
 
 _TRIED = 1024
+
+
+def rare_voxels_entry(label: Hashable) -> str:
+    """Return the name of the entry of a case that says where rare classes of a label map are."""
+    return f"{label}_voxels"
 
 
 def ratios_of(ratios: Sequence[float] | None, classes: int | None) -> tuple[float, ...]:
@@ -42,7 +47,8 @@ def voxel_of_a_class(
 ) -> tuple[int, ...]:
     """Return the index of a random voxel of a random class.
 
-    Classes without a voxel are passed over; where no class is left, any voxel is returned.
+    A class without a voxel leaves its share to the other classes, so that the background's does not
+    grow; the background takes it where it is the only one left, and any voxel where nothing is.
 
     Args:
         labels: Classes, `(x, y)` or `(x, y, z)`.
@@ -52,7 +58,8 @@ def voxel_of_a_class(
             then not searched for them. The draw is the same.
     """
     values = labels.detach().cpu().numpy()
-    weights = np.asarray(ratios, dtype=float)
+    weights = np.array(ratios, dtype=float)
+    background = weights[0]
     while weights.sum() > 0:
         drawn = int(random.choice(len(weights), p=weights / weights.sum()))
         # Trying some voxels is enough for all but small structures, and each is as likely.
@@ -65,7 +72,10 @@ def voxel_of_a_class(
         if found.size:
             flat = found[random.randint(found.size)]
             return tuple(int(i) for i in np.unravel_index(flat, values.shape))
-        weights[drawn] = 0
+        if drawn == 0:
+            background = 0.0
+        weights[drawn] = 0.0
+        weights[0] = 0.0 if weights[1:].any() else background
     return tuple(int(random.randint(n)) for n in values.shape)
 
 

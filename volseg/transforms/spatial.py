@@ -21,11 +21,11 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, RandomizableTransform
 from monai.utils import TraceKeys, ensure_tuple_rep
 
-from volseg.errors import GeometryError, InputError, ShapeError, UnknownNameError
-from volseg.geometry import Affine, Grid, index_mapping, require_same_grid
-from volseg.io import grid_of
+from volseg.errors import InputError, ShapeError, UnknownNameError
+from volseg.geometry import Grid
 from volseg.transforms import patch_position
-from volseg.transforms.control_points import PerAxis, draw_nodes, per_axis
+from volseg.transforms.case_grids import entry_grid, entry_grids, from_reference, plain_tensor
+from volseg.transforms.control_points import PerAxis
 from volseg.transforms.displacement import Matrix
 from volseg.transforms.mapping import Inverse, Pull
 from volseg.transforms.movement import (
@@ -36,7 +36,8 @@ from volseg.transforms.movement import (
     pull_of,
     require_offset,
 )
-from volseg.transforms.patch_position import ratios_of, voxel_of_a_class
+from volseg.transforms.movement_draw import MovementRanges
+from volseg.transforms.patch_position import rare_voxels_entry, ratios_of, voxel_of_a_class
 from volseg.transforms.resample import Volume, resample
 from volseg.transforms.sampling import MODES, MONAI_MODES, PADDINGS
 
@@ -59,8 +60,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         label_key: Label map that "classes" looks at, on the grid of the reference, and that
             `label_offset` is of.
         classes: Number of classes with the background, for "classes".
-        class_ratios: How often each class is drawn, the background first; equally without it. What
-            a case lacks is not drawn.
+        class_ratios: How often each class is drawn, the background first; equally without it. The
+            share of what a case lacks goes to the other classes, and to the background alone where
+            there are none.
         label_offset: Where in the image what a voxel of the label map names lies, in voxels along
             the array axes from that voxel, for labels that lie a part of a voxel beside their
             image (`volseg.metrics.label_offset` measures it). In the output they lie beside it by
@@ -127,29 +129,6 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         RandomizableTransform.__init__(self, prob)
         if position not in POSITIONS:
             raise UnknownNameError("position", position, POSITIONS)
-        if unit not in ("mm", "voxels"):
-            raise InputError(f"the unit is {unit!r}; expected 'mm' or 'voxels'.")
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-            raise InputError(
-                f"the scale is {tuple(scale)}; expected the smallest and the largest factor, both "
-                "above 0."
-            )
-        if np.min(control_points) < 2:
-            raise InputError(
-                f"there are {control_points} control points; expected at least 2 along each axis."
-            )
-        if not 0 <= shear < 0.5:
-            raise InputError(f"the shear is {shear}; expected at least 0 and less than 0.5.")
-        for name, often in {"prob_affine": prob_affine, "prob_elastic": prob_elastic}.items():
-            if not 0 <= often <= 1:
-                raise InputError(f"{name} is {often}; expected 0 to 1.")
-        for name, given in {
-            "rotation": rotation,
-            "translation": translation,
-            "displacement": 0.0 if displacement is None else displacement,
-        }.items():
-            if not (np.isfinite(given).all() and np.min(given) >= 0):
-                raise InputError(f"{name} is {given}; expected finite numbers of at least 0.")
         for name in ensure_tuple_rep(mode, len(self.keys)):
             if name not in MODES:
                 raise UnknownNameError("interpolation mode", str(name), MODES)
@@ -161,17 +140,19 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         self.label_key = label_key
         self.class_ratios = ratios_of(class_ratios, classes) if position == "classes" else None
         self.label_offset = require_offset(label_offset, label_key, self.keys)
-        self.rotation = rotation
-        self.scale = (float(scale[0]), float(scale[1]))
-        self.scale_per_axis = scale_per_axis
-        self.shear = shear
-        self.translation = translation
-        self.flip_axes = tuple(flip_axes)
-        self.control_points = control_points
-        self.displacement = displacement
-        self.unit = unit
-        self.prob_affine = prob_affine
-        self.prob_elastic = prob_elastic
+        self.ranges = MovementRanges(
+            rotation=rotation,
+            scale=scale,
+            scale_per_axis=scale_per_axis,
+            shear=shear,
+            translation=translation,
+            flip_axes=flip_axes,
+            control_points=control_points,
+            displacement=displacement,
+            unit=unit,
+            prob_affine=prob_affine,
+            prob_elastic=prob_elastic,
+        )
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         self.padding = ensure_tuple_rep(padding, len(self.keys))
         self.fill = ensure_tuple_rep(fill, len(self.keys))
@@ -180,8 +161,8 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return a copy of the dictionary with one new draw applied to all keys."""
         for key in self.key_iterator(dict(data)):
-            voxels = data.get(f"{self.label_key}_voxels")
-            drawn = self.draw(_grid(key, data[key]), self._labels(data), voxels)
+            voxels = data.get(rare_voxels_entry(self.label_key))
+            drawn = self.draw(entry_grid(key, data[key]), self._labels(data), voxels)
             return self.apply(data, drawn)
         return dict(data)
 
@@ -203,34 +184,16 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             `scale`, `shear`, `flip` (-1 or 1), `translation` (mm) and `displacement` of the
             control points (axes, *points), in mm along the array axes.
         """
-        axes = len(grid.shape)
-        spacing = np.array(grid.spacing)
-        unit = np.ones(axes) if self.unit == "mm" else spacing
         size = self._size(grid)
         self.randomize(None)
-        active = 1.0 if self._do_transform else 0.0
-        flipped = self._flipped(axes)
         voxel = None
         if self.class_ratios is not None and labels is not None:
             voxel = voxel_of_a_class(labels[0], self.class_ratios, self.R, voxels)
         start = self._start(grid.shape, size, voxel)
-        angles = (axes * (axes - 1)) // 2
-        factors = self.R.uniform(*np.log(self.scale), axes if self.scale_per_axis else 1)
-        flips = active * (self.R.rand(axes) < 0.5)
-        elastic = active * float(self.R.rand() < self.prob_elastic)
-        affine = active * float(self.prob_affine == 1 or self.R.rand() < self.prob_affine)
-        values = {
-            "rotation": affine * self._uniform(self.rotation, angles, "rotation"),
-            "scale": np.exp(affine * np.broadcast_to(factors, (axes,))),
-            "shear": affine * self._uniform(self.shear, axes * (axes - 1), "shear"),
-            "flip": [-1.0 if flips[axis] and axis in flipped else 1.0 for axis in range(axes)],
-            "translation": affine * self._uniform(self.translation, axes, "translation") * unit,
-            "displacement": elastic * self._nodes(size, spacing, unit),
-        }
         return {
             "size": list(size),
             "centre": [s + (p - 1) / 2 for s, p in zip(start, size, strict=True)],
-            **{name: np.asarray(value).tolist() for name, value in values.items()},
+            **self.ranges.draw(self.R, size, grid.spacing, active=self._do_transform),
         }
 
     def apply(self, data: Mapping[Hashable, Any], parameters: Parameters) -> dict[Hashable, Any]:
@@ -249,20 +212,17 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         if not present:
             return result
         first = present[0][0]
-        grids = {key: _grid(key, data[key]) for key, *_ in present}
-        for key, *_ in present:
-            if not isinstance(data[key], MetaTensor) and isinstance(data[first], MetaTensor):
-                grids[key] = Grid(grids[key].shape, grids[first].affine)
+        grids = entry_grids(data, [key for key, *_ in present])
         pull = pull_of(parameters, grids[first])
         # Where neither has an affine nobody knows how two grids lie in each other.
-        placed = isinstance(data[first], MetaTensor)
-        to_key = {key: self._from_reference(first, key, grids, placed=placed) for key in grids}
+        different = self.different_grids and isinstance(data[first], MetaTensor)
+        to_key = {key: from_reference(first, key, grids, different=different) for key in grids}
         if any(self.label_offset) and self.label_key in to_key:
             kept = offset_kept(pull.matrix, self.label_offset)
             own = to_key[self.label_key]
             to_key[self.label_key] = kept if own is None else own @ kept
         volumes = [
-            Volume(_plain(data[key]), mode, padding, float(fill), to_key[key])
+            Volume(plain_tensor(data[key]), mode, padding, float(fill), to_key[key])
             for key, mode, padding, fill in present
         ]
         moved = resample(volumes, pull)
@@ -299,7 +259,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
                 displacement_in_voxels(recorded["parameters"], recorded["spacing"]),
             )
             mode = MONAI_MODES.get(recorded["mode"], recorded["mode"])
-            volume = Volume(_plain(moved), mode, "zeros", float(fill))
+            volume = Volume(plain_tensor(moved), mode, "zeros", float(fill))
             [values] = resample([volume], Inverse(forward, size))
             restored = MetaTensor(values).copy_meta_from(moved)
             restored.affine = moved.affine @ matrix_like(np.linalg.inv(matrix), moved.affine)
@@ -331,55 +291,15 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
                 f"{self.label_key!r} has the shape {tuple(labels.shape)}; expected one channel of "
                 "classes for the position 'classes'."
             )
-        grid = _grid(first, data[first])
-        own = _grid(self.label_key, labels) if isinstance(labels, MetaTensor) else None
-        own = own or Grid(tuple(labels.shape[1:]), grid.affine)
-        require_same_grid(grid, own, what=f"the entries {first!r} and {self.label_key!r}")
-        return _plain(labels)
+        grids = entry_grids(data, [first, self.label_key])
+        from_reference(first, self.label_key, grids, different=False)
+        return plain_tensor(labels)
 
     def _size(self, grid: Grid) -> tuple[int, ...]:
         if self.patch_size is None:
             return grid.shape
         size = tuple(int(n) for n in ensure_tuple_rep(self.patch_size, len(grid.shape)))
         return tuple(n if n > 0 else full for n, full in zip(size, grid.shape, strict=True))
-
-    def _flipped(self, axes: int) -> set[int]:
-        if any(not -axes <= axis < axes for axis in self.flip_axes):
-            raise InputError(
-                f"flip_axes is {list(self.flip_axes)}; expected axes from 0 to {axes - 1}."
-            )
-        return {axis % axes for axis in self.flip_axes}
-
-    def _uniform(self, largest: PerAxis, count: int, name: str) -> Matrix:
-        signed: Matrix = self.R.uniform(-1.0, 1.0, count)
-        return signed * per_axis(largest, count, name)
-
-    def _nodes(self, size: Sequence[int], spacing: Matrix, unit: Matrix) -> Matrix:
-        sigma = None
-        if self.displacement is not None:
-            sigma = per_axis(self.displacement, len(size), "displacement") * unit
-        extent = spacing * [max(n - 1, 1) for n in size]
-        return draw_nodes(self.R, extent, self.control_points, sigma)
-
-    def _from_reference(
-        self, first: Hashable, key: Hashable, grids: Mapping[Hashable, Grid], *, placed: bool
-    ) -> Matrix | None:
-        reference, own = grids[first], grids[key]
-        try:
-            require_same_grid(reference, own, what=f"the entries {first!r} and {key!r}")
-        except GeometryError:
-            if not (self.different_grids and placed):
-                raise
-        else:
-            return None
-        lower, upper = own.corners.min(axis=0), own.corners.max(axis=0)
-        corners = reference.corners
-        if np.any(corners.max(axis=0) < lower) or np.any(corners.min(axis=0) > upper):
-            raise GeometryError(
-                f"the entries {first!r} and {key!r} do not overlap in the world: found "
-                f"{reference.describe()}, and {own.describe()}; check the header of both."
-            )
-        return index_mapping(own, reference).matrix.copy()
 
     def _recorded(
         self,
@@ -395,20 +315,3 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
         size = tuple(before.shape[1:])
         recorded: torch.Tensor = self.push_transform(after, orig_size=size, extra_info=dict(extra))
         return recorded
-
-
-def _grid(key: Hashable, image: torch.Tensor) -> Grid:
-    if image.ndim not in (3, 4):
-        raise ShapeError(
-            f"{key!r} has the shape {tuple(image.shape)}; expected (channels, x, y) or "
-            "(channels, x, y, z)."
-        )
-    if isinstance(image, MetaTensor):
-        return grid_of(image)
-    return Grid(tuple(image.shape[1:]), Affine(np.eye(image.ndim)))
-
-
-def _plain(image: Any) -> torch.Tensor:
-    """Return an image as a tensor without metadata and history of gradients."""
-    tensor = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
-    return tensor.detach()

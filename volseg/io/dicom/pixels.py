@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from volseg.io.dicom.decoding import (
 )
 from volseg.io.dicom.frames import Frame, PixelFormat
 from volseg.io.memory_order import copy_in_tiles
+from volseg.job_limits import usable_processors
 
 Values = npt.NDArray[Any]
 
@@ -156,7 +156,7 @@ def _parts(points: Sequence[Sequence[Frame]]) -> Iterator[list[_Place]]:
     whole_files: dict[Path, list[_Place]] = {}
     for channel, point in enumerate(points):
         places = [_Place(channel, number, frame) for number, frame in enumerate(point)]
-        size = min(_SLAB, -(-len(places) // _cores()))
+        size = min(_SLAB, -(-len(places) // usable_processors()))
         for start in range(0, len(places), size):
             part = places[start : start + size]
             yield [place for place in part if is_random_access(place.frame)]
@@ -246,15 +246,9 @@ def _wrapped(offset: int, kind: np.dtype[Any]) -> Values:
     return np.array(offset % (1 << 64), np.uint64).astype(kind)
 
 
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def _in_threads(tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks in as many threads as there are cores; the first error ends it."""
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
             for future in futures:
