@@ -10,6 +10,8 @@ from functools import partial
 
 import pytest
 import torch
+from monai.data import list_data_collate
+from monai.engines import SupervisedTrainer
 from monai.networks.blocks import Convolution
 from torch import nn
 
@@ -25,7 +27,7 @@ from volseg.losses import (
 )
 from volseg.networks import read_weights
 from volseg.processes import process_count, process_rank, set_idle
-from volseg.training import train_bundle
+from volseg.training import TrainingStep, TrainTogether, train_bundle
 from volseg.training.batch_statistics import synchronise_batch_norm
 from volseg.training.distributed import average_gradients, share_of_process
 
@@ -106,6 +108,46 @@ def test_two_processes_have_the_loss_and_the_gradient_of_the_whole_batch(shared,
         assert found[name].keys() == expected.keys()
         for key, value in expected.items():
             torch.testing.assert_close(found[name][key], value, atol=2e-6, rtol=1e-5, msg=key)
+
+
+def step_in_parts(number: int, parts: int) -> dict[str, torch.Tensor]:
+    """The weights and statistics after a step on a batch that is computed in parts."""
+    image, targets = case(number)
+    cases = [{"image": image[i], "label": targets["classes"][i]} for i in range(number)]
+    batches = SharedBatches(RandomDraws(cases), number)
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        Convolution(2, 1, 4, norm="batch", act="leakyrelu"), Convolution(2, 4, 3, conv_only=True)
+    )
+    SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[
+            list_data_collate([cases[draw.case] for draw in batch]) for batch in batches
+        ],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=DiceCrossEntropyLoss(),
+        iteration_update=TrainingStep(parts=parts),
+        train_handlers=[TrainTogether(batches)],
+        decollate=False,
+    ).run()
+    return dict(network.state_dict())
+
+
+BATCHES_IN_PARTS = ((2, 2), (3, 2), (6, 2), (5, 3))
+
+
+def steps_in_parts():
+    return [step_in_parts(*one) for one in BATCHES_IN_PARTS]
+
+
+def test_parts_are_of_the_whole_batch_and_their_step_is_that_of_one_process():
+    together = in_processes(2, steps_in_parts)
+    for expected, *found in zip(steps_in_parts(), *together, strict=True):
+        for own in found:
+            for name, value in expected.items():
+                torch.testing.assert_close(own[name], value, atol=2e-6, rtol=1e-5, msg=name)
 
 
 def shares(number, batch_size):
