@@ -6,16 +6,19 @@ import csv
 import json
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
 import torch
+from ignite.engine import Engine, Events
 from monai.data import list_data_collate
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from tests.training.processes import in_processes
+from tests.training.processes import in_processes, wait_at_most
 from volseg.data import RandomDraws, SharedBatches
 from volseg.errors import InputError, VolsegError
 from volseg.losses import (
@@ -183,6 +186,29 @@ def test_items_are_shared_out_and_a_batch_smaller_than_the_processes_is_refused(
     assert share_of_process(["a", "b"]) == ["a", "b"]
 
 
+def begin(seed: int, seconds: float) -> int:
+    """Begin a training, for which the first process is late; the steps that are taken."""
+    torch.manual_seed(seed)
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    engine.network = nn.Linear(2, 2)
+    late = seconds if process_rank() == 0 else 0
+    engine.add_event_handler(Events.STARTED, lambda: time.sleep(late))
+    TrainTogether(SharedBatches(RandomDraws(range(2)), 2)).attach(engine)
+    return engine.run([0]).iteration
+
+
+def begin_late_and_with_other_weights():
+    wait_at_most(0.5)
+    assert begin(0, seconds=1.5) == 1
+    with pytest.raises(InputError, match=r"after the epochs \[0, 0\] with weights that are not"):
+        begin(process_rank(), seconds=0)
+
+
+def test_processes_begin_together_however_late_one_is():
+    in_processes(2, begin_late_and_with_other_weights)
+
+
 def train(bundle, out, **settings):
     told = []
     trained = train_bundle(
@@ -237,10 +263,6 @@ def test_a_bundle_trained_by_any_number_of_processes_is_the_same(tiny_bundle, tm
 
 
 def stopped(bundle, out):
-    from ignite.engine import Events
-
-    from volseg.training.distributed import TrainTogether
-
     attach = TrainTogether.attach
 
     def attach_and_stop(self, engine):
@@ -259,10 +281,6 @@ def stopped(bundle, out):
 
 
 def train_until_one_is_killed(bundle, out):
-    from ignite.engine import Events
-
-    from volseg.training.distributed import TrainTogether
-
     attach = TrainTogether.attach
 
     def attach_and_kill(self, engine):

@@ -78,9 +78,10 @@ def train_bundle(
     with processes_together(device) as where:
         with first_process_first() as is_first:
             target = _copied(source, Path(output)) if is_first else open_bundle(output)
-            if is_first and skip_damaged:
-                for case, reason in leave_out_damaged(target, data).items():
-                    _log.warning("left out: %s: %s", case, reason)
+        if skip_damaged:
+            left_out = leave_out_damaged(target, data)
+            for case, reason in left_out.items() if is_first else ():
+                _log.warning("left out: %s: %s", case, reason)
         return _trained(source, target, data, chosen, where, progress if is_first else None)
 
 
