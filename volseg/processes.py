@@ -59,7 +59,7 @@ def shares_of_work() -> list[slice]:
 class Meeting:
     """Where all processes wait for each other, however long one of them takes.
 
-    All of them make it, at about the same time; each other wait ends after some minutes.
+    All of them make it, at about the same time: any other wait of theirs ends after some minutes.
     """
 
     def __init__(self) -> None:
