@@ -193,6 +193,17 @@ def test_a_failure_while_folders_change_places_loses_neither(
     assert only(tmp_path) == ["a.zarr"]
 
 
+def test_a_folder_that_another_process_has_made_by_then_may_stay(tmp_path: Path) -> None:
+    target = tmp_path / "a.zarr"
+    for unless_there, left in ((True, "theirs"), (False, "ours")):
+        with replacing_folder(target, marked_by="mark", unless_there=unless_there) as temporary:
+            for folder, text in ((temporary, "ours"), (target, "theirs")):
+                folder.mkdir(exist_ok=True)
+                (folder / "mark").write_text(text)
+        assert (target / "mark").read_text() == left
+        assert only(tmp_path) == ["a.zarr"]
+
+
 def test_only_folders_of_the_same_kind_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()

@@ -58,7 +58,11 @@ def replacing(
 
 @contextlib.contextmanager
 def replacing_folder(
-    path: str | os.PathLike[str], *, marked_by: str, only_writing: bool = True
+    path: str | os.PathLike[str],
+    *,
+    marked_by: str,
+    only_writing: bool = True,
+    unless_there: bool = False,
 ) -> Iterator[Path]:
     """Give the path of a temporary folder that takes the place of `path` when the block succeeds.
 
@@ -69,6 +73,8 @@ def replacing_folder(
         marked_by: name of the file in it that says what it is, such as `zarr.json`. A folder
             without it holds something else, and is never replaced.
         only_writing: as in `replacing`.
+        unless_there: whether a target that another process has made by then is left as it is, and
+            the temporary folder removed: for what is the same whoever makes it.
 
     Yields:
         The path to write to; the block makes the folder.
@@ -97,13 +103,15 @@ def replacing_folder(
                 if part.is_file():
                     _flush_to_disk(part)
             try:
-                if target.exists():
+                if target.exists() and not unless_there:
                     target.rename(old)  # a folder that is not empty cannot be renamed over
                 temporary.rename(target)
-            except BaseException:  # Ctrl-C between the two as well
+            except BaseException as error:  # Ctrl-C between the two as well
                 if old.exists() and not target.exists():
                     old.rename(target)
-                raise
+                is_there = unless_there and (target / marked_by).is_file()
+                if not (is_there and isinstance(error, OSError)):
+                    raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if target.exists():

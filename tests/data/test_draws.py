@@ -1,12 +1,15 @@
 import collections
+import os
 
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, EnsureTyped, RandGaussianNoised
+from monai.transforms import Compose, EnsureTyped, RandGaussianNoised, Transform
 
-from volseg.data import PreparedDraws, RandomDraws
+from tests.training.processes import in_processes
+from volseg.data import Draw, PreparedDraws, RandomDraws
 from volseg.errors import InputError
+from volseg.processes import process_rank
 from volseg.transforms import RandSpatiald
 
 
@@ -71,6 +74,37 @@ def test_plain_indices_work_as_in_monai():
     dataset = PreparedDraws(cases(), Compose([EnsureTyped("image")]))
     assert torch.equal(dataset[2]["image"], cases()[2]["image"])
     assert len(dataset[1:3]) == 2
+
+
+class Noted(Transform):
+    """Writes down which cases it is called with."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __call__(self, case):
+        with self.file.open("a") as stream:
+            stream.write(f"{case['case']}\n")
+        return case
+
+
+def prepare_together(folder):
+    """Prepare cases on a disk that the processes share, and on one that each has for itself."""
+    named = [{**case, "case": index} for index, case in enumerate(cases())]
+    found = []
+    for place in (folder / "shared", folder / str(process_rank())):
+        dataset = PreparedDraws(named, Compose([Noted(folder / "prepared.txt")]), folder=place)
+        found.append(torch.stack([dataset[Draw(index, 0)]["image"] for index in range(5)]))
+        os.environ |= {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}  # each on a machine of its own
+    return found
+
+
+def test_processes_share_what_is_prepared(tmp_path):
+    expected = torch.stack([case["image"] for case in cases()])
+    for found in in_processes(2, prepare_together, tmp_path):
+        assert all(torch.equal(one, expected) for one in found)
+    counts = collections.Counter((tmp_path / "prepared.txt").read_text().split())
+    assert counts == dict.fromkeys("01234", 1 + 2)
 
 
 @pytest.mark.parametrize(("number", "times"), [(0, 1), (3, 0)])

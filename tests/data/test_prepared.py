@@ -12,7 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandGaussianNoised, ScaleIntensityd
 
 from volseg.data import Draw, PreparedCases, PreparedDraws
-from volseg.errors import InputError
+from volseg.data import prepared as prepared_module
+from volseg.errors import InputError, OutputError
 from volseg.io import ReadImaged, write_image
 from volseg.transforms import RandSpatiald
 from volseg.transforms.patch_position import voxel_of_a_class
@@ -99,6 +100,40 @@ def test_a_folder_that_cannot_be_written_is_replaced_by_a_temporary_one(
     with caplog.at_level(logging.WARNING):
         assert PreparedCases(steps()).read(case)["image"].shape == (1, 20, 20, 20)
     assert "a temporary folder is used" in caplog.text
+
+
+def test_where_the_disk_is_full_in_the_middle_what_is_prepared_stays(tmp_path, monkeypatch, caplog):
+    Counted.calls = 0
+    monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "cache"))
+    write, written = prepared_module._write, []
+
+    def write_one(made, place):
+        if written and place.is_relative_to(tmp_path / "cache"):
+            raise OutputError("no space is left.")
+        written.append(place)
+        write(made, place)
+
+    monkeypatch.setattr(prepared_module, "_write", write_one)
+    cases = [{"image": torch.full((1, 4, 4), float(value))} for value in range(4)]
+    dataset = PreparedDraws(cases, Compose(steps()[1:]))
+    found = [dataset[Draw(index, 0)]["image"] for index in range(4)]
+    assert all(torch.equal(one, case["image"]) for one, case in zip(found, cases, strict=True))
+    assert Counted.calls == 4
+    assert [one.is_relative_to(tmp_path / "cache") for one in written] == [True, *[False] * 3]
+    assert caplog.text.count("a temporary folder is used: no space is left") == 1
+    assert "damaged" not in caplog.text
+
+
+def test_files_are_read_through_once_as_a_run_begins(case, tmp_path, monkeypatch):
+    PreparedCases(steps(), tmp_path / "prepared").make(case)
+    check_sum, read = prepared_module._check_sum, []
+    monkeypatch.setattr(
+        prepared_module, "_check_sum", lambda one: read.append(one) or check_sum(one)
+    )
+    dataset = PreparedDraws([case], Compose(steps()), folder=tmp_path / "prepared")
+    for seed in (1, 2):
+        dataset[Draw(0, seed)]
+    assert len(read) == len(files_of(dataset.prepared, "*.npy"))
 
 
 def test_a_case_that_cannot_be_prepared_is_named(case, tmp_path):

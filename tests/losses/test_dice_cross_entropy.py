@@ -9,6 +9,7 @@ from monai.losses import DiceCELoss, DiceLoss
 
 from volseg.errors import InputError
 from volseg.losses import DiceCrossEntropyLoss
+from volseg.losses.class_sums import softmax_sums
 
 
 def case(classes, sides=(9, 6, 7), dtype=torch.float64):
@@ -42,6 +43,16 @@ def test_classes_cost_what_they_cost_in_monai(classes, background, batch, layout
         strict=True,
     ):
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-12)
+
+
+def test_sums_over_millions_of_voxels_are_exact():
+    random = torch.Generator().manual_seed(0)
+    indices = torch.randint(0, 2, (1, 1, 2**21), generator=random)
+    scores = torch.cat([indices, 1 - indices], 1).mul(-3.5).float()  # 0.97 of the truth's class
+    found = softmax_sums(scores, indices)
+    expected = softmax_sums(scores.double(), indices)
+    for name, sums in found._asdict().items():
+        torch.testing.assert_close(sums.double(), getattr(expected, name), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("batch", [True, False])

@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def in_processes(
         if isinstance(result, BaseException):
             raise result
     return found
+
+
+def wait_at_most(seconds: float) -> None:
+    """Make what the processes do together fail where one is late, but at a `Meeting`."""
+    from torch.distributed import distributed_c10d
+
+    distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
 
 
 def _work(rank, count, port, result, function, arguments):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
+from tests.training.processes import in_processes, wait_at_most
+from volseg.bundle import open_bundle
 from volseg.data import read_datalist
 from volseg.errors import InputError
 from volseg.io import read_image, write_segmentation
+from volseg.processes import process_rank
 from volseg.training import leave_out_damaged, read_run_record, train_bundle
 
 
@@ -35,9 +39,30 @@ def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog):
     assert (counted["training_cases"], counted["held_out_cases"]) == (2, 2)
 
 
-def test_nothing_left_is_refused(tiny_bundle):
-    from volseg.bundle import open_bundle
+def leave_out_late(bundle, data):
+    """Leave cases out where the first process is later than others wait for it elsewhere."""
+    wait_at_most(0.5)
+    checked = []
 
+    def late(done, total):
+        checked.append(total)
+        time.sleep(0.5 if process_rank() == 0 else 0)
+
+    return leave_out_damaged(open_bundle(bundle), data, progress=late), checked
+
+
+def test_processes_share_the_cases_and_wait_for_each_other(tiny_bundle):
+    data = tiny_bundle.parent / "data"
+    for case in ("ball2", "ball3"):  # one for each process
+        (data / "images" / f"{case}.nii.gz").write_bytes(b"nothing")
+    for faults, checked in in_processes(2, leave_out_late, tiny_bundle, data):
+        assert list(faults) == ["ball2", "ball3"]
+        assert checked == [3, 3, 3]
+    left = [case.case for case in read_datalist(tiny_bundle / "configs" / "datalist.json")]
+    assert left == ["ball0", "ball1", "ball4", "ball5"]
+
+
+def test_nothing_left_is_refused(tiny_bundle):
     data = tiny_bundle.parent / "data"
     for path in (data / "images").iterdir():
         path.write_bytes(b"nothing")

@@ -6,14 +6,19 @@ import csv
 import json
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
 import torch
+from ignite.engine import Engine, Events
+from monai.data import list_data_collate
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from tests.training.processes import in_processes
+from tests.training.processes import in_processes, wait_at_most
 from volseg.data import RandomDraws, SharedBatches
 from volseg.errors import InputError, VolsegError
 from volseg.losses import (
@@ -25,7 +30,7 @@ from volseg.losses import (
 )
 from volseg.networks import read_weights
 from volseg.processes import process_count, process_rank, set_idle
-from volseg.training import train_bundle
+from volseg.training import TrainingStep, TrainTogether, train_bundle
 from volseg.training.batch_statistics import synchronise_batch_norm
 from volseg.training.distributed import average_gradients, share_of_process
 
@@ -108,6 +113,46 @@ def test_two_processes_have_the_loss_and_the_gradient_of_the_whole_batch(shared,
             torch.testing.assert_close(found[name][key], value, atol=2e-6, rtol=1e-5, msg=key)
 
 
+def step_in_parts(number: int, parts: int) -> dict[str, torch.Tensor]:
+    """The weights and statistics after a step on a batch that is computed in parts."""
+    image, targets = case(number)
+    cases = [{"image": image[i], "label": targets["classes"][i]} for i in range(number)]
+    batches = SharedBatches(RandomDraws(cases), number)
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        Convolution(2, 1, 4, norm="batch", act="leakyrelu"), Convolution(2, 4, 3, conv_only=True)
+    )
+    SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[
+            list_data_collate([cases[draw.case] for draw in batch]) for batch in batches
+        ],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+        loss_function=DiceCrossEntropyLoss(),
+        iteration_update=TrainingStep(parts=parts),
+        train_handlers=[TrainTogether(batches)],
+        decollate=False,
+    ).run()
+    return dict(network.state_dict())
+
+
+BATCHES_IN_PARTS = ((2, 2), (3, 2), (6, 2), (5, 3))
+
+
+def steps_in_parts():
+    return [step_in_parts(*one) for one in BATCHES_IN_PARTS]
+
+
+def test_parts_are_of_the_whole_batch_and_their_step_is_that_of_one_process():
+    together = in_processes(2, steps_in_parts)
+    for expected, *found in zip(steps_in_parts(), *together, strict=True):
+        for own in found:
+            for name, value in expected.items():
+                torch.testing.assert_close(own[name], value, atol=2e-6, rtol=1e-5, msg=name)
+
+
 def shares(number, batch_size):
     draws = RandomDraws(range(number), times=2, seed=4)
     batches = SharedBatches(draws, batch_size)
@@ -139,6 +184,29 @@ def test_items_are_shared_out_and_a_batch_smaller_than_the_processes_is_refused(
     assert first == [["a", "c", "e"], ["a"]]
     assert second == [["b", "d"], ["a"]]
     assert share_of_process(["a", "b"]) == ["a", "b"]
+
+
+def begin(seed: int, seconds: float) -> int:
+    """Begin a training, for which the first process is late; the steps that are taken."""
+    torch.manual_seed(seed)
+    engine = Engine(lambda engine, batch: None)
+    engine.register_events(*IterationEvents)
+    engine.network = nn.Linear(2, 2)
+    late = seconds if process_rank() == 0 else 0
+    engine.add_event_handler(Events.STARTED, lambda: time.sleep(late))
+    TrainTogether(SharedBatches(RandomDraws(range(2)), 2)).attach(engine)
+    return engine.run([0]).iteration
+
+
+def begin_late_and_with_other_weights():
+    wait_at_most(0.5)
+    assert begin(0, seconds=1.5) == 1
+    with pytest.raises(InputError, match=r"after the epochs \[0, 0\] with weights that are not"):
+        begin(process_rank(), seconds=0)
+
+
+def test_processes_begin_together_however_late_one_is():
+    in_processes(2, begin_late_and_with_other_weights)
 
 
 def train(bundle, out, **settings):
@@ -195,10 +263,6 @@ def test_a_bundle_trained_by_any_number_of_processes_is_the_same(tiny_bundle, tm
 
 
 def stopped(bundle, out):
-    from ignite.engine import Events
-
-    from volseg.training.distributed import TrainTogether
-
     attach = TrainTogether.attach
 
     def attach_and_stop(self, engine):
@@ -217,10 +281,6 @@ def stopped(bundle, out):
 
 
 def train_until_one_is_killed(bundle, out):
-    from ignite.engine import Events
-
-    from volseg.training.distributed import TrainTogether
-
     attach = TrainTogether.attach
 
     def attach_and_kill(self, engine):

@@ -15,7 +15,8 @@ from volseg.training.kept_memory import has_glibc
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 # An engine frees 256 MiB in a step; prints what the process has in MiB then, how much of it Linux
-# was asked to hold in huge pages (it may lack them), and what it has after the run.
+# was asked to hold in huge pages (it may lack them), and what it has after the run, whatever the
+# end of that is.
 PROGRAM = """
 import sys
 import numpy as np, psutil
@@ -40,25 +41,35 @@ def step(engine, batch):
     np.ones(1 << 25)
     print(mebibytes() - before, asked_for())
     engine.state.before = before
+    if sys.argv[2] == "error":
+        raise KeyboardInterrupt
+    if sys.argv[2] == "terminated":
+        engine.terminate(skip_completed=True)
 
 engine = Engine(step)
 KeepMemory(sys.argv[1]).attach(engine)
-engine.run([0])
+try:
+    engine.run([0])
+except KeyboardInterrupt:
+    assert sys.argv[2] == "error"
+else:
+    assert sys.argv[2] != "error"
 print(mebibytes() - engine.state.before)
 """
 
 
-def run(device):
+def run(device, end="completed"):
     """Growth of the process after the array is freed, its huge pages, and growth after the run."""
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, device], capture_output=True, text=True, check=True
+        [sys.executable, "-c", PROGRAM, device, end], capture_output=True, text=True, check=True
     )
     return [int(value) for value in found.stdout.split()]
 
 
 @pytest.mark.skipif(not has_glibc(), reason="the C library is not glibc")
-def test_freed_memory_stays_while_training_and_goes_back_after_it():
-    grown, huge, after = run("cpu")
+@pytest.mark.parametrize("end", ["completed", "terminated", "error"])
+def test_freed_memory_stays_while_training_and_goes_back_after_it(end):
+    grown, huge, after = run("cpu", end)
     assert grown > 240
     assert after < 16
     if HUGE_PAGES.is_file():

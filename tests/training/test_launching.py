@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from volseg.cli.console import progress_bar
 from volseg.cli.main import main
 from volseg.errors import VolsegError
 from volseg.training import launching
@@ -84,7 +85,11 @@ def test_the_command_starts_itself_with_the_same_settings(monkeypatch, tmp_path)
     ((count, again),) = started
     assert count == 2
 
-    trained = []
+    trained, shown = [], []
+    monkeypatch.setattr(
+        "volseg.cli.train.progress_bar",
+        lambda **options: shown.append(options) or progress_bar(**options),
+    )
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")  # it does nothing but train
     monkeypatch.setattr(
@@ -98,6 +103,7 @@ def test_the_command_starts_itself_with_the_same_settings(monkeypatch, tmp_path)
     assert json.dumps(options["settings"], sort_keys=True) == json.dumps(
         {"learning_rate": 1e-5, "patch": [16, 16, 8]}
     )
+    assert shown == [{"shown": False}]  # the first draws it
 
 
 def test_a_cross_validation_by_several_processes_is_refused(monkeypatch, tmp_path, capfd):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from volseg.networks import build_network, network_spec, read_weights
 from volseg.training import network_to_train, train_bundle
 from volseg.training.fast_layers import FastInstanceNorm, PointwiseConvolution
+from volseg.training.recomputing import recompute_levels
 
 
 def tiny(name: str, dims: int = 2) -> nn.Module:
@@ -81,6 +82,39 @@ def test_less_is_kept_for_the_way_back_when_levels_are_computed_again():
             network(image())
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 2
+
+
+class InTurns(nn.Module):
+    """Layers, one after the other."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def level(channels: int) -> nn.Module:
+    first, second = nn.Conv2d(channels, 2, 3), nn.Conv2d(2, 2, 3)
+    return InTurns(first, nn.BatchNorm2d(2), nn.ReLU(), second, nn.BatchNorm2d(2))
+
+
+def test_compiled_levels_that_are_computed_again_give_the_same_gradients_and_statistics():
+    torch.manual_seed(0)
+    network, x = InTurns(level(1), level(2), level(2)), image()
+    again = copy.deepcopy(network)
+    assert recompute_levels(again) == 3
+    again.compile(backend="aot_eager")
+    expected, found = gradients(network, x), gradients(again, x)
+    assert expected.keys() == found.keys()
+    largest = max(float(one.abs().max()) for one in expected.values())
+    for one in expected:
+        torch.testing.assert_close(found[one], expected[one], rtol=0, atol=1e-5 * largest)
+    for one, other in zip(network.buffers(), again.buffers(), strict=True):
+        torch.testing.assert_close(other, one)
 
 
 def test_without_a_compiler_the_network_is_trained_as_it_is_and_this_is_said(monkeypatch, caplog):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from monai.bundle import run as bundle_run
@@ -10,6 +12,7 @@ from volseg.bundle import open_bundle
 from volseg.bundle.setting_rules import RULES
 from volseg.cli.main import main
 from volseg.errors import InputError, UnknownNameError
+from volseg.io import ReadImaged
 from volseg.training import train_bundle
 from volseg.training.run_settings import differing_settings, require_run_settings
 
@@ -80,6 +83,48 @@ def test_the_runner_of_monai_refuses_them_alike(tiny_bundle, tmp_path, monkeypat
             )
         assert sentence in str(raised.value.__cause__)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"fold": 9}, r"no case in fold 9; its folds are 0, 1, 2"),
+        ({"fold": 1, "cases": 5}, "5 cases were asked for"),
+        ({"batch_size": 1}, "batch_size is 1, but 2 processes share each batch"),
+        ({"fold": 1}, "case ball4 .* does not exist"),  # a held-out one
+    ],
+)
+def test_what_the_cases_do_not_allow_is_refused_before_an_image_is_read(
+    tiny_bundle, tmp_path, monkeypatch, settings, sentence
+):
+    data, out = tiny_bundle.parent / "data", tmp_path / "trained"
+    if settings == {"fold": 1}:
+        (data / "labels" / "ball4.nii.gz").unlink()
+    if "batch_size" in settings:
+        monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun says; the other does not come
+    read = []
+    monkeypatch.setattr(ReadImaged, "__call__", lambda self, case: read.append(case))
+    with pytest.raises(InputError, match=sentence):
+        train_bundle(
+            tiny_bundle,
+            data,
+            out,
+            fold=settings.get("fold", 0),
+            settings={name: value for name, value in settings.items() if name != "fold"},
+            skip_damaged=True,
+        )
+    monkeypatch.chdir(tiny_bundle)
+    with pytest.raises(RuntimeError) as raised:
+        bundle_run(
+            config_file="configs/train.yaml",
+            dataset_dir=str(data),
+            output_dir=str(out),
+            logging_file=False,
+            **settings,
+        )
+    assert re.search(sentence, str(raised.value.__cause__))
+    assert not read
+    assert not out.exists()
 
 
 def test_an_option_and_set_do_not_both_give_a_setting(tiny_bundle, tmp_path, capfd):

@@ -118,13 +118,13 @@ def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):
         train_bundle(tiny_bundle, tmp_path / "absent", tmp_path / "t")
     with pytest.raises(InputError, match="fold 9"):
         train_bundle(tiny_bundle, data, tmp_path / "t", fold=9)
-    (data / "labels" / "ball2.nii.gz").unlink()
-    with pytest.raises(InputError, match="ball2"):
-        train_bundle(tiny_bundle, data, tmp_path / "u")
     with pytest.raises(InputError, match="is the bundle itself"):
         train_bundle(tiny_bundle, data, tiny_bundle)
     with pytest.raises(OutputError, match="not a bundle"):
         train_bundle(tiny_bundle, data, data)
+    (data / "labels" / "ball2.nii.gz").unlink()
+    with pytest.raises(InputError, match="ball2"):
+        train_bundle(tiny_bundle, data, tmp_path / "u")
 
 
 def test_the_command(tiny_bundle, tmp_path, capfd):

@@ -64,7 +64,7 @@ def train(
         words += ["--json"] if as_json else []
         raise typer.Exit(run_in_processes(processes, words))
     fold = settings.pop("fold")
-    with progress_bar() as bar:
+    with progress_bar(shown=is_first_process()) as bar:
         steps = bar.add_task("preparing", total=None)
 
         def show(state: TrainingState) -> None:

@@ -184,9 +184,14 @@ def fold_cases(
         InputError: No case is left, there are fewer than asked for, or a file does not exist.
     """
     data = Path(data)
-    chosen = [case for case in read_datalist(datalist) if (case.fold == fold) == held_out]
+    cases = read_datalist(datalist)
+    chosen = [case for case in cases if (case.fold == fold) == held_out]
     if not chosen:
-        raise InputError(f"{datalist} has no case {'in' if held_out else 'outside'} fold {fold}.")
+        folds = ", ".join(map(str, sorted({case.fold for case in cases})))
+        raise InputError(
+            f"{datalist} has no case {'in' if held_out else 'outside'} fold {fold}; its folds are "
+            f"{folds or 'none'}: choose another."
+        )
     if number is not None:
         if not 1 <= number <= len(chosen):
             raise InputError(

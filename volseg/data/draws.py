@@ -20,7 +20,7 @@ from torch.utils.data import Sampler
 
 from volseg.data.prepared import PreparedCases
 from volseg.errors import InputError
-from volseg.processes import process_count, process_rank
+from volseg.processes import Meeting, process_count, process_rank, shares_of_work
 from volseg.transforms.patch_position import rare_voxels_entry
 
 _log = logging.getLogger(__name__)
@@ -127,7 +127,8 @@ class PreparedDraws(Dataset):
 
     The transforms before the first random one make a prepared case, which is kept on the disk
     (`PreparedCases`); the others start from it, with the seed of a draw. Plain indices work as in
-    MONAI, with the random numbers as they come.
+    MONAI, with the random numbers as they come. Processes that train together share the preparing:
+    all of them make the dataset, at about the same time.
 
     Args:
         data: The cases.
@@ -153,8 +154,13 @@ class PreparedDraws(Dataset):
         steps = transform.transforms
         self.augmentation = Compose([] if first is None else steps[first:])
         self.prepared = PreparedCases(steps[:first], folder)
-        made = [self.prepared.make(case) for case in data]
-        self._keys = [key for key, _ in made]
+        meeting = Meeting()
+        for share in shares_of_work():
+            for case in data[share]:
+                self.prepared.make(case)
+            meeting.gather(None)
+        made = [self.prepared.make(case, check=False) for case in data]
+        self._places = [place for place, _ in made]
         self.bytes_on_disk = sum(size for _, size in made)
         _log.info(
             "%d prepared cases, %.1f MB, lie in %s",
@@ -164,7 +170,7 @@ class PreparedDraws(Dataset):
         )
 
     def _transform(self, index: int) -> Any:
-        made = self.augmentation(self.prepared.read(self.data[index], self._keys[index]))
+        made = self.augmentation(self.prepared.read(self.data[index], self._places[index]))
         for patch in made if isinstance(made, list) else [made]:
             patch.pop(rare_voxels_entry("label"), None)  # said where patches are cut
         return made

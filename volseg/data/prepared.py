@@ -1,7 +1,8 @@
 """Cases as they are after what is the same for every draw, kept on the disk and mapped to memory.
 
 A folder holds what one preparation makes of cases: an array file for each volume, so that a patch
-is read from where it lies and nothing else is, by any number of processes, folds and runs.
+is read from where it lies and nothing else is, by any number of processes, folds and runs. Once a
+run, as it begins, the files are read through, as a damaged one is told by its check sum alone.
 """
 
 from __future__ import annotations
@@ -58,38 +59,43 @@ class PreparedCases:
     Args:
         steps: The preparation, one after another: from the paths of a case to its volumes.
         folder: Where the cases lie; ``prepared`` in the user's cache folder (``$VOLSEG_CACHE``) by
-            default, and a temporary folder where that cannot be written to.
+            default, and what cannot be written to that in a temporary folder.
     """
 
     def __init__(self, steps: Sequence[Step], folder: str | Path | None = None) -> None:
         self.prepare = Compose(steps)
         what = [*steps, version("volseg"), monai.__version__]
         name = value_fingerprint(what)[:16]
-        self._is_temporary = False
         # What nothing can be said of is never the same again: no later run would find it.
-        if name != value_fingerprint(what)[:16]:
-            self._use_temporary_folder()
-        else:
-            root = user_cache_folder("prepared") if folder is None else Path(folder)
-            self.folder = root / name
-        self._given = folder is not None
-        self._opened: dict[str, Case] = {}
+        is_known = name == value_fingerprint(what)[:16]
+        root = user_cache_folder("prepared") if folder is None else Path(folder)
+        self.folder = root / name if is_known else self._temporary_folder()
+        self._may_go_elsewhere = is_known and folder is None
+        self._folders = [self.folder]  # looked in one after another; the last is written to
+        self._opened: dict[Path, Case] = {}
 
-    def make(self, case: Mapping[Hashable, Any]) -> tuple[str, int]:
-        """Prepare a case unless it is there; return its name here and its bytes on the disk.
+    def make(self, case: Mapping[Hashable, Any], *, check: bool = True) -> tuple[Path, int]:
+        """Prepare a case unless it is there; return its folder and its bytes on the disk.
+
+        Args:
+            case: The case.
+            check: Whether the files of one that is there are read through, to find damage.
 
         Raises:
             InputError: The case cannot be prepared; it is named.
             OutputError: Its files cannot be written.
         """
         key = _key(case)
-        manifest = _manifest(self.folder / key)
-        if manifest is None:
-            self._write(case, key)
-            manifest = _manifest(self.folder / key) or {}
-        return key, sum(int(one["bytes"]) for one in manifest.values())
+        for folder in self._folders:
+            place = folder / key
+            if (manifest := _found(place, check=check)) is not None:
+                break
+        else:
+            place = self._write(case, key)
+            manifest = _manifest(place) or {}
+        return place, sum(int(one["bytes"]) for one in manifest.values())
 
-    def read(self, case: Mapping[Hashable, Any], key: str | None = None) -> Case:
+    def read(self, case: Mapping[Hashable, Any], place: Path | None = None) -> Case:
         """Return a prepared case: its entries, volumes as tensors mapped to memory.
 
         Beside a label map of one channel, under its name and ``_voxels``, is where its rare classes
@@ -97,29 +103,28 @@ class PreparedCases:
 
         Args:
             case: The case.
-            key: Its name, as `make` gave it; its files are not looked at again.
+            place: Its folder, as `make` gave it; the case's own files are not looked at again.
 
         Raises:
             InputError: The case cannot be prepared.
             OutputError: It has to be prepared anew and cannot be written.
         """
-        if key is None:
-            key, _ = self.make(case)
-        if key not in self._opened:
-            found = _opened(self.folder / key)
-            if found is None:
-                _log.warning("%s is damaged: the case is prepared again", self.folder / key)
-                self._write(case, key)
-                found = _opened(self.folder / key)
-            if found is None:
-                raise OutputError(
-                    f"what was written to {self.folder / key} is not what can be read from it: "
-                    "look at the disk, or give another folder (prepared)."
-                )
-            self._opened[key] = found
-        return {**case, **self._opened[key]}
+        if place is None:
+            place, _ = self.make(case)
+        if place not in self._opened:
+            found = _opened(place)
+            if found is None:  # any longer
+                anew, _ = self.make(case)
+                found = _opened(anew)
+                if found is None:
+                    raise OutputError(
+                        f"what was written to {anew} is not what can be read from it: look at the "
+                        "disk, or give another folder (prepared)."
+                    )
+            self._opened[place] = found
+        return {**case, **self._opened[place]}
 
-    def _write(self, case: Mapping[Hashable, Any], key: str) -> None:
+    def _write(self, case: Mapping[Hashable, Any], key: str) -> Path:
         try:
             made = self.prepare(dict(case))
         except Exception as error:
@@ -128,20 +133,20 @@ class PreparedCases:
                 f"the case {case.get('case', key)} cannot be prepared: {reason_of(error)}"
             ) from error
         try:
-            _write(made, self.folder / key)
+            _write(made, self._folders[-1] / key)
         except OutputError as error:
-            if _manifest(self.folder / key) is not None:  # another process was faster
-                return
-            if self._given or self._is_temporary:
+            if not self._may_go_elsewhere:
                 raise
+            self._may_go_elsewhere = False
             _log.warning("a temporary folder is used: %s", error)
-            self._use_temporary_folder()
-            _write(made, self.folder / key)
+            self._folders.append(self._temporary_folder())
+            _write(made, self._folders[-1] / key)
+        return self._folders[-1] / key
 
-    def _use_temporary_folder(self) -> None:
-        self._is_temporary = True
-        self.folder = Path(tempfile.mkdtemp(prefix="volseg-prepared-"))
-        weakref.finalize(self, _remove, self.folder, os.getpid())
+    def _temporary_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="volseg-prepared-"))
+        weakref.finalize(self, _remove, folder, os.getpid())
+        return folder
 
 
 def _remove(folder: Path, owner: int) -> None:
@@ -150,8 +155,8 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 def _write(made: Mapping[Hashable, Any], place: Path) -> None:
-    """Write the volumes of a case to a folder that appears whole or not at all."""
-    with replacing_folder(place, marked_by=_MANIFEST) as temporary:
+    """Write the volumes of a case to a folder, whole or not at all, or leave another process's."""
+    with replacing_folder(place, marked_by=_MANIFEST, unless_there=True) as temporary:
         temporary.mkdir()
         manifest: dict[str, Any] = {}
         for name, value in made.items():
@@ -172,7 +177,7 @@ def _write(made: Mapping[Hashable, Any], place: Path) -> None:
 
 def _save(path: Path, array: npt.NDArray[Any]) -> dict[str, Any]:
     np.save(path, array, allow_pickle=False)
-    return {"bytes": path.stat().st_size, "crc32": zlib.crc32(array.data if array.size else b"")}
+    return {"bytes": path.stat().st_size, "crc32": _check_sum(array)}
 
 
 def _rare_voxels(labels: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
@@ -183,6 +188,39 @@ def _rare_voxels(labels: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
         for value, count in zip(values, counts, strict=True)
         if count < _RARE * labels.size
     }
+
+
+def _found(place: Path, *, check: bool) -> dict[str, dict[str, Any]] | None:
+    """Return what a folder says that it holds; one that is damaged is removed.
+
+    Args:
+        place: The folder.
+        check: Whether its files are read through.
+    """
+    was_there = (place / _MANIFEST).is_file()
+    manifest = _manifest(place)
+    if manifest is not None and (not check or _is_intact(place, manifest)):
+        return manifest
+    if was_there:
+        _log.warning("%s is damaged: the case is prepared again", place)
+        shutil.rmtree(place, ignore_errors=True)
+    return None
+
+
+def _is_intact(place: Path, manifest: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether the files of a folder hold what was written."""
+    for name, entry in manifest.items():
+        try:
+            array = np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            return False
+        if _check_sum(array) != entry["crc32"]:
+            return False
+    return True
+
+
+def _check_sum(array: npt.NDArray[Any]) -> int:
+    return zlib.crc32(array.data if array.size else b"")
 
 
 def _manifest(place: Path) -> dict[str, dict[str, Any]] | None:
@@ -198,7 +236,7 @@ def _manifest(place: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _opened(place: Path) -> Case | None:
-    """Return the volumes of a folder, mapped to memory; None if they are damaged."""
+    """Return the volumes of a folder, mapped to memory; None if they are not there."""
     manifest = _manifest(place)
     if manifest is None:
         return None
@@ -209,8 +247,6 @@ def _opened(place: Path) -> Case | None:
             # Copied where it is written to, as torch wants tensors that can be.
             array = np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError):
-            return None
-        if zlib.crc32(array.data if array.size else b"") != entry["crc32"]:
             return None
         if "class" in entry:
             voxels[int(entry["class"])] = array

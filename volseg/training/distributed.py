@@ -27,12 +27,20 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, distributed, nn
 
 from volseg.errors import InputError, VolsegError
-from volseg.processes import is_idle, process_count, process_rank, set_idle
+from volseg.processes import (
+    Meeting,
+    is_idle,
+    launched_count,
+    process_count,
+    process_rank,
+    set_idle,
+)
 from volseg.training.batch_statistics import synchronise_batch_norm
 
 Item = TypeVar("Item")
 
-# A process may be slower than the others by as long: in validation, or as it writes.
+# A process may be slower than the others by as long: in validation, or as it writes. What is done
+# with a whole data set takes longer, and is waited for at a `Meeting`.
 _PATIENCE = timedelta(minutes=30)
 _PIECE = 1 << 23  # numbers that are averaged at once
 
@@ -72,7 +80,7 @@ def join_processes(device: str | torch.device) -> None:
     Raises:
         VolsegError: The others cannot be reached.
     """
-    if process_count() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if process_count() > 1 or launched_count() == 1:
         return
     device = torch.device(device)
     if device.type == "cuda":
@@ -134,7 +142,7 @@ def processes_together(device: str | None) -> Iterator[torch.device]:
 def first_process_first() -> Iterator[bool]:
     """Enter in the first process, and in the others when it has left; true in the first.
 
-    For what is written once and read by all.
+    For what is written once, in some minutes, and read by all.
     """
     first = process_rank() == 0
     if not first:
@@ -179,6 +187,7 @@ class TrainTogether:
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
+        self._meeting = Meeting()
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -192,11 +201,11 @@ class TrainTogether:
     def _start(self, engine: Engine) -> None:
         synchronise_batch_norm(engine.network)
         weights = sum(value.detach().double().abs().sum().cpu() for value in _values(engine))
-        own = torch.stack([torch.tensor(float(engine.state.epoch)), torch.as_tensor(weights)])
-        found: Tensor = idist.all_gather(own.double()[None])
-        if not torch.equal(found, found[:1].expand_as(found)):
+        # The first is late where it reads all data to describe them (`RecordRun`).
+        found = self._meeting.gather((engine.state.epoch, float(weights)))
+        if any(one != found[0] for one in found):
             raise InputError(
-                f"the processes begin after the epochs {[int(epoch) for epoch in found[:, 0]]}"
+                f"the processes begin after the epochs {[epoch for epoch, _ in found]}"
                 " with weights that are not the same; expected the same everywhere: the output "
                 "folder has to be on a file system that all machines share, and their versions of "
                 "volseg and torch the same."

@@ -15,11 +15,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from volseg.errors import VolsegError
+from volseg.processes import launched_count
 
 
 def was_launched() -> bool:
     """Return whether this is one of several processes, started by ``torchrun`` or from here."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return launched_count() > 1
 
 
 def is_first_process() -> bool:

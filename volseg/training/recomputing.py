@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -52,10 +53,12 @@ def _forgetful(kind: Any) -> Any:
         compute = partial(kind.forward, self)
         if not self.training:
             return compute(*given, **options)
-        contexts = partial(_contexts, self)
+        # What is compiled moves statistics on the way forward alone, and takes no such contexts.
+        if not torch.compiler.is_compiling():
+            options["context_fn"] = partial(_contexts, self)
         # A list of features may be longer by the time that they are computed again.
         inputs = [list(one) if isinstance(one, list) else one for one in given]
-        return checkpoint(compute, *inputs, use_reentrant=False, context_fn=contexts, **options)
+        return checkpoint(compute, *inputs, use_reentrant=False, **options)
 
     return type(kind.__name__, (kind,), {"forward": forward})
 

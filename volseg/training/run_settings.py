@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle, is_setting, open_bundle, require_settings
+from volseg.data import fold_cases
 from volseg.errors import InputError
+from volseg.processes import launched_count, process_count
 from volseg.training.tracking import require_tracker
 
 T = TypeVar("T")
@@ -28,9 +30,12 @@ CHANGEABLE = ("learning_rate", "clip_norm", "train_precision", "patience", "val_
 # Of those that inference has, too: they matter to training alone.
 _OF_TRAINING = frozenset({"patch", "head_weights"}) | _SURROUNDINGS
 
+# What says which cases are trained on and held out.
+_OF_CASES = ("datalist", "dataset_dir", "fold", "cases")
 
-def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
-    """Refuse settings that a training of a bundle cannot have.
+
+def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse settings that a training of a bundle cannot have; return all that it then has.
 
     Args:
         bundle: The bundle.
@@ -39,7 +44,8 @@ def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
     Raises:
         UnknownNameError: A name is not known; the message has the nearest ones.
         InputError: A value is of a wrong kind or out of its range, or would make inference
-            something else than what is trained for.
+            something else than what is trained for; or there are more processes than images in a
+            batch.
         BundleError: The bundle cannot be trained.
     """
     train, inference = (_entries(bundle.config(name)) for name in ("train", "inference"))
@@ -62,10 +68,39 @@ def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> None:
                     f"hold out a fold, or set {name} to {without or 'null'}."
                 )
     require_tracker(chosen.get("track_with"))
+    processes = max(launched_count(), process_count())
+    size = chosen.get("batch_size")
+    if isinstance(size, int) and size < processes:
+        raise InputError(
+            f"batch_size is {size}, but {processes} processes share each batch; "
+            "expected at least one image for each: take a larger batch_size or fewer processes."
+        )
+    return chosen
+
+
+def require_cases(
+    datalist: str | Path, data: str | Path, *, fold: int | Literal["all"], number: int | None
+) -> None:
+    """Refuse a fold without cases and files that are not there, before an image is read.
+
+    Args:
+        datalist: File that lists the cases.
+        data: Folder that the paths in it are relative to.
+        fold: The fold that is held out, or ``all``.
+        number: How many of the others are trained on; all without it.
+
+    Raises:
+        InputError: There are no such cases, or a file of theirs does not exist.
+    """
+    if fold != "all":
+        fold_cases(datalist, data, fold=fold, held_out=True)
+    fold_cases(datalist, data, fold=fold, held_out=False, number=number)
 
 
 def run_settings(bundle_root: str | Path) -> dict[str, Any]:
     """Return the configuration that is being run, without its surroundings, once it is checked.
+
+    That its cases are there is checked, too.
 
     For ``configs/train.yaml``, whose first step it is: what MONAI's runner was told on its command
     line has by then replaced what the file says, and an unknown name has become one more entry.
@@ -75,10 +110,11 @@ def run_settings(bundle_root: str | Path) -> dict[str, Any]:
 
     Raises:
         UnknownNameError: A name is not known; the message has the nearest ones.
-        InputError: A value is of a wrong kind or out of its range.
+        InputError: A value is of a wrong kind or out of its range, or a case is not there.
     """
     bundle = open_bundle(bundle_root)
-    running = _running_parser().config
+    parser = _running_parser()
+    running = parser.config
     if not isinstance(running, dict):
         raise TypeError(f"a configuration is an object, found {type(running).__name__}")
     own = _entries(bundle.config("train"))
@@ -90,6 +126,9 @@ def run_settings(bundle_root: str | Path) -> dict[str, Any]:
         and not (name in own and own[name] == value)
     }
     require_run_settings(bundle, given)
+    if running.keys() >= set(_OF_CASES):
+        datalist, data, fold, number = map(parser.get_parsed_content, _OF_CASES)
+        require_cases(datalist, data, fold=fold, number=number)
     return {
         name: _plain(value) for name, value in sorted(running.items()) if name not in _SURROUNDINGS
     }

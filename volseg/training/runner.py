@@ -21,7 +21,7 @@ from volseg.training.curves import DrawCurves
 from volseg.training.damaged import leave_out_damaged
 from volseg.training.distributed import first_process_first, processes_together
 from volseg.training.progress import TrainingState
-from volseg.training.run_settings import require_run_settings
+from volseg.training.run_settings import require_cases, require_run_settings
 
 _log = logging.getLogger(__name__)
 
@@ -73,13 +73,16 @@ def train_bundle(
     chosen = {**(settings or {}), "fold": fold}
     if epochs is not None:
         chosen["epochs"] = epochs
-    require_run_settings(source, chosen)
+    running = require_run_settings(source, chosen)
+    datalist = source.folder / "configs" / "datalist.json"
+    require_cases(datalist, data, fold=fold, number=running.get("cases"))
     with processes_together(device) as where:
         with first_process_first() as is_first:
             target = copy_to_train(source, Path(output)) if is_first else open_bundle(output)
-            if is_first and skip_damaged:
-                for case, reason in leave_out_damaged(target, data).items():
-                    _log.warning("left out: %s: %s", case, reason)
+        if skip_damaged:
+            left_out = leave_out_damaged(target, data)
+            for case, reason in left_out.items() if is_first else ():
+                _log.warning("left out: %s: %s", case, reason)
         return _trained(source, target, data, chosen, where, progress if is_first else None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +15,13 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 
 from volseg.errors import InputError, UnknownNameError
-from volseg.processes import is_idle, set_idle, sum_over_processes
+from volseg.processes import (
+    is_idle,
+    process_count,
+    process_rank,
+    set_idle,
+    sum_over_processes,
+)
 
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 #: What helps where something is no longer a number.
@@ -36,7 +44,8 @@ class TrainingStep:
             on an accelerator, bf16 where it has it and else f16.
         parts: The batch is computed in so many parts, one after another, and their gradients are
             added up: the memory of a part for the step of a batch. Statistics over a batch, such
-            as those of a batch's Dice, are then over a part.
+            as those of a batch's Dice, are then over a part. Parts are of the whole batch,
+            however many processes share it.
         clip_norm: Gradients with a larger norm, all of them together, are made that short.
         device: Where training happens.
 
@@ -115,21 +124,39 @@ class TrainingStep:
             self.scaler.load_state_dict(state_dict)
 
     def _parts(self, image: Tensor, label: Tensor) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """Yield the parts of a batch, each with its share; as many in every process."""
+        """Yield what this process has of each part of the whole batch, and the part's share of it.
+
+        A process without any of a part has a stand-in, and is idle.
+        """
         if self.parts == 1:
             yield 1.0, image, label
             return
-        own = list(zip(image.chunk(self.parts), label.chunk(self.parts), strict=True))
-        sizes = image.new_zeros(self.parts, dtype=torch.float32)
-        for index, (some, _) in enumerate(own):
-            sizes[index] = len(some)
-        sizes = sum_over_processes(sizes)
         idle = is_idle()
-        for index, size in enumerate(sizes.tolist()):
-            if size:
-                set_idle(idle or index >= len(own))
-                yield size / float(sizes.sum()), *own[min(index, len(own) - 1)]
+        places, number = _places_in_batch(image)
+        size = math.ceil(number / self.parts)
+        for start in range(0, number, size):
+            end = min(start + size, number)
+            first, last = (bisect_left(places, place) for place in (start, end))
+            set_idle(idle or first == last)
+            some = slice(0, 1) if first == last else slice(first, last)
+            yield (end - start) / number, image[some], label[some]
         set_idle(idle)
+
+
+def _places_in_batch(images: Tensor) -> tuple[list[int], int]:
+    """Return where the images of this process are in the whole batch, and how many that has.
+
+    The processes take turns, as in `volseg.data.SharedBatches`.
+    """
+    rank = process_rank()
+    lengths = images.new_zeros(process_count(), dtype=torch.float32)
+    lengths[rank] = len(images)
+    counts = [int(length) for length in sum_over_processes(lengths).tolist()]
+    places = [
+        sum(min(count, turn + (other < rank)) for other, count in enumerate(counts))
+        for turn in range(len(images))
+    ]
+    return places, sum(counts)
 
 
 def training_precision(precision: str, device: torch.device) -> str:
