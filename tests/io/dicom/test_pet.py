@@ -61,6 +61,8 @@ def after(seconds: float) -> float:
         ({}, {"DecayCorrection": "ADMIN"}, after(0)),
         # Made from another series later: the acquisition counts.
         ({}, {"SeriesTime": "170000"}, after(3600)),
+        ({}, {"SeriesTime": "170000", "AcquisitionDateTime": "20200102103000.5"}, after(1800.5)),
+        ({}, {"SeriesTime": "170000", "AcquisitionDateTime": "20200102103000+0100"}, after(1800)),
         ({}, {"Units": "GML"}, 1.0),
     ],
 )

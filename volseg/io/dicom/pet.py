@@ -89,7 +89,7 @@ def _scan_time(dataset: Any, opened: OpenSeries) -> datetime:
         moment
         for point in opened.frames
         for frame in point
-        if (moment := _moment(*str(frame.keys.get("acquisition time", "_")).split("_")[:2]))
+        if (moment := _date_time(str(frame.keys.get("acquisition time", "")).replace("_", "")))
     ]
     of_series = _moment(dataset.get("SeriesDate"), dataset.get("SeriesTime"))
     if of_series is not None and (not acquired or of_series <= min(acquired)):
