@@ -17,7 +17,7 @@ import numpy as np
 from volseg.io.dicom.files import HeaderFile
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
 from volseg.io.dicom.header import Header
-from volseg.io.dicom.header_reading import BIG_ENDIAN, PixelElement
+from volseg.io.dicom.header_reading import BIG_ENDIAN, DEFLATED, PixelElement
 from volseg.io.dicom.lookup_table import LookupTable, lookup_table
 
 Numbers = tuple[float, ...]
@@ -30,7 +30,8 @@ _GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
-_RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_FRAGMENT_HEAD = 8  # bytes before each fragment of compressed pixels (PS3.5 A.4)
+_MOST_DEFLATED = 1032  # bytes that one of a deflated file can stand for
 
 
 @dataclass(frozen=True)
@@ -130,17 +131,17 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
     """Yield the frames of an image file.
 
     Raises:
-        ValueError: if a value of the header is not of its type.
+        ValueError: if a value of the header is not of its type, or there cannot be that many.
     """
     header = file.header
     count = int(header.get("NumberOfFrames") or 1)
     pixel_format = _pixel_format(file)
+    _require_possible(count, pixel_format, file)
     shared = _first(header, "SharedFunctionalGroupsSequence")
     groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     if groups and len(groups) != count:
         raise ValueError(f"{count} frames, but functional groups of {len(groups)}")
     pointers = dimension_pointers(header)
-    offsets = _frame_offsets(header, count)
     text = {
         name: str(header.get(name) or "")
         for name in ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -150,10 +151,8 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
         position = _numbers(_value("ImagePositionPatient", header, shared, own), 3)
         orientation = _numbers(_value("ImageOrientationPatient", header, shared, own), 6)
         if count > 1 and not groups:
-            position = _offset(position, orientation, offsets, number)
+            position = None  # the header has one for all of them
         slope = _value("RescaleSlope", header, shared, own)
-        if slope in (None, "") and text["SOPClassUID"] == _RT_DOSE:
-            slope = header.get("DoseGridScaling")
         yield Frame(
             path=file.path,
             number=number,
@@ -171,6 +170,22 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
             pixels=file.pixels,
             format=pixel_format,
         )
+
+
+def _require_possible(count: int, stored: PixelFormat, file: HeaderFile) -> None:
+    """Raise if the pixels of a file are too few for its frames.
+
+    It is known before the frames are made, which of a damaged number would not end.
+    """
+    if min(count, stored.rows, stored.columns) < 1:
+        raise ValueError(f"{count} frames of {stored.columns} x {stored.rows} pixels")
+    if count == 1:
+        return  # where pixels are missing, the volume says how many
+    available = file.pixels.available or _MOST_DEFLATED * file.size
+    is_native = file.pixels.length >= 0 or file.transfer_syntax == DEFLATED
+    most = available // (max(1, stored.frame_bytes) if is_native else _FRAGMENT_HEAD)
+    if count > most:
+        raise ValueError(f"{count} frames, but pixels of {most} at most: it may be cut short")
 
 
 def _pixel_format(file: HeaderFile) -> PixelFormat:
@@ -237,20 +252,3 @@ def _texts(value: Any) -> tuple[str, ...]:
     if value in (None, ""):
         return ()
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
-
-
-def _frame_offsets(header: Header, count: int) -> Numbers | None:
-    """Return the places of frames along the normal (PS3.3 C.8.8.3.2), where the file has them."""
-    offsets = _numbers(header.get("GridFrameOffsetVector"), count)
-    # Of the two forms that the standard allows, the one that starts at 0 is relative.
-    return offsets if offsets is not None and offsets[0] == 0.0 else None
-
-
-def _offset(
-    position: Numbers | None, orientation: Numbers | None, offsets: Numbers | None, number: int
-) -> Numbers | None:
-    if position is None or orientation is None or offsets is None:
-        return None
-    ax, ay, az, bx, by, bz = orientation
-    normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
-    return tuple(p + offsets[number] * n for p, n in zip(position, normal, strict=True))
