@@ -24,7 +24,7 @@ from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.nifti_blocks import nifti_blocks, true_type
 from volseg.io.nifti_geometry import nifti_geometry
-from volseg.io.nifti_header import open_nifti
+from volseg.io.nifti_header import NiftiFile, open_nifti
 from volseg.io.read import read_image
 from volseg.io.reading_options import (
     ImagePath,
@@ -72,7 +72,10 @@ def open_volume(
         return _dicom_volume(prepare_dicom(path, options))
     if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
         options.require_none(str(path))
-        return _nifti_volume(path, of_file.get("orientation"))
+        file = open_nifti(path)
+        # The colours of a voxel lie beside each other, so a plane of one of them is not read alone.
+        if file.colours == 1:
+            return _nifti_volume(file, of_file.get("orientation"))
     return volume_in_memory(read_image(path, **of_file))
 
 
@@ -86,8 +89,7 @@ def _dicom_volume(series: PreparedSeries) -> StoredVolume:
     return StoredVolume(grid, len(series.points), walk, source=source, meta=series.meta)
 
 
-def _nifti_volume(path: Path, orientation: str | None) -> StoredVolume:
-    file = open_nifti(path)
+def _nifti_volume(file: NiftiFile, orientation: str | None) -> StoredVolume:
     true_type(file)  # refuses now what no block could hold
     geometry = nifti_geometry(file.header, file.shape[1:], file.source, orientation)
     grid = Grid(file.shape[1:], geometry.require_affine())
