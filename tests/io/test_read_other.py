@@ -79,6 +79,47 @@ def test_metaimage_without_matrix_is_refused(tmp_path: Path) -> None:
     )
 
 
+MHA = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n{}\n"
+MATRIX = "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 10 20 30"
+
+
+def in_units(folder: Path, suffix: str, unit: str) -> Path:
+    """Write an image with steps of 2, 3 and 4 of a unit, the first voxel at (10, 20, 30) LPS."""
+    path = folder / f"a{suffix}"
+    if suffix == ".nrrd":
+        units = f'space units: "{unit}" "{unit}" "{unit}"'
+        header = NRRD.format(f"space: LPS\n{DIRECTIONS}\n{units}")
+    else:
+        header = MHA.format(f"{MATRIX}\nElementSpacing = 2 3 4\nDistanceUnits = {unit}")
+        header += "ElementDataFile = LOCAL\n"
+    path.write_bytes(header.encode() + bytes(8))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_units_become_millimetres(tmp_path: Path, suffix: str) -> None:
+    for unit, scale in [("mm", 1), ("um", 1e-3), ("µm", 1e-3), ("cm", 10), ("m", 1000)]:
+        affine = read_image(in_units(tmp_path, suffix, unit)).affine.numpy()
+        expected = scale * np.array([-12, -23, 34])
+        np.testing.assert_allclose((affine @ [1, 1, 1, 1])[:3], expected)
+    with pytest.raises(GeometryError, match="lengths are in inch"):
+        read_image(in_units(tmp_path, suffix, "inch"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.mha", MHA.format(MATRIX) + "ElementDataFile = LOCAL\n"),
+        ("a.nrrd", NRRD.format("space: LPS")),
+    ],
+)
+def test_voxels_of_unknown_size_are_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_bytes(content.encode() + bytes(8))
+    for orientation in (None, "RAS"):
+        with pytest.raises(GeometryError, match="size of its voxels is unknown"):
+            read_image(tmp_path / name, orientation=orientation)
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_damaged_files_are_one_sentence(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
