@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import InputError, VolsegError
+from volseg.io.stored_image import within_memory
 
 _GZIP = b"\x1f\x8b"
 # Size of the header, which is also its first field, and the nibabel class for it.
@@ -127,17 +128,14 @@ def cut_short(file: NiftiFile, found: int) -> InputError:
 def one_sentence(source: str) -> Iterator[None]:
     """Turn what gzip and nibabel raise on damaged files into one sentence."""
     try:
-        yield
+        with within_memory(source):
+            yield
     except VolsegError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"cannot read {source}: its gzip compression is cut short or damaged; copy or export "
             "it again."
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            f"cannot read {source}: its voxels do not fit into the memory of this computer."
         ) from error
     except (HeaderDataError, OSError, ValueError, OverflowError, KeyError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -31,7 +31,15 @@ _GROUPS = {
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
 _FRAGMENT_HEAD = 8  # bytes before each fragment of compressed pixels (PS3.5 A.4)
-_MOST_DEFLATED = 1032  # bytes that one of a deflated file can stand for
+# Bytes of pixels that one of the file can stand for at most; of other encodings there is no limit.
+_EXPANSION = {
+    DEFLATED: 1032,
+    "1.2.840.10008.1.2.5": 64,  # RLE: two stand for 128
+    "1.2.840.10008.1.2.4.57": 64,  # JPEG lossless: a bit or more for each value
+    "1.2.840.10008.1.2.4.70": 64,
+    "1.2.840.10008.1.2.4.50": 2048,  # JPEG: two bits or more for 8 x 8 values, colours halved
+    "1.2.840.10008.1.2.4.51": 2048,
+}
 
 
 @dataclass(frozen=True)
@@ -175,17 +183,24 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
 def _require_possible(count: int, stored: PixelFormat, file: HeaderFile) -> None:
     """Raise if the pixels of a file are too few for its frames.
 
-    It is known before the frames are made, which of a damaged number would not end.
+    It is known before frames are made or room for them, which of a damaged number would not end.
     """
+    is_native = file.pixels.length >= 0
     if min(count, stored.rows, stored.columns) < 1:
-        raise ValueError(f"{count} frames of {stored.columns} x {stored.rows} pixels")
-    if count == 1:
-        return  # where pixels are missing, the volume says how many
-    available = file.pixels.available or _MOST_DEFLATED * file.size
-    is_native = file.pixels.length >= 0 or file.transfer_syntax == DEFLATED
-    most = available // (max(1, stored.frame_bytes) if is_native else _FRAGMENT_HEAD)
-    if count > most:
-        raise ValueError(f"{count} frames, but pixels of {most} at most: it may be cut short")
+        most = 0
+    elif is_native and count == 1:
+        most = 1  # where pixels are missing, the volume says how many
+    elif is_native or file.transfer_syntax in _EXPANSION:
+        available = file.pixels.available or file.size  # of deflated files as a whole
+        expansion = 1 if is_native else _EXPANSION[file.transfer_syntax]
+        most = available * expansion // max(1, stored.frame_bytes)
+    else:
+        most = file.pixels.available // _FRAGMENT_HEAD
+    if not 1 <= count <= most:
+        raise ValueError(
+            f"{count} frames of {stored.columns} x {stored.rows} pixels, of which it holds {most} "
+            "at most: it may be cut short"
+        )
 
 
 def _pixel_format(file: HeaderFile) -> PixelFormat:
