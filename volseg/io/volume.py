@@ -20,6 +20,7 @@ from volseg.io.dicom import (
     prepare_dicom,
     read_prepared,
 )
+from volseg.io.dicom.segmentations import kind_of_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.nifti_blocks import nifti_blocks, true_type
@@ -41,8 +42,8 @@ def open_volume(
     """Return a volume that is read in parts.
 
     Of NIfTI and DICOM only headers are read now; other formats, colour, DICOM series that have to
-    be resampled, channels that do not lie as the first one does, and images that are already in
-    memory are held there as a whole.
+    be resampled, DICOM SEG, channels that do not lie as the first one does, and images that are
+    already in memory are held there as a whole.
 
     Args:
         image: path as for `read_image`, or a channel-first MetaTensor; or one of them for each
@@ -68,7 +69,7 @@ def open_volume(
     of_file = reading_of_file(reading, path)
     kind = format_of_input(path)
     options = DicomOptions.of(of_file)
-    if kind is ImageFormat.DICOM:
+    if kind is ImageFormat.DICOM and kind_of_segmentation(path) is None:
         return _dicom_volume(prepare_dicom(path, options))
     if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
         options.require_none(str(path))
