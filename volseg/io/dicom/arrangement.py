@@ -260,7 +260,7 @@ def _require_one_place(
         require_same_grid(
             Grid((*size, stack.size), stack.affine),
             Grid((*size, other.size), other.affine),
-            what=f"{what} that are at one height, as in {frame.name} and {other_frame.name},",
+            what=f"{what} at the same heights, as in {frame.name} and {other_frame.name},",
             advice="give the slices of one volume only",
         )
     except GeometryError as error:
