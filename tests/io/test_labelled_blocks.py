@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from volseg.io import (
     label_blocks,
     labelled_blocks,
     open_volume,
+    read_image,
     write_image,
     write_segmentation,
 )
@@ -37,8 +39,6 @@ def files(tmp_path: Path) -> dict[str, Path]:
 @pytest.mark.parametrize("image_suffix", [".nii.gz", ".nrrd"])
 @pytest.mark.parametrize("label_suffix", [".nii.gz", ".nrrd"])
 def test_every_voxel_comes_once_with_its_label(files, image_suffix, label_suffix, voxels):
-    from volseg.io import read_image
-
     image, labels = files["image" + image_suffix], files["labels" + label_suffix]
     expected = read_image(image).numpy(), read_image(labels).numpy()[0]
     found = np.full((2, 6, 7, 5), np.nan, np.float32)
@@ -58,6 +58,21 @@ def test_flat_volumes_of_different_formats_go_together():
     with open_volume(image) as opened, open_volume(image.clone()) as label_map:
         [(block, part)] = labelled_blocks(opened, label_map)
     np.testing.assert_array_equal(part, block.values[0])
+
+
+@pytest.mark.parametrize("voxels", [1, 100, 10**6])
+def test_colours_go_with_their_labels(files, tmp_path, voxels):
+    colours = np.random.default_rng(0).integers(0, 255, (6, 7, 5, 3)).astype(np.uint8)
+    stored = colours.view([(name, "u1") for name in "RGB"])[..., 0]
+    nib.Nifti1Image(stored, AFFINE).to_filename(tmp_path / "rgb.nii")
+    expected = read_image(files["labels.nii.gz"]).numpy()[0]
+    seen = np.zeros((3, 6, 7, 5), int)
+    with open_volume(tmp_path / "rgb.nii") as image, open_volume(files["labels.nii.gz"]) as labels:
+        for block, part in labelled_blocks(image, labels, voxels):
+            np.testing.assert_array_equal(block.values, colours.transpose(3, 0, 1, 2)[block.place])
+            np.testing.assert_array_equal(part, expected[block.place[1:]])
+            seen[block.place] += 1
+    assert (seen == 1).all()
 
 
 def test_what_does_not_go_together_is_refused(files, tmp_path):

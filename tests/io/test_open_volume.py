@@ -6,6 +6,7 @@ import gzip
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from PIL import Image
 
 from volseg.errors import GeometryError, InputError, VolsegError
 from volseg.io import ReadImaged, StoredVolume, as_image, grid_of, open_volume
+from volseg.io.dicom.segmentations import write_dicom_seg
 
 AFFINE = np.array([[0, 0, -2.0, 5], [1.5, 0, 0, 6], [0, 1.25, 0, 7], [0, 0, 0, 1]])
 
@@ -84,6 +86,18 @@ def noise(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     limits = np.iinfo(dtype)
     top = min(limits.max, 2**63 - 1)  # past it no reader has a type
     return random.integers(limits.min, top, shape, dtype, endpoint=True)
+
+
+def test_a_dicom_seg_is_a_label_map(
+    make_source: Callable[..., Any], labels: np.ndarray, tmp_path: Path
+) -> None:
+    _, source = make_source()
+    write_dicom_seg(labels, tmp_path / "seg.dcm", source=source)
+    expected = whole(tmp_path / "seg.dcm")
+    with open_volume(tmp_path / "seg.dcm") as volume:
+        assert volume.meta["modality"] == "SEG"
+        assert volume.grid == grid_of(expected)
+        np.testing.assert_array_equal(assembled(volume, 1000), expected.numpy())
 
 
 @pytest.mark.data

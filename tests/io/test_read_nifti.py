@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -213,6 +214,10 @@ def test_a_damaged_spare_qform_does_not_spoil_the_sform(tmp_path: Path) -> None:
         ({"dim": [3, 2, 3, 5, 1, 1, 1, 1]}, "cut short"),
         ({"dim": [3, 32000, 32000, 32000, 1, 1, 1, 1]}, "cut short"),
         ({"magic": b"abc"}, "not marked as NIfTI"),
+        ({"magic": b"ni1"}, "marked 'ni1', as that of a pair"),
+        ({"vox_offset": 240}, "begin at byte 240"),
+        ({"vox_offset": -352}, "begin at byte -352"),
+        ({"vox_offset": np.nan}, "begin at byte nan"),
         ({"scl_slope": 2.0, "scl_inter": np.inf}, "damaged"),
     ],
 )
@@ -221,6 +226,25 @@ def test_damaged_headers_are_refused(tmp_path: Path, fields: dict, words: str) -
     with pytest.raises(InputError, match=words) as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_a_single_file_without_offset_begins_after_its_header(tmp_path: Path, kind: Any) -> None:
+    values = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    kind(values, np.diag([2.0, 3, 4, 1])).to_filename(tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    place = slice(108, 112) if kind is nib.Nifti1Image else slice(168, 176)
+    content[place] = bytes(place.stop - place.start)
+    (tmp_path / "a.nii").write_bytes(content)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii")[0].numpy(), values)
+
+
+def test_a_pair_marked_as_a_single_file_is_refused(tmp_path: Path) -> None:
+    nib.Nifti1Pair(np.zeros((2, 3, 4), np.int16), np.eye(4)).to_filename(tmp_path / "a.img")
+    header = (tmp_path / "a.hdr").read_bytes()
+    (tmp_path / "a.hdr").write_bytes(header.replace(b"ni1", b"n+1"))
+    with pytest.raises(InputError, match=r"marked 'n\+1', as that of a single file"):
+        read_image(tmp_path / "a.hdr")
 
 
 def test_cut_and_misnamed_files_are_refused(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 import torch
 from PIL import Image
 
@@ -77,6 +79,47 @@ def test_metaimage_without_matrix_is_refused(tmp_path: Path) -> None:
     )
 
 
+MHA = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n{}\n"
+MATRIX = "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 10 20 30"
+
+
+def in_units(folder: Path, suffix: str, unit: str) -> Path:
+    """Write an image with steps of 2, 3 and 4 of a unit, the first voxel at (10, 20, 30) LPS."""
+    path = folder / f"a{suffix}"
+    if suffix == ".nrrd":
+        units = f'space units: "{unit}" "{unit}" "{unit}"'
+        header = NRRD.format(f"space: LPS\n{DIRECTIONS}\n{units}")
+    else:
+        header = MHA.format(f"{MATRIX}\nElementSpacing = 2 3 4\nDistanceUnits = {unit}")
+        header += "ElementDataFile = LOCAL\n"
+    path.write_bytes(header.encode() + bytes(8))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_units_become_millimetres(tmp_path: Path, suffix: str) -> None:
+    for unit, scale in [("mm", 1), ("um", 1e-3), ("µm", 1e-3), ("cm", 10), ("m", 1000)]:
+        affine = read_image(in_units(tmp_path, suffix, unit)).affine.numpy()
+        expected = scale * np.array([-12, -23, 34])
+        np.testing.assert_allclose((affine @ [1, 1, 1, 1])[:3], expected)
+    with pytest.raises(GeometryError, match="lengths are in inch"):
+        read_image(in_units(tmp_path, suffix, "inch"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.mha", MHA.format(MATRIX) + "ElementDataFile = LOCAL\n"),
+        ("a.nrrd", NRRD.format("space: LPS")),
+    ],
+)
+def test_voxels_of_unknown_size_are_refused(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_bytes(content.encode() + bytes(8))
+    for orientation in (None, "RAS"):
+        with pytest.raises(GeometryError, match="size of its voxels is unknown"):
+            read_image(tmp_path / name, orientation=orientation)
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_damaged_files_are_one_sentence(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
@@ -125,6 +168,70 @@ def test_deep_pictures_keep_all_bits(tmp_path: Path, suffix: str) -> None:
         image = read_image(path)
         assert image.dtype == torch.int32
         np.testing.assert_array_equal(image.numpy().transpose(2, 1, 0), rows)
+
+
+def write_tiff(path: Path, kind: str, channels: int, layout: dict[str, Any]) -> np.ndarray:
+    """Write a TIFF and return what a reader has to find, (channels, x, y)."""
+    planes = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (channels, 19, 23))
+    planes = planes.astype(kind)
+    stored = planes if layout.get("planarconfig") == "separate" else planes.transpose(1, 2, 0)
+    tifffile.imwrite(path, stored[..., 0] if channels == 1 else stored, **layout)
+    return planes.transpose(0, 2, 1)
+
+
+TILES = {"tile": (16, 16)}
+PLANES = {"photometric": "rgb", "planarconfig": "separate"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "layout"),
+    [
+        *(("uint8", count, TILES) for count in (1, 3)),
+        ("uint8", 3, PLANES),
+        ("uint16", 1, TILES),
+        *((kind, 1, {"photometric": "miniswhite"}) for kind in ("uint8", "uint16")),
+        ("int16", 1, {}),
+        ("uint32", 1, {}),
+    ],
+)
+def test_tiffs_give_what_is_stored(
+    tmp_path: Path, kind: str, channels: int, layout: dict[str, Any]
+) -> None:
+    stored = write_tiff(tmp_path / "a.tif", kind, channels, layout)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").numpy(), stored)
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "layout"),
+    [
+        ("uint16", 3, TILES),
+        ("uint16", 3, PLANES),
+        ("int8", 1, {}),
+        ("uint8", 4, {"photometric": "rgb", "extrasamples": ["unspecified"]}),
+    ],
+)
+def test_tiffs_that_would_become_something_else_are_refused(
+    tmp_path: Path, kind: str, channels: int, layout: dict[str, Any]
+) -> None:
+    write_tiff(tmp_path / "a.tif", kind, channels, layout)
+    with pytest.raises(InputError, match=f"pixels of {channels} x .* would become"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_pictures_that_are_to_be_turned_are_refused(tmp_path: Path, suffix: str) -> None:
+    for kind, orientation in itertools.product((np.uint8, np.uint16), (1, 3, 6)):
+        if kind == np.uint16 and suffix == ".jpg":
+            continue
+        path = tmp_path / f"a{suffix}"
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(np.arange(12, dtype=kind).reshape(3, 4)).save(path, exif=exif)
+        if orientation == 1:
+            assert read_image(path).shape == (1, 4, 3)
+            continue
+        with pytest.raises(InputError, match=f"orientation {orientation}"):
+            read_image(path)
 
 
 def test_palette_pictures_keep_their_numbers(tmp_path: Path) -> None:

@@ -66,6 +66,33 @@ def test_every_format_holds_the_same_labels(
 
 
 @pytest.mark.data
+def test_the_report_calls_suv_what_was_read_as_suv(
+    data_root: Path, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    drug = pydicom.Dataset()
+    drug.RadionuclideTotalDose = 3.7e8
+    for path in (data_root / "dicom_series" / "mr_hippocrop_a" / "dicom").iterdir():
+        slice_of_pet = pydicom.dcmread(path)
+        slice_of_pet.Modality, slice_of_pet.Units = "PT", "BQML"
+        slice_of_pet.DecayCorrection, slice_of_pet.CorrectedImage = "ADMIN", ["ATTN", "DECY"]
+        slice_of_pet.PatientWeight = 75
+        slice_of_pet.RadiopharmaceuticalInformationSequence = [drug]
+        (tmp_path / "pet").mkdir(exist_ok=True)
+        slice_of_pet.save_as(tmp_path / "pet" / path.name)
+    files = result_files(tmp_path, "case", ["dicom-seg", "sr"], spatial_dims=3)
+    record = segment_to_files(segmenter, tmp_path / "pet", files, reading={"suv": True})
+    report = pydicom.dcmread(files["sr"])
+    values = [one[0] for one in report.iterall() if one.keyword == "MeasuredValueSequence"]
+    found = [
+        (item.MeasurementUnitsCodeSequence[0].CodeValue, float(item.NumericValue))
+        for item in values
+    ]
+    first = record.statistics.labels[0].intensities[0]
+    assert found[1] == ("g/ml{SUVbw}", pytest.approx(first.mean, rel=1e-8))
+    assert {unit for unit, _ in found} == {"mm3", "g/ml{SUVbw}"}
+
+
+@pytest.mark.data
 def test_probabilities_are_those_of_the_other_formats(
     data_root: Path, tmp_path: Path, segmenter: Segmenter
 ) -> None:

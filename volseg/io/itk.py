@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine, direction_of, parse_orientation
 from volseg.io.formats import ImageFormat
+from volseg.io.itk_header import ItkHeader, read_itk_header
 from volseg.io.stored_image import StoredImage, exact_values
 
 _IMAGE_IO = {
@@ -24,16 +25,6 @@ _IMAGE_IO = {
     ImageFormat.TIFF: "TIFFImageIO",
     ImageFormat.JPEG: "JPEGImageIO",
 }
-# The spaces of the NRRD format whose axes are anatomical.
-_ANATOMICAL_SPACES = (
-    "right-anterior-superior",
-    "ras",
-    "left-anterior-superior",
-    "las",
-    "left-posterior-superior",
-    "lps",
-)
-_LONGEST_HEADER = 1 << 20
 
 
 def read_itk(path: Path, kind: ImageFormat, orientation: str | None = None) -> StoredImage:
@@ -51,27 +42,46 @@ def read_itk(path: Path, kind: ImageFormat, orientation: str | None = None) -> S
     source = str(path)
     image = load_itk(path, kind)
     values, affine = from_itk(image, source)
+    header = read_itk_header(path, kind)
+    scale = np.diag([*[header.mm_per_unit] * affine.spatial_dims, 1.0])
     stored = StoredImage(
         values=values,
-        affine=affine,
+        affine=Affine(scale) @ affine,
         format=kind.value,
         stored_type=str(sitk.GetArrayViewFromImage(image).dtype),
         source=source,
     )
-    lack = _lack_of_orientation(path, kind)
-    if lack:
-        stored.no_geometry = (
-            f"cannot place {source} in the world: {lack}, so left and right are unknown; state the "
-            "orientation of its axes if you know it (for example orientation='RAS') or convert the "
-            "scan again from its source."
-        )
-        stored.remarks.append(lack)
-        stored.affine = None
-        if orientation is not None:
-            codes = parse_orientation(orientation)
-            stored.affine = Affine.from_parts(affine.spacing, direction=direction_of(codes))
-            stored.remarks.append(f"orientation {''.join(codes)} stated by the caller")
+    if header.mm_per_unit != 1.0:
+        stored.remarks.append(f"lengths stored in {header.unit}, converted to mm")
+    _take_away_what_is_not_stated(stored, header, orientation)
     return stored
+
+
+def _take_away_what_is_not_stated(
+    stored: StoredImage, header: ItkHeader, orientation: str | None
+) -> None:
+    """Take the affine away that SimpleITK made up, or give it the orientation of the caller."""
+    lacks = [lack for lack in (header.no_size, header.no_orientation) if lack]
+    stored.remarks.extend(lacks)
+    if not lacks:
+        return
+    if header.no_size:
+        unknown = "the size of its voxels is unknown; "
+    else:
+        unknown = (
+            "left and right are unknown; state the orientation of its axes if you know it (for "
+            "example orientation='RAS') or "
+        )
+    spacing = stored.require_affine().spacing
+    stored.affine = None
+    stored.no_geometry = (
+        f"cannot place {stored.source} in the world: {' and '.join(lacks)}, so {unknown}convert "
+        "the scan again from its source."
+    )
+    if orientation is not None and not header.no_size:
+        codes = parse_orientation(orientation)
+        stored.affine = Affine.from_parts(spacing, direction=direction_of(codes))
+        stored.remarks.append(f"orientation {''.join(codes)} stated by the caller")
 
 
 def load_itk(path: Path, kind: ImageFormat) -> Any:
@@ -147,30 +157,3 @@ def to_itk(values: npt.NDArray[Any], affine: Affine) -> Any:
     image.SetDirection((lps[:dims, :dims] / spacing).ravel().tolist())
     image.SetOrigin(lps[:dims, dims].tolist())
     return image
-
-
-def _lack_of_orientation(path: Path, kind: ImageFormat) -> str:
-    """Return why the header does not say where the axes point; empty if it does.
-
-    SimpleITK fills a missing direction with the identity and says nothing.
-    """
-    with path.open("rb") as stream:
-        start = stream.read(_LONGEST_HEADER)
-    if kind is ImageFormat.NRRD:
-        header = start.replace(b"\r\n", b"\n").partition(b"\n\n")[0].decode("latin-1").lower()
-        fields = dict(line.partition(":")[::2] for line in header.splitlines() if ":" in line)
-        space = fields.get("space", "").strip().removesuffix("-time")
-        if fields.get("dimension", "").strip() == "2" and not space:
-            return ""
-        if space not in _ANATOMICAL_SPACES:
-            found = f"is {space!r}" if space else "is missing"
-            return f"its field 'space' {found} where an anatomical one is expected"
-        return "" if "space directions" in fields else "its field 'space directions' is missing"
-    header = start.partition(b"ElementDataFile")[0].decode("latin-1")
-    fields = dict(line.partition("=")[::2] for line in header.splitlines() if "=" in line)
-    names = {name.strip() for name in fields}
-    if fields.get("NDims ", fields.get("NDims", "")).strip() == "2":
-        return ""
-    if not names & {"TransformMatrix", "Rotation", "Orientation"}:
-        return "its field 'TransformMatrix' is missing"
-    return ""

@@ -76,7 +76,10 @@ def labelled_blocks(
         for block in image.blocks(voxels):
             if block.start == 0:  # of the next channels
                 walk = label_blocks(labels, voxels)
-            yield block, _only(next(walk))
+            part = next(walk, None)
+            if part is None or part.place[1:] != block.place[1:]:
+                raise AssertionError("files of one grid are cut alike")
+            yield block, _only(part)
 
 
 def _only(block: VolumeBlock) -> npt.NDArray[Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import InputError, VolsegError
+from volseg.io.stored_image import within_memory
 
 _GZIP = b"\x1f\x8b"
 # Size of the header, which is also its first field, and the nibabel class for it.
@@ -51,8 +52,9 @@ class NiftiFile:
 
     @property
     def offset(self) -> int:
-        """Bytes before the first voxel."""
-        return int(self.header.get_data_offset())
+        """Bytes before the first voxel; in a single file that states none, the fewest there are."""
+        fewest = self.header.single_vox_offset if self.header.is_single else 0
+        return int(self.header.get_data_offset()) or int(fewest)
 
     @property
     def unpacked_bytes(self) -> int:
@@ -126,17 +128,14 @@ def cut_short(file: NiftiFile, found: int) -> InputError:
 def one_sentence(source: str) -> Iterator[None]:
     """Turn what gzip and nibabel raise on damaged files into one sentence."""
     try:
-        yield
+        with within_memory(source):
+            yield
     except VolsegError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(
             f"cannot read {source}: its gzip compression is cut short or damaged; copy or export "
             "it again."
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            f"cannot read {source}: its voxels do not fit into the memory of this computer."
         ) from error
     except (HeaderDataError, OSError, ValueError, OverflowError, KeyError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -185,12 +184,25 @@ def _checked_header(start: bytes, order: str, size: int, source: str, *, paired:
     # Without nibabel's own check, which would replace damaged voxel sizes by plausible ones.
     header = (_PAIR if paired else _SINGLE)[size](start, endianness=order, check=False)
     magic = bytes(header["magic"].item())[:3]
-    expected = {348: (b"ni1", b"n+1"), 540: (b"ni2", b"n+2")}[size]
-    if magic not in expected:
+    pair, single = {348: (b"ni1", b"n+1"), 540: (b"ni2", b"n+2")}[size]
+    if magic not in (pair, single):
         raise InputError(
             f"cannot read {source}: its header is not marked as NIfTI, expected "
-            f"{expected[not paired].decode()!r}, found {magic!r}; if it is an Analyze 7.5 file, "
-            "which does not tell left from right, convert the scan again from its source."
+            f"{(pair if paired else single).decode()!r}, found {magic!r}; if it is an Analyze 7.5 "
+            "file, which does not tell left from right, convert the scan again from its source."
+        )
+    if (magic == pair) != paired:
+        kinds = ("a single file, .nii", "a pair, .hdr and .img")
+        raise InputError(
+            f"cannot read {source}: its header is marked {magic.decode()!r}, as that of "
+            f"{kinds[not paired]}, but it is of {kinds[paired]}, so where its voxels begin is not "
+            "known; convert the scan again from its source."
+        )
+    offset = float(header["vox_offset"])
+    if not (offset == 0 or offset >= (0 if paired else size)):
+        raise InputError(
+            f"cannot read {source}: its voxels begin at byte {offset:g} (vox_offset), expected "
+            f"{'0' if paired else f'{size}, after the header,'} or more; it is damaged."
         )
     axes = int(header["dim"][0])
     if not 1 <= axes <= 7:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +47,21 @@ class StoredImage:
         if self.affine is None:
             raise GeometryError(self.no_geometry)
         return self.affine
+
+
+@contextmanager
+def within_memory(source: str) -> Iterator[None]:
+    """Turn a lack of memory into a sentence.
+
+    Raises:
+        InputError: if there is too little.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(
+            f"cannot read {source}: its voxels do not fit into the memory of this computer."
+        ) from error
 
 
 def exact_values(array: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:

@@ -20,11 +20,12 @@ from volseg.io.dicom import (
     prepare_dicom,
     read_prepared,
 )
+from volseg.io.dicom.segmentations import kind_of_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.nifti_blocks import nifti_blocks, true_type
 from volseg.io.nifti_geometry import nifti_geometry
-from volseg.io.nifti_header import open_nifti
+from volseg.io.nifti_header import NiftiFile, open_nifti
 from volseg.io.read import read_image
 from volseg.io.reading_options import (
     ImagePath,
@@ -41,8 +42,8 @@ def open_volume(
     """Return a volume that is read in parts.
 
     Of NIfTI and DICOM only headers are read now; other formats, colour, DICOM series that have to
-    be resampled, channels that do not lie as the first one does, and images that are already in
-    memory are held there as a whole.
+    be resampled, DICOM SEG, channels that do not lie as the first one does, and images that are
+    already in memory are held there as a whole.
 
     Args:
         image: path as for `read_image`, or a channel-first MetaTensor; or one of them for each
@@ -68,11 +69,14 @@ def open_volume(
     of_file = reading_of_file(reading, path)
     kind = format_of_input(path)
     options = DicomOptions.of(of_file)
-    if kind is ImageFormat.DICOM:
+    if kind is ImageFormat.DICOM and kind_of_segmentation(path) is None:
         return _dicom_volume(prepare_dicom(path, options))
     if kind in (ImageFormat.NIFTI, ImageFormat.NIFTI_PAIR):
         options.require_none(str(path))
-        return _nifti_volume(path, of_file.get("orientation"))
+        file = open_nifti(path)
+        # The colours of a voxel lie beside each other, so a plane of one of them is not read alone.
+        if file.colours == 1:
+            return _nifti_volume(file, of_file.get("orientation"))
     return volume_in_memory(read_image(path, **of_file))
 
 
@@ -86,8 +90,7 @@ def _dicom_volume(series: PreparedSeries) -> StoredVolume:
     return StoredVolume(grid, len(series.points), walk, source=source, meta=series.meta)
 
 
-def _nifti_volume(path: Path, orientation: str | None) -> StoredVolume:
-    file = open_nifti(path)
+def _nifti_volume(file: NiftiFile, orientation: str | None) -> StoredVolume:
     true_type(file)  # refuses now what no block could hold
     geometry = nifti_geometry(file.header, file.shape[1:], file.source, orientation)
     grid = Grid(file.shape[1:], geometry.require_affine())

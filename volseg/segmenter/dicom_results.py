@@ -84,15 +84,24 @@ class DicomResults:
         labels_file: Path,
         statistics: VolumeStatistics,
         probabilities: BlockSpool | None,
+        *,
+        suv: bool = False,
     ) -> None:
         """Write all of them; each is whole or not there.
+
+        Args:
+            segmenter: what segmented.
+            labels_file: the label map.
+            statistics: of its labels.
+            probabilities: of classes, where they were asked for.
+            suv: whether the intensities in the statistics are SUV, not values of the series.
 
         Raises:
             InputError: if the headers of the source do not allow it.
             OutputError: if one cannot be written.
         """
         with anonymized(self.files, self.anonymizer) as files:
-            self._write(files, segmenter, labels_file, statistics, probabilities)
+            self._write(files, segmenter, labels_file, statistics, probabilities, suv=suv)
 
     def _write(
         self,
@@ -101,6 +110,8 @@ class DicomResults:
         labels_file: Path,
         statistics: VolumeStatistics,
         probabilities: BlockSpool | None,
+        *,
+        suv: bool,
     ) -> None:
         about: dict[str, Any] = {
             "source": self.source,
@@ -124,7 +135,7 @@ class DicomResults:
             write_rtstruct(labels, files["rtstruct"], **about)
         if "sr" in files:
             write_measurement_report(
-                measurements(statistics), files["sr"], segmentation=segmentation, **about
+                measurements(statistics), files["sr"], segmentation=segmentation, suv=suv, **about
             )
 
 

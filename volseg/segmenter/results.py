@@ -140,7 +140,8 @@ def segment_to_files(
         block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
         found = _measured(segmenter, image, labels, options, block_voxels)
         if dicom is not None:
-            dicom.write(segmenter, labels, found.statistics, room)
+            suv = image.meta.get("unit") == "g/ml"
+            dicom.write(segmenter, labels, found.statistics, room, suv=suv)
     channels = path if isinstance(path, Mapping) else {}
     return CaseRecord(
         case=case or image_name(Path(first).resolve()),

@@ -12,6 +12,9 @@ import pytest
 from volseg.errors import InputError
 from volseg.io import read_image
 
+GE, PHILIPS = (0x0009, "GEMS_PETD_01"), (0x7053, "Philips PET Private Group")
+# Kind and value by the number of the element.
+Private = dict[int, tuple[str, str]]
 DOSE, HALF_LIFE, WEIGHT = 3.7e8, 6586.2, 75.0
 
 
@@ -48,6 +51,15 @@ def pet(synthetic: Any, folder: Path, drug: dict[str, Any] | None = None, **tags
     return series.write(folder).values
 
 
+def add_private(folder: Path, creator: tuple[int, str], elements: Private) -> None:
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        block = dataset.private_block(*creator, create=True)
+        for number, (kind, value) in elements.items():
+            block.add_new(number, kind, value)
+        dataset.save_as(file)
+
+
 def after(seconds: float) -> float:
     return 1000 * WEIGHT / (DOSE * 2 ** (-seconds / HALF_LIFE))
 
@@ -61,6 +73,8 @@ def after(seconds: float) -> float:
         ({}, {"DecayCorrection": "ADMIN"}, after(0)),
         # Made from another series later: the acquisition counts.
         ({}, {"SeriesTime": "170000"}, after(3600)),
+        ({}, {"SeriesTime": "170000", "AcquisitionDateTime": "20200102103000.5"}, after(1800.5)),
+        ({}, {"SeriesTime": "170000", "AcquisitionDateTime": "20200102103000+0100"}, after(1800)),
         ({}, {"Units": "GML"}, 1.0),
     ],
 )
@@ -75,25 +89,31 @@ def test_values_are_activity_for_weight_and_dose(
 
 
 @pytest.mark.parametrize(
-    ("private", "tags", "factor"),
+    ("creator", "elements", "tags", "factor"),
     [
-        (
-            (0x0009, 0x0D, "GEMS_PETD_01", "DT", "20200102104500"),
-            {"SeriesTime": "170000"},
-            after(2700),
+        (GE, {0x0D: ("DT", "20200102104500")}, {"SeriesTime": "170000"}, after(2700)),
+        (PHILIPS, {0x00: ("DS", "0.0005"), 0x09: ("DS", "0")}, {"Units": "CNTS"}, 5e-4),
+        *(
+            (
+                PHILIPS,
+                {0x00: ("DS", none), 0x09: ("DS", "1.5")},
+                {"Units": "CNTS"},
+                1.5 * after(3600),
+            )
+            for none in ("0", "")
         ),
-        ((0x7053, 0x00, "Philips PET Private Group", "DS", "0.0005"), {"Units": "CNTS"}, 5e-4),
     ],
 )
 def test_what_manufacturers_state_is_used(
-    synthetic: Any, tmp_path: Path, private: Any, tags: dict[str, Any], factor: float
+    synthetic: Any,
+    tmp_path: Path,
+    creator: tuple[int, str],
+    elements: Private,
+    tags: dict[str, Any],
+    factor: float,
 ) -> None:
     activity = pet(synthetic, tmp_path, **tags)
-    group, element, creator, kind, value = private
-    for file in tmp_path.iterdir():
-        dataset = pydicom.dcmread(file)
-        dataset.private_block(group, creator, create=True).add_new(element, kind, value)
-        dataset.save_as(file)
+    add_private(tmp_path, creator, elements)
     np.testing.assert_allclose(read_image(tmp_path, suv=True).numpy(), activity * factor, rtol=1e-6)
 
 
@@ -119,6 +139,13 @@ def test_what_cannot_be_known_is_refused(
     with pytest.raises(InputError, match=words) as caught:
         read_image(tmp_path, suv=True)
     assert "\n" not in str(caught.value)
+
+
+def test_counts_need_a_factor(synthetic: Any, tmp_path: Path) -> None:
+    pet(synthetic, tmp_path, Units="CNTS")
+    add_private(tmp_path, PHILIPS, {0x00: ("DS", "0"), 0x09: ("DS", "")})
+    with pytest.raises(InputError, match="'CNTS' without a factor"):
+        read_image(tmp_path, suv=True)
 
 
 def test_pet_beside_ct_becomes_suv_alone(synthetic: Any, tmp_path: Path) -> None:

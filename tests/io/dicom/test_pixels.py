@@ -259,6 +259,31 @@ def test_damaged_compressed_pixels_are_named(synthetic: Any, tmp_path: Path, syn
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("syntax", ["RLE", "JPEG lossless", "deflated"])
+def test_pictures_larger_than_their_bytes_can_be_are_damage(
+    synthetic: Any, tmp_path: Path, syntax: str
+) -> None:
+    synthetic(syntax=syntax).write(tmp_path)
+    rewrite(tmp_path, lambda dataset: dataset.update({"Rows": 65535, "Columns": 65535}))
+    with pytest.raises(InputError, match="1 frames of 65535 x 65535 pixels, .* holds 0 at most"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "RLE"])
+def test_what_does_not_fit_into_memory_gets_a_sentence(
+    synthetic: Any, tmp_path: Path, syntax: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthetic(syntax=syntax).write(tmp_path)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("volseg.io.dicom.pixels.read_plain", no_room)
+    monkeypatch.setattr("pydicom.pixels.pixel_array", no_room)
+    with pytest.raises(InputError, match="do not fit into the memory"):
+        read_image(tmp_path)
+
+
 def test_parametric_maps_stay_floating_point(synthetic: Any, tmp_path: Path) -> None:
     truth = synthetic(kind="int32", bits=8).write(tmp_path)
 

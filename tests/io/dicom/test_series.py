@@ -108,6 +108,20 @@ def test_a_damaged_file_of_the_series_is_not_passed_over(synthetic: Any, tmp_pat
     assert read_image(tmp_path).shape[3] == 5
 
 
+@pytest.mark.parametrize(
+    ("syntax", "count"),
+    [("explicit", -1), ("explicit", 2), ("RLE", 300_000), ("deflated", 2**31 - 1)],
+)
+def test_frames_that_cannot_be_there_are_damage(
+    synthetic: Any, tmp_path: Path, syntax: str, count: int
+) -> None:
+    synthetic(seed=3, syntax=syntax).write(tmp_path)
+    last = max(tmp_path.iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+    edit(last, NumberOfFrames=count)
+    with pytest.raises(InputError, match=f"{last.name}, a file of the series, .*{count} frames"):
+        read_image(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["InstanceNumber", "SeriesNumber", "EchoTime", "Rows"])
 def test_a_value_of_the_wrong_type_stops_no_other_file(
     synthetic: Any, tmp_path: Path, name: str

@@ -136,3 +136,25 @@ def test_an_incomplete_volume_is_refused_with_its_slices(synthetic: Any, tmp_pat
     with pytest.raises(StackError, match=r"3 at most positions but 2 at 75.000 mm") as caught:
         read_image(tmp_path)
     assert caught.value.heights == pytest.approx([75.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ImagePositionPatient", [80, 0, 0]),  # the other knee
+        ("ImagePositionPatient", [0, 0.02, 0]),  # a patient who moved
+        ("ImageOrientationPatient", [0, 0.003, 0, -0.003, 0, 0]),
+    ],
+)
+def test_volumes_beside_each_other_are_refused(
+    synthetic: Any, tmp_path: Path, name: str, change: list[float]
+) -> None:
+    synthetic(times=3).write(tmp_path)
+    for file in tmp_path.iterdir():
+        dataset = pydicom.dcmread(file)
+        if dataset.InstanceNumber > 12:
+            setattr(dataset, name, (np.array(dataset[name].value) + change).tolist())
+            dataset.save_as(file)
+    with pytest.raises(StackError, match="must lie on the same grid") as caught:
+        read_image(tmp_path)
+    assert len(caught.value.heights) == 6

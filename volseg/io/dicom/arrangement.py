@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError
-from volseg.geometry import SliceStack, StackError, stack_slices
+from volseg.geometry import Grid, SliceStack, StackError, require_same_grid, stack_slices
 from volseg.io.dicom.frames import Frame
 from volseg.io.dicom.series import Series
 from volseg.io.dicom.time_points import split_time_points
@@ -73,14 +73,10 @@ def arrange(series: Series, source: str, *, irregular: bool = False) -> Arrangem
         notes.append(f"{file.path.name} is not used: {file.reason}")
     columns, heights = _columns(frames)
     points, told_apart_by = split_time_points(columns, heights, what)
-    first = points[0]
-    stack = stack_slices(
-        [frame.position or () for frame in first],
-        [frame.orientation or () for frame in first],
-        [frame.pixel_spacing or () for frame in first],
-        what=what,
-        irregular=irregular,
-    )
+    stacks = [_stack(point, what, irregular=irregular) for point in points]
+    stack = stacks[0]
+    for point, other in zip(points[1:], stacks[1:], strict=True):
+        _require_one_place(points[0][0], stack, point[0], other, what)
     ordered = tuple(tuple(point[number] for number in stack.order) for point in points)
     return Arrangement(ordered, stack, told_apart_by, tuple(set_aside), notes)
 
@@ -239,6 +235,36 @@ def _columns(frames: Sequence[Frame]) -> tuple[list[list[Frame]], list[float]]:
             places.append(float(heights[number]))
         columns[-1].append(frames[number])
     return columns, places
+
+
+def _stack(frames: Sequence[Frame], what: str, *, irregular: bool) -> SliceStack:
+    return stack_slices(
+        [frame.position or () for frame in frames],
+        [frame.orientation or () for frame in frames],
+        [frame.pixel_spacing or () for frame in frames],
+        what=what,
+        irregular=irregular,
+    )
+
+
+def _require_one_place(
+    frame: Frame, stack: SliceStack, other_frame: Frame, other: SliceStack, what: str
+) -> None:
+    """Raise unless two volumes, of which these are frames, lie at one place.
+
+    Their slices are at the same heights, but may be beside or turned against each other: of both
+    knees, or of a patient who moved.
+    """
+    size = (frame.format.columns, frame.format.rows)
+    try:
+        require_same_grid(
+            Grid((*size, stack.size), stack.affine),
+            Grid((*size, other.size), other.affine),
+            what=f"{what} at the same heights, as in {frame.name} and {other_frame.name},",
+            advice="give the slices of one volume only",
+        )
+    except GeometryError as error:
+        raise StackError(str(error), stack.heights) from error
 
 
 def _heights(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:

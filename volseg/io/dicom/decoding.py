@@ -120,6 +120,8 @@ def _by_pydicom(frames: Sequence[Frame]) -> Iterator[Plane]:
                 index = frame.number if frame.frame_count > 1 else None
                 plane = pixel_array(dataset, index=index)
                 yield apply_color_lut(plane, dataset)[..., :3] if palette else plane
+        except MemoryError:
+            raise
         except Exception as error:
             # pydicom and its plugins raise many types.
             sentence = " ".join(str(error).split())

@@ -10,9 +10,10 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from volseg.errors import InputError, MissingPackageError
 from volseg.io.dicom.header import Header, KnownValues
@@ -116,22 +117,44 @@ def require_pydicom() -> None:
         raise MissingPackageError("reading DICOM", "pydicom", "dicom") from error
 
 
-@contextmanager
-def without_pydicom_warnings() -> Iterator[None]:
+class _PydicomSilence:
+    """Silence what pydicom warns of and logs, in all threads: both are of the process.
+
+    The first to enter brings it about, and the last to leave ends it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                logger = logging.getLogger("pydicom")
+                self._undo.callback(logger.setLevel, logger.level)
+                logger.setLevel(logging.ERROR)
+                self._undo.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._undo.close()
+
+
+_silence = _PydicomSilence()
+
+
+def without_pydicom_warnings() -> AbstractContextManager[None]:
     """Silence what pydicom says of values that break the rules of their type.
 
     Scanners do as they like with them, and pydicom warns on behalf of whoever called it, and logs;
     what matters here is checked by value.
     """
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    return _silence
 
 
 def _read_file(path: Path, known: KnownValues) -> HeaderFile | UnusedFile:

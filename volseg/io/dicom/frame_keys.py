@@ -100,7 +100,8 @@ def frame_keys(header: Header, shared: Any, own: Any, pointers: tuple[int, ...])
         for groups in (own, shared):
             items = None if groups is None else groups.get(group)
             if items and element in items[0]:
-                _add(keys, name, items[0].get(element))
+                value = items[0].get(element)
+                _add(keys, name, _parted(value) if element.endswith("DateTime") else value)
                 break
     _add(keys, "gradient direction", _gradient(own))
     content = None if own is None else own.get("FrameContentSequence")
@@ -146,10 +147,17 @@ def _moment(header: Header, name: str) -> str | None:
     """Return date and time as text that sorts by time; midnight may lie between two frames."""
     moment = header.get("AcquisitionDateTime")
     if moment and name == "Acquisition":
-        return str(moment)
+        return _parted(moment)
     time = header.get(f"{name}Time")
-    # With an underscore it is never taken for a number, which would lose digits of the seconds.
     return f"{header.get(f'{name}Date') or ''}_{time}" if time else None
+
+
+def _parted(moment: Any) -> str | None:
+    """Return date and time with an underscore between them, as `_moment` gives the two.
+
+    So they are never taken for a number, which would lose digits of the seconds.
+    """
+    return f"{str(moment)[:8]}_{str(moment)[8:]}" if moment else None
 
 
 def _gradient(own: Any) -> Any:

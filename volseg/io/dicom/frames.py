@@ -17,7 +17,7 @@ import numpy as np
 from volseg.io.dicom.files import HeaderFile
 from volseg.io.dicom.frame_keys import Key, dimension_pointers, frame_keys
 from volseg.io.dicom.header import Header
-from volseg.io.dicom.header_reading import BIG_ENDIAN, PixelElement
+from volseg.io.dicom.header_reading import BIG_ENDIAN, DEFLATED, PixelElement
 from volseg.io.dicom.lookup_table import LookupTable, lookup_table
 
 Numbers = tuple[float, ...]
@@ -30,7 +30,16 @@ _GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
     "RescaleIntercept": "PixelValueTransformationSequence",
 }
-_RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+_FRAGMENT_HEAD = 8  # bytes before each fragment of compressed pixels (PS3.5 A.4)
+# Bytes of pixels that one of the file can stand for at most; of other encodings there is no limit.
+_EXPANSION = {
+    DEFLATED: 1032,
+    "1.2.840.10008.1.2.5": 64,  # RLE: two stand for 128
+    "1.2.840.10008.1.2.4.57": 64,  # JPEG lossless: a bit or more for each value
+    "1.2.840.10008.1.2.4.70": 64,
+    "1.2.840.10008.1.2.4.50": 2048,  # JPEG: two bits or more for 8 x 8 values, colours halved
+    "1.2.840.10008.1.2.4.51": 2048,
+}
 
 
 @dataclass(frozen=True)
@@ -130,17 +139,17 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
     """Yield the frames of an image file.
 
     Raises:
-        ValueError: if a value of the header is not of its type.
+        ValueError: if a value of the header is not of its type, or there cannot be that many.
     """
     header = file.header
     count = int(header.get("NumberOfFrames") or 1)
     pixel_format = _pixel_format(file)
+    _require_possible(count, pixel_format, file)
     shared = _first(header, "SharedFunctionalGroupsSequence")
     groups = header.get("PerFrameFunctionalGroupsSequence") or ()
     if groups and len(groups) != count:
         raise ValueError(f"{count} frames, but functional groups of {len(groups)}")
     pointers = dimension_pointers(header)
-    offsets = _frame_offsets(header, count)
     text = {
         name: str(header.get(name) or "")
         for name in ("SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID")
@@ -150,10 +159,8 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
         position = _numbers(_value("ImagePositionPatient", header, shared, own), 3)
         orientation = _numbers(_value("ImageOrientationPatient", header, shared, own), 6)
         if count > 1 and not groups:
-            position = _offset(position, orientation, offsets, number)
+            position = None  # the header has one for all of them
         slope = _value("RescaleSlope", header, shared, own)
-        if slope in (None, "") and text["SOPClassUID"] == _RT_DOSE:
-            slope = header.get("DoseGridScaling")
         yield Frame(
             path=file.path,
             number=number,
@@ -170,6 +177,29 @@ def frames_of(file: HeaderFile) -> Iterator[Frame]:
             keys=frame_keys(header, shared, own, pointers),
             pixels=file.pixels,
             format=pixel_format,
+        )
+
+
+def _require_possible(count: int, stored: PixelFormat, file: HeaderFile) -> None:
+    """Raise if the pixels of a file are too few for its frames.
+
+    It is known before frames are made or room for them, which of a damaged number would not end.
+    """
+    is_native = file.pixels.length >= 0
+    if min(count, stored.rows, stored.columns) < 1:
+        most = 0
+    elif is_native and count == 1:
+        most = 1  # where pixels are missing, the volume says how many
+    elif is_native or file.transfer_syntax in _EXPANSION:
+        available = file.pixels.available or file.size  # of deflated files as a whole
+        expansion = 1 if is_native else _EXPANSION[file.transfer_syntax]
+        most = available * expansion // max(1, stored.frame_bytes)
+    else:
+        most = file.pixels.available // _FRAGMENT_HEAD
+    if not 1 <= count <= most:
+        raise ValueError(
+            f"{count} frames of {stored.columns} x {stored.rows} pixels, of which it holds {most} "
+            "at most: it may be cut short"
         )
 
 
@@ -237,20 +267,3 @@ def _texts(value: Any) -> tuple[str, ...]:
     if value in (None, ""):
         return ()
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
-
-
-def _frame_offsets(header: Header, count: int) -> Numbers | None:
-    """Return the places of frames along the normal (PS3.3 C.8.8.3.2), where the file has them."""
-    offsets = _numbers(header.get("GridFrameOffsetVector"), count)
-    # Of the two forms that the standard allows, the one that starts at 0 is relative.
-    return offsets if offsets is not None and offsets[0] == 0.0 else None
-
-
-def _offset(
-    position: Numbers | None, orientation: Numbers | None, offsets: Numbers | None, number: int
-) -> Numbers | None:
-    if position is None or orientation is None or offsets is None:
-        return None
-    ax, ay, az, bx, by, bz = orientation
-    normal = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
-    return tuple(p + offsets[number] * n for p, n in zip(position, normal, strict=True))

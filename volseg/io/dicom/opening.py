@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,21 @@ class OpenSeries:
 
         Frames of one multi-frame file share its data set.
         """
-        import pydicom  # noqa: PLC0415 - an optional package
-
-        read: dict[Path, Any] = {}
-        with without_pydicom_warnings():
-            for path in dict.fromkeys(frame.path for point in self.frames for frame in point):
-                read[path] = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        paths = dict.fromkeys(frame.path for point in self.frames for frame in point)
+        read = _datasets(paths)
         return tuple(tuple(read[frame.path] for frame in point) for point in self.frames)
+
+    def first_dataset(self) -> Any:
+        """Return the pydicom data set of the first frame, without pixels."""
+        path = self.frames[0][0].path
+        return _datasets([path])[path]
+
+
+def _datasets(paths: Iterable[Path]) -> dict[Path, Any]:
+    import pydicom  # noqa: PLC0415 - an optional package
+
+    with without_pydicom_warnings():
+        return {path: pydicom.dcmread(path, stop_before_pixels=True, force=True) for path in paths}
 
 
 def open_series(

@@ -6,6 +6,7 @@ corrected to (PS3.3 C.8.9.1; QIBA FDG-PET/CT profile, appendix on the computatio
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from volseg.io.dicom.opening import OpenSeries
 _GE_SCAN_TIME = (0x0009, 0x100D)
 _GE_CREATOR = "GEMS_PETD_01"
 _PHILIPS_SUV_FACTOR = (0x7053, 0x1000)
+_PHILIPS_ACTIVITY_FACTOR = (0x7053, 0x1009)
 _LONGEST_UPTAKE = timedelta(hours=24)
 
 Points = tuple[tuple[Frame, ...], ...]
@@ -28,7 +30,7 @@ def suv_frames(opened: OpenSeries) -> tuple[Points, str]:
     Raises:
         InputError: if the series is no PET in known units, or its header lacks what is needed.
     """
-    dataset = opened.datasets()[0][0]
+    dataset = opened.first_dataset()
     source = opened.source
     units = str(dataset.get("Units") or "")
     if units == "GML":
@@ -36,9 +38,8 @@ def suv_frames(opened: OpenSeries) -> tuple[Points, str]:
         if kind != "BW":
             raise _unusable(source, f"its values are SUV of type {kind}", "BW, by body weight")
         return opened.frames, "values are SUV by body weight, as stored"
-    if units == "CNTS" and _PHILIPS_SUV_FACTOR in dataset:
-        factor = float(dataset[_PHILIPS_SUV_FACTOR].value)
-        how = "by the manufacturer's factor"
+    if units == "CNTS":
+        factor, how = _of_counts(dataset, opened)
     elif units == "BQML":
         factor, how = _factor(dataset, opened)
     else:
@@ -52,6 +53,24 @@ def suv_frames(opened: OpenSeries) -> tuple[Points, str]:
         for point in opened.frames
     )
     return points, f"values are SUV by body weight (g/ml), {factor:.6g} for each stored unit, {how}"
+
+
+def _of_counts(dataset: Any, opened: OpenSeries) -> tuple[float, str]:
+    """Return SUV for each count by a factor of the manufacturer: to SUV or, without it, to Bq/ml.
+
+    Philips writes 0 where one of them is not known.
+    """
+    how = "by the manufacturer's factor"
+    if (factor := _number_in(dataset, _PHILIPS_SUV_FACTOR)) > 0.0:
+        return factor, how
+    if (activity := _number_in(dataset, _PHILIPS_ACTIVITY_FACTOR)) > 0.0:
+        factor, dose = _factor(dataset, opened)
+        return activity * factor, f"{how} to Bq/ml, {dose}"
+    raise _unusable(
+        opened.source,
+        "Units are 'CNTS' without a factor of the manufacturer that is more than 0",
+        "PET in BQML or GML, or counts with one",
+    )
 
 
 def _factor(dataset: Any, opened: OpenSeries) -> tuple[float, str]:
@@ -89,7 +108,7 @@ def _scan_time(dataset: Any, opened: OpenSeries) -> datetime:
         moment
         for point in opened.frames
         for frame in point
-        if (moment := _moment(*str(frame.keys.get("acquisition time", "_")).split("_")[:2]))
+        if (moment := _date_time(str(frame.keys.get("acquisition time", "")).replace("_", "")))
     ]
     of_series = _moment(dataset.get("SeriesDate"), dataset.get("SeriesTime"))
     if of_series is not None and (not acquired or of_series <= min(acquired)):
@@ -136,13 +155,22 @@ def _moment(date: Any, time: Any) -> datetime | None:
 
 
 def _positive(value: Any, name: str, source: str) -> float:
+    if (number := _number(value)) > 0.0:
+        return number
+    raise _unusable(source, f"{name} is {value}", "a positive number")
+
+
+def _number_in(dataset: Any, tag: tuple[int, int]) -> float:
+    return _number(dataset[tag].value) if tag in dataset else 0.0
+
+
+def _number(value: Any) -> float:
+    """Return a finite number, 0 if the value is none."""
     try:
         number = float(value)
     except (TypeError, ValueError):
-        number = 0.0
-    if number > 0.0:
-        return number
-    raise _unusable(source, f"{name} is {value}", "a positive number")
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def _unusable(source: str, found: str, expected: str) -> InputError:

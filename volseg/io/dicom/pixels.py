@@ -24,6 +24,7 @@ from volseg.io.dicom.decoding import (
 )
 from volseg.io.dicom.frames import Frame, PixelFormat
 from volseg.io.memory_order import copy_in_tiles
+from volseg.io.stored_image import within_memory
 from volseg.job_limits import usable_processors
 
 Values = npt.NDArray[Any]
@@ -114,8 +115,8 @@ def true_values(points: Sequence[Sequence[Frame]]) -> Values:
             point, colours become channels.
 
     Raises:
-        InputError: if there is time and colour, or pixels are damaged or compressed in a way
-            nothing here can decode.
+        InputError: if there is time and colour, or pixels are damaged, compressed in a way
+            nothing here can decode, or too many for the memory.
     """
     frames = [frame for point in points for frame in point]
     stored = frames[0].format
@@ -127,9 +128,10 @@ def true_values(points: Sequence[Sequence[Frame]]) -> Values:
     kind, is_scaled = _type_in_memory(frames)
     shape = (max(stored.channels, len(points)), stored.columns, stored.rows, len(points[0]))
     offset = 0 if is_scaled or stored.channels > 1 else int(frames[0].intercept)
-    filling = _Filling(np.empty(shape, kind), is_scaled, _wrapped(offset, kind))
-    _in_threads([partial(_fill, filling, part) for part in _parts(points)])
-    return filling.values if kind.kind == "f" else _narrowest(filling, offset, frames[0])
+    with within_memory(str(frames[0].path)):
+        filling = _Filling(np.empty(shape, kind), is_scaled, _wrapped(offset, kind))
+        _in_threads([partial(_fill, filling, part) for part in _parts(points)])
+        return filling.values if kind.kind == "f" else _narrowest(filling, offset, frames[0])
 
 
 def _type_in_memory(frames: Sequence[Frame]) -> tuple[np.dtype[Any], bool]:

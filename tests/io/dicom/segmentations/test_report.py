@@ -116,24 +116,29 @@ def test_dcmqi_reads_the_numbers_and_what_they_are_of(
 
 
 @pytest.mark.parametrize(
-    ("tags", "quantity", "unit"),
+    ("tags", "suv", "quantity", "unit"),
     [
-        ({"Modality": "MR"}, "MR signal intensity", "1"),
-        ({"Modality": "PT", "Units": "BQML"}, "Mean", "Bq/ml"),
-        ({"RescaleType": "US"}, "Mean", "1"),
+        ({"Modality": "MR"}, False, "MR signal intensity", "1"),
+        ({"Modality": "PT", "Units": "BQML"}, False, "Mean", "Bq/ml"),
+        ({"Modality": "PT", "Units": "BQML"}, True, "SUVbw", "g/ml{SUVbw}"),
+        ({"Modality": "PT", "Units": "GML"}, False, "SUVbw", "g/ml{SUVbw}"),
+        ({"Modality": "PT", "Units": "GML", "SUVType": "LBM"}, False, "Mean", "1"),
+        ({"RescaleType": "US"}, False, "Mean", "1"),
     ],
 )
-def test_units_are_those_of_the_series(
+def test_units_are_those_of_the_values(
     make_source: MakeSource,
     labels: np.ndarray,
     tmp_path: Path,
     tool: Tool,
     tags: dict[str, str],
+    suv: bool,
     quantity: str,
     unit: str,
 ) -> None:
     _, source = make_source(**tags)
-    write(labels, source, tmp_path)
+    write(labels, source, tmp_path, suv=suv)
+    assert "Error" not in tool("dciodvfy", tmp_path / "sr.dcm")
     found = {
         (item["quantity"]["CodeMeaning"].lower(), item["units"]["CodeValue"])
         for item in read_by_dcmqi(tool, tmp_path)[0]["measurementItems"]

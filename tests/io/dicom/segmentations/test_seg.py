@@ -509,6 +509,10 @@ def test_frames_that_do_not_suit_are_refused(
     with pytest.raises(GeometryError, match="does not lie on a slice"):
         read_dicom_seg(path, source=Grid(labels.shape, shifted))
     measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = 1e-6
+    dataset.save_as(tmp_path / "close.dcm")
+    with pytest.raises(GeometryError, match="are 1e-06 mm apart"):
+        read_dicom_seg(tmp_path / "close.dcm")
     del measures.SpacingBetweenSlices
     measures.SliceThickness = 1
     # Two frames, far apart: nothing says how many slices lie between them.
@@ -521,6 +525,23 @@ def test_frames_that_do_not_suit_are_refused(
     dataset.save_as(tmp_path / "two.dcm")
     with pytest.raises(GeometryError, match="how far apart"):
         read_dicom_seg(tmp_path / "two.dcm")
+
+
+def test_what_does_not_fit_into_memory_gets_a_sentence(
+    make_source: MakeSource,
+    labels: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, source = make_source()
+    write_dicom_seg(labels, tmp_path / "seg.dcm", source=source)
+
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("volseg.io.dicom.segmentations.seg_reading.LabelMapMaker", no_room)
+    with pytest.raises(InputError, match="do not fit into the memory"):
+        read_dicom_seg(tmp_path / "seg.dcm")
 
 
 @pytest.mark.parametrize("cut", [300, 2500, -40])

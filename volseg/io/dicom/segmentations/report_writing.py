@@ -22,6 +22,9 @@ from volseg.io.dicom.segmentations.measurements import SegmentMeasurements
 from volseg.io.dicom.segmentations.segments import Segment
 from volseg.io.dicom.segmentations.source import SourceSlices
 
+# What intensities measure, if there is a code for it, and their unit.
+Quantity = tuple[Any | None, Any]
+
 SERIES_NUMBER = 9003
 _STATISTICS = {
     "mean": "Mean",
@@ -45,21 +48,23 @@ def write_measurement_report(
     source: SourceSlices,
     segments: Sequence[Segment],
     algorithm: Algorithm | None = None,
+    suv: bool = False,
     stable: bool = False,
 ) -> Any:
     """Write volumes and intensity statistics of segments as DICOM SR, and return its dataset.
 
-    Intensities of CT are Hounsfield units where the series says so, of PET Bq/ml; others have no
-    unit.
+    Intensities of CT are Hounsfield units where the series says so, of PET Bq/ml or SUV; others
+    have no unit.
 
     Args:
-        measurements: one for each segment, of true values of the source.
+        measurements: one for each segment, of true values of the source, or of SUV.
         path: of the file, `.dcm`.
         segmentation: pydicom dataset of the DICOM SEG of these segments, to which the report
             refers.
         source: the series.
         segments: what is measured; each gets a group of measurements, also without voxels.
         algorithm: what made the labels; without it they are of unknown origin.
+        suv: whether intensities are SUV by body weight (g/ml) that were computed of the series.
         stable: whether the same measurements of the same source by the same algorithm give the
             same file, with the same UIDs; its times are those of the source.
 
@@ -79,12 +84,19 @@ def write_measurement_report(
         if segment.number not in by_number:
             raise InputError(f"the segment {segment.number} ({segment.name}) is not measured.")
     measured = [by_number[segment.number] for segment in segments]
-    about = repr((list(segments), algorithm, measured)).encode()
+    about = repr((list(segments), algorithm, measured, suv)).encode()
     content = (b"report", str(segmentation.SOPInstanceUID).encode(), about)
     identity = identity_of(content, source.headers, stable=stable)
     with making("DICOM SR", source):
+        quantity = _quantity(source.headers[0], suv=suv)
         dataset = _report(
-            measured, segmentation, source, segments, algorithm=algorithm, identity=identity
+            measured,
+            segmentation,
+            source,
+            segments,
+            quantity=quantity,
+            algorithm=algorithm,
+            identity=identity,
         )
     identity.stamp(dataset)
     with replacing(path) as temporary:
@@ -98,13 +110,20 @@ def _report(
     source: SourceSlices,
     segments: Sequence[Segment],
     *,
+    quantity: Quantity,
     algorithm: Algorithm | None,
     identity: Identity,
 ) -> Any:
     from highdicom import sr  # noqa: PLC0415
 
     groups = [
-        _group(segment, one, segmentation, source, segment.algorithm or algorithm)
+        _group(
+            segment,
+            _measurements(one, *quantity),
+            segmentation,
+            source,
+            segment.algorithm or algorithm,
+        )
         for segment, one in zip(segments, measured, strict=True)
     ]
     report = sr.MeasurementReport(
@@ -129,7 +148,7 @@ def _report(
 
 def _group(
     segment: Segment,
-    measured: SegmentMeasurements,
+    measurements: Sequence[Any],
     segmentation: Any,
     source: SourceSlices,
     algorithm: Algorithm | None,
@@ -153,7 +172,7 @@ def _group(
         finding_type=concept(segment.type),
         finding_sites=[sr.FindingSite(concept(region)) for region in segment.regions] or None,
         algorithm_id=_identification(algorithm),
-        measurements=_measurements(measured, source.headers[0]),
+        measurements=measurements,
     )
 
 
@@ -166,7 +185,7 @@ def _identification(algorithm: Algorithm | None) -> Any:
     return sr.AlgorithmIdentification(algorithm.name, algorithm.version)
 
 
-def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
+def _measurements(measured: SegmentMeasurements, quantity: Any | None, unit: Any) -> list[Any]:
     from highdicom import sr  # noqa: PLC0415
 
     found = [
@@ -176,7 +195,6 @@ def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
             unit=standard_concept("UCUM", "CubicMillimeter"),
         )
     ]
-    quantity, unit = _quantity(header)
     for attribute, statistic in _STATISTICS.items():
         value = getattr(measured, attribute)
         if value is None:
@@ -193,9 +211,16 @@ def _measurements(measured: SegmentMeasurements, header: Any) -> list[Any]:
     return found
 
 
-def _quantity(header: Any) -> tuple[Any | None, Any]:
-    """Return what the values of a series measure, if there is a code for it, and their unit."""
+def _quantity(header: Any, *, suv: bool) -> Quantity:
+    """Return what the intensities measure, if there is a code for it, and their unit."""
     nothing = standard_concept("UCUM", "NoUnits")
+    # Without a type, values that are stored as SUV are by body weight (PS3.3 C.8.9.1).
+    stored_suv = header.get("Units") == "GML" and str(header.get("SUVType") or "BW") == "BW"
+    if suv or (header.Modality == "PT" and stored_suv):
+        return (
+            standard_concept("DCM", "Suvbw"),
+            standard_concept("UCUM", "StandardizedUptakeValueBodyWeight"),
+        )
     if header.Modality == "CT" and str(header.get("RescaleType") or "HU") == "HU":
         attenuation = standard_concept("DCM", "AttenuationCoefficient")
         return attenuation, standard_concept("UCUM", "HounsfieldUnit")

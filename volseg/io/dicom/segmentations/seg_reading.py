@@ -32,12 +32,13 @@ from volseg.io.dicom.segmentations.stored_segmentation import (
     stored_code,
     stored_modifiers,
 )
-from volseg.io.stored_image import StoredImage
+from volseg.io.stored_image import StoredImage, within_memory
 from volseg.label_colors import Color
 
 _TOLERANCE_IN_VOXELS = 0.05  # of frames from where the source's slices are
 _GAP_TOLERANCE = 0.01  # as of the gaps of an image series
 _COSINE_TOLERANCE = 1e-3
+_CLOSEST_SLICES = 1e-3  # mm, by which positions are told apart
 _OF_A_FRAME = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "SegmentIdentification")
 
 Numbers = npt.NDArray[np.float64]
@@ -93,24 +94,25 @@ def read_dicom_seg(
     else:
         grid, places = source, [_slice_of(frame, source, size, where) for frame in frames]
     names = {segment.number: segment.name for segment in segments}
-    planes = zip(frames, places, _planes(dataset, size, len(frames), where), strict=True)
-    if kind == "FRACTIONAL":
-        values = np.zeros((len(segments), *grid.shape), np.float32)
-        channels = {segment.number: channel for channel, segment in enumerate(segments)}
-        most = np.float32(dataset.MaximumFractionalValue)
-        for frame, place, plane in planes:
-            values[channels[frame.number or 0], :, :, place] = plane / most
-    else:
-        maker = LabelMapMaker(grid.shape, list(names), overlap)
-        for frame, place, plane in planes:
-            if frame.number is not None:
-                maker.add(frame.number, place, plane > 0)
-                continue
-            found = np.unique(plane[plane > 0])
-            require_described(found.tolist(), segments)
-            for number in found:
-                maker.add(int(number), place, plane == number)
-        values = maker.finish(where, names)
+    with within_memory(where):
+        planes = zip(frames, places, _planes(dataset, size, len(frames), where), strict=True)
+        if kind == "FRACTIONAL":
+            values = np.zeros((len(segments), *grid.shape), np.float32)
+            channels = {segment.number: channel for channel, segment in enumerate(segments)}
+            most = np.float32(dataset.MaximumFractionalValue)
+            for frame, place, plane in planes:
+                values[channels[frame.number or 0], :, :, place] = plane / most
+        else:
+            maker = LabelMapMaker(grid.shape, list(names), overlap)
+            for frame, place, plane in planes:
+                if frame.number is not None:
+                    maker.add(frame.number, place, plane > 0)
+                    continue
+                found = np.unique(plane[plane > 0])
+                require_described(found.tolist(), segments)
+                for number in found:
+                    maker.add(int(number), place, plane == number)
+            values = maker.finish(where, names)
     image = StoredImage(
         values=values,
         affine=grid.affine,
@@ -216,6 +218,8 @@ def _planes(
                 raise ValueError(f"a frame has the shape {plane.shape}")
             done += 1
             yield plane.T
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise many types
         raise InputError(
             f"cannot read {where}: its pixels are damaged or compressed in an unknown way "
@@ -297,6 +301,12 @@ def _slice_distance(heights: Numbers, frame: _Frame, where: str) -> float:
     more than once.
     """
     if frame.spacing_between is not None:
+        if frame.spacing_between < _CLOSEST_SLICES:
+            raise GeometryError(
+                f"cannot place {where} in the world: it states that its slices are "
+                f"{frame.spacing_between:g} mm apart, expected {_CLOSEST_SLICES} mm or more; give "
+                "the series it was made from."
+            )
         return frame.spacing_between
     gaps = np.diff(heights)
     smallest = float(gaps.min()) if gaps.size else 0.0
