@@ -143,6 +143,22 @@ def test_a_silent_peer_is_given_up(raw_peer):
     assert time.monotonic() - started < 10
 
 
+def test_an_encrypted_address_needs_no_certificate_to_be_encrypted(raw_peer):
+    first_bytes = []
+
+    def answer(connection):
+        connection.settimeout(2)
+        first_bytes.append(connection.recv(2))
+        connection.close()
+
+    address = parse_address(f"dimses://PEER@127.0.0.1:{raw_peer(answer)}")
+    with pytest.raises(ServerError):
+        open_server(address, Connection(timeout=2.0)).echo()
+    # Each begins with a handshake of TLS, none with an A-ASSOCIATE-RQ.
+    assert first_bytes
+    assert set(first_bytes) == {b"\x16\x03"}
+
+
 def test_a_search_that_fails_or_is_not_offered_is_one_sentence(peer):
     def out_of_resources(event):
         yield 0xA700, None

@@ -91,7 +91,7 @@ class ServerSettings:
             if path is not None and not path.is_file():
                 raise InputError(f"there is no file {path}.")
         for address in self.pacs:
-            if parse_address(address).query:
+            if parse_address(address).query.has_conditions:
                 raise InputError(f"--allow-pacs {address!r}: leave the conditions out.")
 
     @property
