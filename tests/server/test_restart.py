@@ -9,6 +9,8 @@ import time
 import httpx
 import psutil
 
+from volseg.server.own_folder import claim_folder
+
 from .conftest import run_server
 
 
@@ -26,7 +28,7 @@ def test_a_killed_server_goes_on_with_its_queue(tiny, image, tmp_path, serve_her
         worker.resume()
         _, alive = psutil.wait_procs([worker], 30)
         assert not alive, "what computed outlived its server"
-    (folder / "jobs" / "incoming" / "left").mkdir(parents=True)
+    (folder / "jobs" / "incoming" / ("c" * 32)).mkdir(parents=True)
     client = serve_here()
     assert not list((folder / "jobs" / "incoming").iterdir())
     assert client.get(f"/v1/jobs/{done}").json()["state"] == "cancelled"
@@ -37,6 +39,7 @@ def test_a_killed_server_goes_on_with_its_queue(tiny, image, tmp_path, serve_her
 
 
 def test_a_job_that_brings_the_server_down_is_not_tried_for_ever(tiny, tmp_path, serve_here):
+    claim_folder(tmp_path / "served")
     folder = tmp_path / "served" / "jobs" / ("a" * 32)
     (folder / "input").mkdir(parents=True)
     job = {

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from volseg.errors import InputError
-from volseg.server import Limits, ServerSettings
+from volseg.server import Limits, ServerSettings, serve
+from volseg.server.own_folder import claim_folder
 
 
 def raw(client, text, seconds=10.0):
@@ -118,6 +119,7 @@ def test_the_queue_has_an_end(serve_here, image):
 
 
 def test_jobs_are_removed_when_they_expire_or_room_is_needed(serve_here, tmp_path):
+    claim_folder(tmp_path / "served")
     jobs = tmp_path / "served" / "jobs"
     for name, ended, held in (("a" * 32, 0, 10), ("b" * 32, time.time(), 600), ("c" * 32, None, 0)):
         (jobs / name).mkdir(parents=True)
@@ -177,6 +179,33 @@ def test_a_datastore_that_cannot_be_written_says_no_more_than_that(
     assert str(tmp_path) not in answer.text
     (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
     assert "Doe" not in record.getMessage()
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    folder = tmp_path / "study"
+    for name in ("jobs/incoming", "training", "sessions/baseline"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "scan.nii").write_text("precious")
+    (folder / "notes.txt").write_text("precious")
+    before = sorted(folder.rglob("*"))
+    settings = ServerSettings(folder, ("hippocampus_unet",), port=0, devices=("cpu",))
+    with pytest.raises(InputError, match="notes.txt and no volseg-server.json"):
+        serve(settings, lambda _: None)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_nothing_but_its_own_is_removed_from_its_folder(serve_here, tmp_path):
+    """One that an earlier version had, which left no mark; somebody lays something into it."""
+    folder = tmp_path / "served"
+    theirs = [folder / place / "scan" for place in ("jobs", "jobs/incoming", "sessions", "training")]
+    own = [path.with_name("a" * 32) for path in theirs[1:]]
+    for path in (*theirs, *own):
+        path.mkdir(parents=True)
+        (path / "scan.nii").write_text("content")
+    serve_here()
+    assert [path.exists() for path in theirs] == [True] * 4
+    assert [path.exists() for path in own] == [False] * 3
+    assert (folder / "volseg-server.json").is_file()
 
 
 @pytest.mark.parametrize(

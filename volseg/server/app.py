@@ -19,6 +19,7 @@ from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import NotThereError
 from volseg.server.guard import Guard
+from volseg.server.own_folder import claim_folder
 from volseg.server.service import FullError, Service
 from volseg.server.settings import ServerSettings
 
@@ -38,8 +39,10 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
         devices: names of the devices that compute.
 
     Raises:
-        InputError: a bundle cannot be used.
+        InputError: a bundle cannot be used, or the folder holds something else.
+        OutputError: the folder cannot be written.
     """
+    claim_folder(settings.folder)
     catalogue = Catalogue(settings.bundles, settings.folder / "trained")
 
     @contextlib.asynccontextmanager

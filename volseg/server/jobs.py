@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from volseg.atomic import replacing
 from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, ResultFormat, State
+from volseg.server.own_folder import new_identifier, own_entries
 
 _log = logging.getLogger(__name__)
 _STATE = "job.json"
@@ -96,8 +96,9 @@ class JobFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        self._incoming.mkdir(parents=True)
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for left in own_entries(self._incoming):
+            shutil.rmtree(left, ignore_errors=True)
 
     def path(self, job: Job) -> Path:
         """Return the folder of a job."""
@@ -106,7 +107,7 @@ class JobFolder:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
         """Give a folder to receive into; it is removed at the end, unless a job has taken it."""
-        folder = self._incoming / secrets.token_hex(16)
+        folder = self._incoming / new_identifier()
         folder.mkdir()
         try:
             yield folder
@@ -127,9 +128,7 @@ class JobFolder:
     def load(self) -> list[Job]:
         """Return all jobs, in the order they came in; a damaged one is removed."""
         jobs = []
-        for folder in self._folder.iterdir():
-            if folder == self._incoming:
-                continue
+        for folder in own_entries(self._folder):
             try:
                 jobs.append(Job.model_validate_json((folder / _STATE).read_bytes()))
             except (OSError, ValidationError):
@@ -152,7 +151,7 @@ def new_job(
 ) -> Job:
     """Return a job that waits, with an identifier of its own."""
     return Job(
-        id=secrets.token_hex(16),
+        id=new_identifier(),
         bundle=bundle,
         options=options,
         inputs=inputs or {},

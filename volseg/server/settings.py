@@ -42,7 +42,7 @@ class ServerSettings:
     """How a server is set up.
 
     Attributes:
-        folder: where jobs, uploads and trained bundles are kept.
+        folder: where jobs, uploads and trained bundles are kept; of the server alone.
         bundles: names of shipped bundles or bundle folders.
         host: name or address to listen at.
         port: likewise; 0 takes a free one.

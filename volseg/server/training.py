@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 import shutil
 import sys
 import time
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 from volseg.bundle import Bundle
 from volseg.errors import InputError
 from volseg.server.datastore import Datastore, read_info
+from volseg.server.own_folder import new_identifier, own_entries
 
 _log = logging.getLogger(__name__)
 _FEWEST = 2  # one is held out
@@ -63,7 +63,8 @@ class Trainer:
         self._watching: asyncio.Task[None] | None = None
         self.task: TrainingTask | None = None
         self.progress: dict[str, float] = {}
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that ended with an earlier process
+        for left in own_entries(folder):  # of a run that ended with an earlier process
+            shutil.rmtree(left, ignore_errors=True)
 
     async def start(
         self, bundle: Bundle, epochs: int | None, request: dict[str, Any]
@@ -85,7 +86,7 @@ class Trainer:
                 f"the datastore has {len(cases)} images with a finished label; training needs "
                 f"{_FEWEST} at least: submit more labels."
             )
-        identifier = secrets.token_hex(8)
+        identifier = new_identifier()
         result = self._trained / f"{bundle.name}_{time.strftime('%Y%m%d_%H%M%S')}"
         self.task = TrainingTask(id=identifier, request=request, start_ts=_now())
         self.progress = {}
@@ -138,7 +139,7 @@ class Trainer:
                 }
                 task.details = [f"epoch {message['epoch']} of {message['epochs']}"]
         code = await process.wait()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self._folder / task.id, ignore_errors=True)
         if task.has_ended:
             return
         task.status, task.end_ts = ("DONE" if code == 0 else "ERROR"), _now()
