@@ -227,6 +227,23 @@ def test_instances_that_are_never_sent_are_counted(peer, make_series, tmp_path):
     assert names(tmp_path / "out") == [f"{pydicom.dcmread(paths[0]).SOPInstanceUID}.dcm"]
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_what_is_no_uid_names_no_file(peer, make_series, tmp_path):
+    paths = make_series(1)
+    answer, series = listing(paths)
+
+    def elsewhere(event):
+        for status, match in answer(event):
+            match["SOPInstanceUID"].validation_mode = pydicom.config.IGNORE
+            match["SOPInstanceUID"].value = "../../escaped"
+            yield status, match
+
+    server = client(peer([(evt.EVT_C_FIND, elsewhere)]))
+    with pytest.raises(ServerError, match="'../../escaped': expected digits and dots"):
+        fetch_series(server, series, tmp_path / "a" / "b", patience=FAST)
+    assert names(tmp_path) == [paths[0].name]
+
+
 def test_a_list_that_is_not_whole_is_not_believed(peer, make_series, tmp_path):
     """Servers cap how many matches they return, without a word."""
     answer, series = listing(make_series(3))

@@ -197,7 +197,9 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
 def test_nothing_but_its_own_is_removed_from_its_folder(serve_here, tmp_path):
     """One that an earlier version had, which left no mark; somebody lays something into it."""
     folder = tmp_path / "served"
-    theirs = [folder / place / "scan" for place in ("jobs", "jobs/incoming", "sessions", "training")]
+    theirs = [
+        folder / place / "scan" for place in ("jobs", "jobs/incoming", "sessions", "training")
+    ]
     own = [path.with_name("a" * 32) for path in theirs[1:]]
     for path in (*theirs, *own):
         path.mkdir(parents=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from volseg.atomic import writing_to
 from volseg.errors import InputError
+from volseg.pacs.query import is_uid
 
 _KEY_BYTES = 32
 # UIDs that the standard itself gives out: SOP classes, transfer syntaxes, well-known instances.
@@ -37,7 +38,7 @@ class Pseudonyms:
 
     def uid(self, old: str) -> str:
         """Return the UID that takes the place of another (PS3.5, B.2: derived from a UUID)."""
-        if not old or old.startswith(_OF_THE_STANDARD):
+        if not old or (old.startswith(_OF_THE_STANDARD) and is_uid(old)):
             return old
         return f"2.25.{uuid.UUID(bytes=self._digest('uid', old)[:16], version=5).int}"
 
