@@ -76,6 +76,21 @@ def test_who_is_not_let_in_uploads_nothing(serve_here):
     assert b" 401 " in raw(client, post(*head, "Connection: close"))[:20]
 
 
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [(Limits(upload_bytes=1 << 20), b"413"), (Limits(disk_bytes=1000), b"503")],
+)
+@pytest.mark.parametrize("header", ["Connection: close", "Connection: keep-alive"])
+def test_who_is_refused_early_sees_why(serve_here, limits, status, header):
+    """Also one that sends everything before it reads anything."""
+    client = serve_here(limits=limits)
+    body = bytes(32 << 20)
+    head = ["Content-Type: multipart/form-data; boundary=x", f"Content-Length: {len(body)}", header]
+    answer = raw(client, post(*head, body=body))
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b'."}')
+
+
 def test_silent_clients_are_not_waited_for(serve_here, tmp_path):
     client = serve_here(limits=Limits(silent_seconds=1))
     form = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000"]
