@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from volseg.atomic import replacing
+from volseg.atomic import flush_folder, replacing, writing_to
 from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, ResultFormat, State
 from volseg.server.own_folder import new_identifier, own_entries
 
@@ -115,30 +115,46 @@ class JobFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def take(self, received: Path, job: Job) -> None:
-        """Make a folder that was received into that of a job, whole or not at all."""
-        job.held_bytes = held_bytes(received)
-        (received / _STATE).write_text(job.model_dump_json(), encoding="utf-8")
-        received.rename(self.path(job))
+        """Make a folder that was received into that of a job, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with writing_to(self.path(job)):
+            job.held_bytes = held_bytes(received)
+            (received / _STATE).write_text(job.model_dump_json(), encoding="utf-8")
+            flush_folder(received)  # what was accepted outlives a power cut
+            received.rename(self.path(job))
 
     def save(self, job: Job) -> None:
-        """Write down how far a job is."""
+        """Write down how far a job is.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         with replacing(self.path(job) / _STATE) as temporary:
             temporary.write_text(job.model_dump_json(), encoding="utf-8")
 
     def load(self) -> list[Job]:
-        """Return all jobs, in the order they came in; a damaged one is removed."""
+        """Return all jobs, in the order they came in; one that cannot be read is left alone.
+
+        It may be a newer version's, or the disk's fault, and what was accepted is not thrown away.
+        """
         jobs = []
         for folder in own_entries(self._folder):
             try:
                 jobs.append(Job.model_validate_json((folder / _STATE).read_bytes()))
-            except (OSError, ValidationError):
-                _log.warning("the job %s is damaged and was removed", folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
+            except (OSError, ValidationError) as error:
+                kind = type(error).__name__
+                _log.error("the job in %s cannot be read (%s) and was left there", folder, kind)
         return sorted(jobs, key=lambda job: job.created)
 
     def remove(self, job: Job) -> None:
-        """Remove a job and all that belongs to it."""
-        shutil.rmtree(self.path(job), ignore_errors=True)
+        """Remove a job and all that belongs to it; if interrupted, at the next start."""
+        going = self._incoming / job.id
+        with contextlib.suppress(OSError):
+            self.path(job).rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def new_job(
