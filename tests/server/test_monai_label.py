@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -101,6 +102,17 @@ def test_a_session_is_segmented(client, client_module, image, tiny):
             call(session)
         assert error.value.status_code == 404
         assert "expired" in json.loads(error.value.response)["detail"]
+
+
+def test_an_image_of_the_datastore_may_be_a_link(serve_here, image, tmp_path):
+    """A relative one, as tools that lay out data sets make them."""
+    datastore = tmp_path / "served" / "datastore"
+    client = serve_here()
+    shutil.copyfile(image, tmp_path / "elsewhere.nii.gz")
+    (datastore / "ball.nii.gz").symlink_to("../../elsewhere.nii.gz")
+    address = "/infer/tiny_bundle?image=ball&output=image"
+    answer = client.post(address, files={"label": b""}, timeout=120)
+    assert answer.status_code == 200, answer.text
 
 
 def test_an_image_that_is_sent_along_is_segmented(client, image, tiny):
