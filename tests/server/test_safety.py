@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
 
 import pytest
 
-from volseg.errors import InputError
-from volseg.server import Limits, ServerSettings, serve
+from volseg.errors import InputError, OutputError
+from volseg.server import Limits, ServerSettings, receiving, serve, service
+from volseg.server import jobs as jobs_module
+from volseg.server.datastore import Datastore
+from volseg.server.jobs import JobFolder
 from volseg.server.own_folder import claim_folder
 
 
@@ -125,6 +129,47 @@ def test_a_full_queue_and_a_full_disk_say_so(serve_here, image):
     assert int(full.headers["retry-after"]) > 0
 
 
+def test_an_upload_for_which_there_is_no_room_is_no_fault(serve_here, image, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "Doe.nii")
+
+    client = serve_here()
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    places = ((receiving.MultipartParser, "write"), (jobs_module, "flush_folder"))
+    for place, name in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            answer = client.post("/v1/jobs", **form)
+        assert answer.status_code == 507
+        assert answer.json()["detail"] == "the server cannot keep it: its disk may be full."
+
+
+def test_a_full_disk_fails_no_job_that_waits(serve_here, image, monkeypatch):
+    tries = []
+
+    def full(_, job):
+        tries.append(job.id)
+        raise OutputError("cannot write: No space left on device.")
+
+    client = serve_here()
+    monkeypatch.setattr(service, "_SECONDS_UNTIL_ROOM", 0.01)
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "save", full)
+        first, second = (client.post("/v1/jobs", **form).json()["id"] for _ in range(2))
+        deadline = time.monotonic() + 10
+        while len(tries) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert set(tries) == {first}
+        assert [job["state"] for job in client.get("/v1/jobs").json()] == ["queued", "queued"]
+        client.delete(f"/v1/jobs/{second}")
+    while client.get(f"/v1/jobs/{first}").json()["state"] == "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    states = [job["state"] for job in client.get("/v1/jobs").json()]
+    assert states == ["running", "cancelled"]
+
+
 def test_the_queue_has_an_end(serve_here, image):
     client = serve_here(limits=Limits(waiting_jobs=1))
     form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
@@ -181,6 +226,20 @@ def test_logs_name_no_image(serve_here, caplog):
     assert "Doe" not in "".join(
         record.getMessage() for record in caplog.records if record.name.startswith("volseg")
     )
+
+
+def test_a_fault_says_where_it_is_and_quotes_nothing(serve_here, monkeypatch, caplog):
+    def images(_):
+        raise ValueError("Doe_Jane.nii.gz")
+
+    client = serve_here()
+    monkeypatch.setattr(Datastore, "images", images)
+    answer = client.get("/datastore/image", params={"image": "ball"})
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == "unexpected ValueError (a fault)."
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "datastore.py" in caplog.text
+    assert "Doe" not in caplog.text.replace('ValueError("Doe_Jane.nii.gz")', "")  # its own line
 
 
 def test_a_datastore_that_cannot_be_written_says_no_more_than_that(

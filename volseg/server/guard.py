@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from volseg.server.faults import described
 from volseg.server.settings import ServerSettings, is_loopback
 
 _log = logging.getLogger(__name__)
@@ -76,7 +78,16 @@ class Guard:
 
         refusal = self._refusal(Headers(scope=scope))
         answer = JSONResponse({"detail": refusal}, 403) if refusal else self._app
-        await answer(scope, body.receive, send_safely)
+        try:
+            await answer(scope, body.receive, send_safely)
+        except ClientDisconnect:
+            pass
+        except Exception as error:  # what is above would log its message
+            _log.error("a fault:\n%s", described(error))
+            if not status:
+                sentence = f"unexpected {type(error).__name__} (a fault)."
+                answer = JSONResponse({"detail": sentence}, 500)
+                await answer(scope, body.receive, send_safely)
         # The pattern of the path alone: identifiers of images may be names of patients.
         path = getattr(scope.get("route"), "path", "(no such path)")
         seconds = time.monotonic() - began
