@@ -252,6 +252,27 @@ def test_training_trains_and_its_bundle_segments(client, server, tiny, tmp_path)
         server.client.delete("/datastore/image", params={"id": f"ball{number}"})
 
 
+def test_what_a_training_that_failed_said_is_kept(serve_here, tiny, tmp_path):
+    bundle = shutil.copytree(tiny, tmp_path / "bundles" / "tiny_bundle")
+    (bundle / "dangling").symlink_to("nowhere")  # so that it cannot be copied
+    client = serve_here(bundles=(str(bundle),))
+    for number in range(2):
+        for kind in ("image", "label"):
+            content = (tiny.parent / "data" / f"{kind}s" / f"ball{number}.nii.gz").read_bytes()
+            place = {"image": "image?image", "label": "label?tag=final&image"}[kind]
+            part = {"image": "file", "label": "label"}[kind]
+            address = f"/datastore/{place}=ball{number}"
+            assert client.put(address, files={part: content}).status_code == 200
+    assert client.post("/train/tiny_bundle", json={"epochs": 1}).status_code == 200
+    deadline = time.monotonic() + _TRAINING_SECONDS
+    while client.get("/train/").json()["status"] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert client.get("/train/").json()["status"] == "ERROR"
+    (folder,) = (tmp_path / "served" / "training").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["log.txt"]
+    assert "shutil.Error" in (folder / "log.txt").read_text()
+
+
 @pytest.mark.data
 def test_a_real_scan_gives_what_the_command_gives(client, data_root, tmp_path):
     """As NRRD, too, which is what Slicer sends if its user wants that."""
