@@ -6,8 +6,13 @@ import traceback
 
 
 def described(error: BaseException) -> str:
-    """Return where an error happened and of what type it is.
+    """Return where an error and what caused it happened, and of what types they are.
 
-    Its message is left out: it may quote what is in a header, or the name of a patient's file.
+    Messages are left out: they may quote what is in a header, or the name of a patient's file.
     """
-    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
+    texts = []
+    found: BaseException | None = error
+    while found is not None:
+        texts.append(f"{''.join(traceback.format_tb(found.__traceback__))}{type(found).__name__}")
+        found = found.__cause__
+    return "\ncaused by\n".join(texts)
