@@ -99,9 +99,7 @@ def replacing_folder(
         with writing_to(target):
             if not (temporary / marked_by).is_file():
                 raise OutputError(f"cannot write {target}: the writer gave no {marked_by}.")
-            for part in temporary.rglob("*"):
-                if part.is_file():
-                    _flush_to_disk(part)
+            flush_folder(temporary)
             try:
                 if target.exists() and not unless_there:
                     target.rename(old)  # a folder that is not empty cannot be renamed over
@@ -133,6 +131,13 @@ def writing_to(target: Path) -> Iterator[None]:
             f"cannot write {target}: {reason}; free space or choose another place, nothing was "
             "left there."
         ) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """Force all files in a folder to the disk, so that a power cut cannot empty them."""
+    for part in folder.rglob("*"):
+        if part.is_file():
+            _flush_to_disk(part)
 
 
 def write_together(texts: Mapping[Path, str]) -> None:

@@ -9,13 +9,14 @@ import socket
 import ssl
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
 from filelock import FileLock
 
+import volseg.server
 from volseg.cli.main import main
+from volseg.pacs import Connection, Credentials, Tls
 
 _TOKEN = "geheim"
 
@@ -73,13 +74,35 @@ def refused(capfd, *options: object) -> str:
 
 
 def test_what_cannot_be_served_is_refused_with_a_sentence(capfd, tmp_path, tiny_bundle):
-    given = ["--bundle", tiny_bundle, "--folder", tmp_path]
+    folder = tmp_path / "kept"
+    given = ["--bundle", tiny_bundle, "--folder", folder]
     assert "--token" in refused(capfd, *given, "--host", "0.0.0.0")
     assert "never the secret itself" in refused(capfd, *given, "--token", "hunter2")
     assert "certificate and its key" in refused(capfd, *given, "--certificate", tmp_path / "a")
-    assert "did you mean" in refused(capfd, "--bundle", "hipocampus_unet", "--folder", tmp_path)
+    assert "did you mean" in refused(capfd, "--bundle", "hipocampus_unet", "--folder", folder)
+    others = ["--bundle", tiny_bundle, "--folder", tiny_bundle]
+    assert "is not the folder of a server" in refused(capfd, *others)
     assert "is not there" in refused(capfd, *given, "--port", 0, "--device", "cuda:77")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         assert "--port" in refused(capfd, *given, "--port", taken.getsockname()[1])
-    with FileLock(Path(tmp_path) / "server.lock"):
+    with FileLock(folder / "server.lock"):
         assert "another server uses" in refused(capfd, *given)
+
+
+def test_options_say_how_other_servers_are_reached(monkeypatch, certificate, tmp_path):
+    key, pem = certificate
+    (tmp_path / "token").write_text(_TOKEN)
+    served = []
+    monkeypatch.setattr(volseg.server, "serve", lambda settings, _: served.append(settings))
+    words = ["serve", "--bundle", "any", "--folder", tmp_path, "--timeout", 5, "--aet", "HERE"]
+    words += ["--ca-file", pem, "--client-cert", pem, "--client-key", key]
+    words += ["--allow-pacs", "dimses://PACS@host", "--pacs-token", f"file:{tmp_path / 'token'}"]
+    with pytest.raises(SystemExit, match="0"):
+        main(list(map(str, words)))
+    assert served[0].token is None
+    assert served[0].connection == Connection(
+        credentials=Credentials(token=_TOKEN),
+        tls=Tls(str(pem), str(pem), str(key)),
+        timeout=5.0,
+        ae_title="HERE",
+    )

@@ -21,6 +21,7 @@ from volseg.cohort import (
 )
 from volseg.cohort import worker as worker_module
 from volseg.cohort.content import stamp_of
+from volseg.cohort.outcome import read_outcome, write_outcome
 from volseg.cohort.presence import Worker
 from volseg.cohort.queue import TicketQueue
 from volseg.errors import BundleError, InputError, OutputError, UnknownNameError
@@ -154,6 +155,19 @@ def test_an_outdated_result_does_not_outlive_the_image_it_was_of(cohort, setting
     assert cohort_status(cohort).failed == 2
     # Of the one that cannot be looked at nothing is known: what was made of it stays.
     assert sorted(label_maps(cohort)) == ["ball1", "ball2", "ball3", "ball4", "ball5"]
+
+
+def test_results_of_other_formats_do_not_outlive_the_settings_they_were_of(cohort, settings, cases):
+    work(cohort.path)
+    folder = cohort.results("ball0")
+    expected = sorted(folder.iterdir())
+    (folder / "ball0_seg.dcm").write_bytes(b"of a former bundle")
+    done = read_outcome(cohort, "ball0")
+    files = {**done.files, "dicom-seg": "ball0_seg.dcm"}
+    write_outcome(cohort, dataclasses.replace(done, settings="former", files=files))
+    prepare_cohort(cohort.path, settings, cases)
+    assert work(cohort.path) == 1
+    assert sorted(folder.iterdir()) == expected
 
 
 def test_failures_are_grouped_by_what_was_said(cohort, images):

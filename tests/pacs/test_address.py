@@ -88,7 +88,7 @@ def test_conditions():
     assert both == SeriesQuery(patient="1", modality="CT")
     with pytest.raises(InputError, match=r"two values of patient, '1' .* and '2'"):
         SeriesQuery(patient="1").merged(SeriesQuery(patient="2"))
-    assert not SeriesQuery()
+    assert not SeriesQuery().has_conditions
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,17 @@ def test_geometry_and_pixels_stay_and_the_volume_is_the_same(make_series, anonym
     assert np.array_equal(before.affine.numpy(), after.affine.numpy())
 
 
+def test_copies_are_not_anonymized_again(make_series, anonymizer):
+    scans = make_series(3)[0].parent
+    (scans / "link").symlink_to(scans / "anon")
+    first = anonymize_files([scans], scans / "anon", anonymizer)
+    again = anonymize_files([scans], scans / "link", anonymizer)
+    assert len(first.written) == len(again.written) == 3
+    assert len(list((scans / "anon").rglob("*.dcm"))) == 3
+    with pytest.raises(InputError, match="give another folder"):
+        anonymize_files([scans], scans / "link" / "..", anonymizer)
+
+
 def test_new_uids_depend_on_key_and_old_uid_only():
     uid = "1.2.840.113619.2.55.3"
     one, same, other = Anonymizer(KEY), Anonymizer(KEY), Anonymizer(KEY[::-1])
@@ -142,6 +153,7 @@ def test_new_uids_depend_on_key_and_old_uid_only():
     assert pydicom.uid.UID(new).is_valid
     assert len(new) <= 64
     assert one.new_uid("1.2.840.10008.5.1.4.1.1.2") == "1.2.840.10008.5.1.4.1.1.2"
+    assert one.new_uid("1.2.840.10008./../doe").startswith("2.25.")
 
 
 def test_patients_stay_apart_and_studies_of_one_together(make_series, anonymizer):
@@ -260,6 +272,52 @@ def test_name_and_number_go_where_the_profile_does_not_look(make_series, anonymi
     assert new.SegmentSequence[0].SegmentDescription == description
     assert new.SequenceName == "ANONYMIZED"
     assert new.ContextUID == new.SeriesInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("label", "left"),
+    [
+        ("Jane Doe liver", "ANONYMIZED liver"),
+        ("liver of DOE JANE", "liver of ANONYMIZED"),
+        ("liver_doe_jane_2", "liver_ANONYMIZED_2"),
+        ("Doe, Jane: liver", "ANONYMIZED: liver"),
+        ("jane's liver", "ANONYMIZED's liver"),
+        ("case ab-77/x", "case ANONYMIZED"),
+        ("Janeway lesion of a doe", "Janeway lesion of a doe"),
+    ],
+)
+def test_a_patient_is_found_however_the_name_is_written(make_series, anonymizer, label, left):
+    (path,) = make_series(1, PatientName="Doe^Jane", PatientID="AB-77/x")
+    dataset = pydicom.dcmread(path)
+    segment = Dataset()
+    segment.SegmentLabel = label
+    dataset.SegmentSequence = [segment]
+    assert anonymizer.anonymize(dataset).SegmentSequence[0].SegmentLabel == left
+
+
+def test_uids_of_instances_are_new_where_the_table_has_no_row(make_series, anonymizer):
+    dataset = pydicom.dcmread(make_series(1)[0])
+    instances = {
+        "RadiopharmaceuticalAdministrationEventUID",
+        "SOPInstanceUIDOfConcatenationSource",
+        "MultiFrameSourceSOPInstanceUID",
+        "VolumeFrameOfReferenceUID",
+        "TableFrameOfReferenceUID",
+        "TargetFrameOfReferenceUID",
+    }
+    kinds = {"RelatedGeneralSOPClassUID", "CodingSchemeUID", "AvailableTransferSyntaxUID"}
+    item = Dataset()
+    for keyword in instances | kinds:
+        setattr(item, keyword, generate_uid())
+    palette = "1.2.840.10008.1.5.1"  # a well-known instance
+    item.ReferencedColorPaletteInstanceUID = palette
+    dataset.SharedFunctionalGroupsSequence = [item]
+    before = {keyword: str(item[keyword].value) for keyword in instances | kinds}
+    (new,) = anonymizer.anonymize(dataset).SharedFunctionalGroupsSequence
+    for keyword, uid in before.items():
+        expected = anonymizer.new_uid(uid) if keyword in instances else uid
+        assert new[keyword].value == expected, keyword
+    assert new.ReferencedColorPaletteInstanceUID == palette
 
 
 @pytest.mark.data

@@ -133,6 +133,25 @@ def test_a_server_may_send_this_side_to_another_path_of_its_own(http_server):
     assert find_series(client(http_server(redirect)), SeriesQuery(patient="1")) == []
 
 
+@pytest.mark.parametrize("name", ["../../escaped", "1.2/3", "/etc/x", "1.2\\3", "1." * 33, ".."])
+def test_what_is_no_uid_names_no_file(http_server, stored, tmp_path, name):
+    (path,) = list(stored.datasets.values())[:1]
+    stored.datasets = {name: path}
+    with pytest.raises(ServerError, match="SOP Instance UID .* expected digits and dots") as raised:
+        fetch_series(client(http_server(stored)), stored.series, tmp_path / "a/b", patience=FAST)
+    assert not raised.value.passing
+    assert names(tmp_path) == [path.name for path in sorted(path.parent.iterdir())]
+
+    def answer(handler):
+        level = "0020000E" if "/series?" in handler.path else "0020000D"
+        uid = "1.2.3" if level == "0020000D" and "StudyDate" in handler.path else name
+        send(handler, json.dumps([{level: {"vr": "UI", "Value": [uid]}}]).encode(), JSON)
+
+    for query in (SeriesQuery(patient="1"), SeriesQuery(date="20260131")):
+        with pytest.raises(ServerError, match="Instance UID .* expected digits and dots"):
+            find_series(client(http_server(answer)), query)
+
+
 @pytest.mark.parametrize("garbage", [b"", b"no DICOM at all", b"\x00" * 500])
 def test_garbage_for_an_instance_is_one_sentence(http_server, stored, tmp_path, garbage):
     stored.answer = lambda handler, _: Stored.answer(stored, handler, garbage)

@@ -143,6 +143,22 @@ def test_a_silent_peer_is_given_up(raw_peer):
     assert time.monotonic() - started < 10
 
 
+def test_an_encrypted_address_needs_no_certificate_to_be_encrypted(raw_peer):
+    first_bytes = []
+
+    def answer(connection):
+        connection.settimeout(2)
+        first_bytes.append(connection.recv(2))
+        connection.close()
+
+    address = parse_address(f"dimses://PEER@127.0.0.1:{raw_peer(answer)}")
+    with pytest.raises(ServerError):
+        open_server(address, Connection(timeout=2.0)).echo()
+    # Each begins with a handshake of TLS, none with an A-ASSOCIATE-RQ.
+    assert first_bytes
+    assert set(first_bytes) == {b"\x16\x03"}
+
+
 def test_a_search_that_fails_or_is_not_offered_is_one_sentence(peer):
     def out_of_resources(event):
         yield 0xA700, None
@@ -209,6 +225,23 @@ def test_instances_that_are_never_sent_are_counted(peer, make_series, tmp_path):
     with pytest.raises(ServerError, match=r"did not send 2 .* 1 of 3 instances .* are in"):
         fetch_series(client(port), series, tmp_path / "out", patience=FAST)
     assert names(tmp_path / "out") == [f"{pydicom.dcmread(paths[0]).SOPInstanceUID}.dcm"]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_what_is_no_uid_names_no_file(peer, make_series, tmp_path):
+    paths = make_series(1)
+    answer, series = listing(paths)
+
+    def elsewhere(event):
+        for status, match in answer(event):
+            match["SOPInstanceUID"].validation_mode = pydicom.config.IGNORE
+            match["SOPInstanceUID"].value = "../../escaped"
+            yield status, match
+
+    server = client(peer([(evt.EVT_C_FIND, elsewhere)]))
+    with pytest.raises(ServerError, match="'../../escaped': expected digits and dots"):
+        fetch_series(server, series, tmp_path / "a" / "b", patience=FAST)
+    assert names(tmp_path) == [paths[0].name]
 
 
 def test_a_list_that_is_not_whole_is_not_believed(peer, make_series, tmp_path):

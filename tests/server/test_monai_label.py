@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -101,6 +102,17 @@ def test_a_session_is_segmented(client, client_module, image, tiny):
             call(session)
         assert error.value.status_code == 404
         assert "expired" in json.loads(error.value.response)["detail"]
+
+
+def test_an_image_of_the_datastore_may_be_a_link(serve_here, image, tmp_path):
+    """A relative one, as tools that lay out data sets make them."""
+    datastore = tmp_path / "served" / "datastore"
+    client = serve_here()
+    shutil.copyfile(image, tmp_path / "elsewhere.nii.gz")
+    (datastore / "ball.nii.gz").symlink_to("../../elsewhere.nii.gz")
+    address = "/infer/tiny_bundle?image=ball&output=image"
+    answer = client.post(address, files={"label": b""}, timeout=120)
+    assert answer.status_code == 200, answer.text
 
 
 def test_an_image_that_is_sent_along_is_segmented(client, image, tiny):
@@ -238,6 +250,27 @@ def test_training_trains_and_its_bundle_segments(client, server, tiny, tmp_path)
     assert nib.load(path).shape == nib.load(data / "images" / "ball0.nii.gz").shape
     for number in range(4):
         server.client.delete("/datastore/image", params={"id": f"ball{number}"})
+
+
+def test_what_a_training_that_failed_said_is_kept(serve_here, tiny, tmp_path):
+    bundle = shutil.copytree(tiny, tmp_path / "bundles" / "tiny_bundle")
+    (bundle / "dangling").symlink_to("nowhere")  # so that it cannot be copied
+    client = serve_here(bundles=(str(bundle),))
+    for number in range(2):
+        for kind in ("image", "label"):
+            content = (tiny.parent / "data" / f"{kind}s" / f"ball{number}.nii.gz").read_bytes()
+            place = {"image": "image?image", "label": "label?tag=final&image"}[kind]
+            part = {"image": "file", "label": "label"}[kind]
+            address = f"/datastore/{place}=ball{number}"
+            assert client.put(address, files={part: content}).status_code == 200
+    assert client.post("/train/tiny_bundle", json={"epochs": 1}).status_code == 200
+    deadline = time.monotonic() + _TRAINING_SECONDS
+    while client.get("/train/").json()["status"] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert client.get("/train/").json()["status"] == "ERROR"
+    (folder,) = (tmp_path / "served" / "training").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["log.txt"]
+    assert "shutil.Error" in (folder / "log.txt").read_text()
 
 
 @pytest.mark.data

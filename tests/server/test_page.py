@@ -57,6 +57,18 @@ def test_an_image_is_segmented_in_the_browser(server, page, image, tiny, tmp_pat
     assert page.locator("#said").text_content() == "Choose an image first."
 
 
+def test_a_record_that_could_not_be_fetched_is_asked_for_again(server, page, image):
+    page.route("**/record", lambda route: route.abort(), times=1)
+    page.goto(server.address)
+    page.select_option("#bundle", "tiny_bundle")
+    page.set_input_files("#files input >> nth=0", image)
+    page.click("#send")
+    row = page.locator("#jobs tr", has_text="ball0.nii.gz")
+    row.locator(".done").wait_for()
+    row.get_by_role("button", name="remove").click()
+    row.wait_for(state="detached")
+
+
 @pytest.mark.data
 def test_a_folder_of_dicom_is_zipped_in_the_browser(server, page, data_root, tmp_path):
     page.goto(server.address)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import httpx
 import psutil
+
+from volseg.server.jobs import JobFolder, new_job
+from volseg.server.models import JobOptions
+from volseg.server.own_folder import claim_folder
 
 from .conftest import run_server
 
@@ -26,7 +32,7 @@ def test_a_killed_server_goes_on_with_its_queue(tiny, image, tmp_path, serve_her
         worker.resume()
         _, alive = psutil.wait_procs([worker], 30)
         assert not alive, "what computed outlived its server"
-    (folder / "jobs" / "incoming" / "left").mkdir(parents=True)
+    (folder / "jobs" / "incoming" / ("c" * 32)).mkdir(parents=True)
     client = serve_here()
     assert not list((folder / "jobs" / "incoming").iterdir())
     assert client.get(f"/v1/jobs/{done}").json()["state"] == "cancelled"
@@ -36,7 +42,8 @@ def test_a_killed_server_goes_on_with_its_queue(tiny, image, tmp_path, serve_her
     assert len(results) == 1
 
 
-def test_a_job_that_brings_the_server_down_is_not_tried_for_ever(tiny, tmp_path, serve_here):
+def test_a_job_that_brings_the_server_down_is_not_tried_for_ever(tmp_path, serve_here, caplog):
+    claim_folder(tmp_path / "served")
     folder = tmp_path / "served" / "jobs" / ("a" * 32)
     (folder / "input").mkdir(parents=True)
     job = {
@@ -56,7 +63,29 @@ def test_a_job_that_brings_the_server_down_is_not_tried_for_ever(tiny, tmp_path,
     (status,) = client.get("/v1/jobs").json()
     assert status["state"] == "failed"
     assert "3 times" in status["error"]
-    assert not damaged.exists()
+    assert (damaged / "job.json").read_text() == "{"  # nothing that was accepted is thrown away
+    with caplog.at_level("ERROR"):
+        JobFolder(folder.parent).load()
+    assert f"{damaged} cannot be read (ValidationError)" in caplog.text
+
+
+def test_a_job_is_on_the_disk_before_it_is_taken(tmp_path, monkeypatch):
+    """A power cut may empty what was written, but not forced there."""
+    folder = JobFolder(tmp_path / "jobs")
+    flushed = []
+    monkeypatch.setattr(
+        os, "fsync", lambda one: flushed.append(Path(f"/proc/self/fd/{one}").readlink())
+    )
+    with folder.incoming() as received:
+        (received / "input").mkdir()
+        (received / "input" / "image0.nii").write_bytes(b"voxels")
+        job = new_job("tiny_bundle", JobOptions())
+        folder.take(received, job)
+    assert sorted(flushed) == [received / "input" / "image0.nii", received / "job.json"]
+    assert folder.load() == [job]
+    folder.remove(job)
+    assert folder.load() == []
+    assert not list((tmp_path / "jobs" / "incoming").iterdir())
 
 
 def _ended(client: httpx.Client, job: str) -> dict[str, object]:

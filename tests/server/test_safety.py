@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
 
 import pytest
 
-from volseg.errors import InputError
-from volseg.server import Limits, ServerSettings
+from volseg.errors import InputError, OutputError
+from volseg.server import Limits, ServerSettings, receiving, serve, service
+from volseg.server import jobs as jobs_module
+from volseg.server.datastore import Datastore
+from volseg.server.jobs import JobFolder
+from volseg.server.own_folder import claim_folder
 
 
 def raw(client, text, seconds=10.0):
@@ -75,6 +80,21 @@ def test_who_is_not_let_in_uploads_nothing(serve_here):
     assert b" 401 " in raw(client, post(*head, "Connection: close"))[:20]
 
 
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [(Limits(upload_bytes=1 << 20), b"413"), (Limits(disk_bytes=1000), b"503")],
+)
+@pytest.mark.parametrize("header", ["Connection: close", "Connection: keep-alive"])
+def test_who_is_refused_early_sees_why(serve_here, limits, status, header):
+    """Also one that sends everything before it reads anything."""
+    client = serve_here(limits=limits)
+    body = bytes(32 << 20)
+    head = ["Content-Type: multipart/form-data; boundary=x", f"Content-Length: {len(body)}", header]
+    answer = raw(client, post(*head, body=body))
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert answer.endswith(b'."}')
+
+
 def test_silent_clients_are_not_waited_for(serve_here, tmp_path):
     client = serve_here(limits=Limits(silent_seconds=1))
     form = ["Content-Type: multipart/form-data; boundary=x", "Content-Length: 1000"]
@@ -109,6 +129,47 @@ def test_a_full_queue_and_a_full_disk_say_so(serve_here, image):
     assert int(full.headers["retry-after"]) > 0
 
 
+def test_an_upload_for_which_there_is_no_room_is_no_fault(serve_here, image, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "Doe.nii")
+
+    client = serve_here()
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    places = ((receiving.MultipartParser, "write"), (jobs_module, "flush_folder"))
+    for place, name in places:
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            answer = client.post("/v1/jobs", **form)
+        assert answer.status_code == 507
+        assert answer.json()["detail"] == "the server cannot keep it: its disk may be full."
+
+
+def test_a_full_disk_fails_no_job_that_waits(serve_here, image, monkeypatch):
+    tries = []
+
+    def full(_, job):
+        tries.append(job.id)
+        raise OutputError("cannot write: No space left on device.")
+
+    client = serve_here()
+    monkeypatch.setattr(service, "_SECONDS_UNTIL_ROOM", 0.01)
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "save", full)
+        first, second = (client.post("/v1/jobs", **form).json()["id"] for _ in range(2))
+        deadline = time.monotonic() + 10
+        while len(tries) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert set(tries) == {first}
+        assert [job["state"] for job in client.get("/v1/jobs").json()] == ["queued", "queued"]
+        client.delete(f"/v1/jobs/{second}")
+    while client.get(f"/v1/jobs/{first}").json()["state"] == "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    states = [job["state"] for job in client.get("/v1/jobs").json()]
+    assert states == ["running", "cancelled"]
+
+
 def test_the_queue_has_an_end(serve_here, image):
     client = serve_here(limits=Limits(waiting_jobs=1))
     form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
@@ -118,6 +179,7 @@ def test_the_queue_has_an_end(serve_here, image):
 
 
 def test_jobs_are_removed_when_they_expire_or_room_is_needed(serve_here, tmp_path):
+    claim_folder(tmp_path / "served")
     jobs = tmp_path / "served" / "jobs"
     for name, ended, held in (("a" * 32, 0, 10), ("b" * 32, time.time(), 600), ("c" * 32, None, 0)):
         (jobs / name).mkdir(parents=True)
@@ -166,6 +228,20 @@ def test_logs_name_no_image(serve_here, caplog):
     )
 
 
+def test_a_fault_says_where_it_is_and_quotes_nothing(serve_here, monkeypatch, caplog):
+    def images(_):
+        raise ValueError("Doe_Jane.nii.gz")
+
+    client = serve_here()
+    monkeypatch.setattr(Datastore, "images", images)
+    answer = client.get("/datastore/image", params={"image": "ball"})
+    assert answer.status_code == 500
+    assert answer.json()["detail"] == "unexpected ValueError (a fault)."
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "datastore.py" in caplog.text
+    assert "Doe" not in caplog.text.replace('ValueError("Doe_Jane.nii.gz")', "")  # its own line
+
+
 def test_a_datastore_that_cannot_be_written_says_no_more_than_that(
     serve_here, image, tmp_path, caplog
 ):
@@ -177,6 +253,35 @@ def test_a_datastore_that_cannot_be_written_says_no_more_than_that(
     assert str(tmp_path) not in answer.text
     (record,) = [one for one in caplog.records if one.levelname == "ERROR"]
     assert "Doe" not in record.getMessage()
+
+
+def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
+    folder = tmp_path / "study"
+    for name in ("jobs/incoming", "training", "sessions/baseline"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "scan.nii").write_text("precious")
+    (folder / "notes.txt").write_text("precious")
+    before = sorted(folder.rglob("*"))
+    settings = ServerSettings(folder, ("hippocampus_unet",), port=0, devices=("cpu",))
+    with pytest.raises(InputError, match="notes.txt and no volseg-server.json"):
+        serve(settings, lambda _: None)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_nothing_but_its_own_is_removed_from_its_folder(serve_here, tmp_path):
+    """One that an earlier version had, which left no mark; somebody lays something into it."""
+    folder = tmp_path / "served"
+    theirs = [
+        folder / place / "scan" for place in ("jobs", "jobs/incoming", "sessions", "training")
+    ]
+    own = [path.with_name("a" * 32) for path in theirs[1:]]
+    for path in (*theirs, *own):
+        path.mkdir(parents=True)
+        (path / "scan.nii").write_text("content")
+    serve_here()
+    assert [path.exists() for path in theirs] == [True] * 4
+    assert [path.exists() for path in own] == [False] * 3
+    assert (folder / "volseg-server.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
+import tracemalloc
 import zipfile
 
+import numpy as np
 import pytest
 
 from volseg.errors import InputError
+from volseg.server import unpacking
 from volseg.server.unpacking import unpack_dicom
 
 _DICOM = bytes(128) + b"DICM" + bytes(200)
@@ -86,6 +90,41 @@ def test_too_many_entries(tmp_path):
     archive = packed(tmp_path, [(f"{number}", b"") for number in range(101)])
     with pytest.raises(InputError, match="101 entries"):
         unpack(archive, tmp_path / "out")
+
+
+def test_a_directory_that_is_too_large_is_not_read(tmp_path):
+    """Whatever the end of the zip says of the number of its entries."""
+    archive = packed(tmp_path, [(f"{number:01000}", b"") for number in range(2200)])
+    assert zipfile.ZipFile(archive).start_dir < archive.stat().st_size - (1 << 21)
+    content = archive.read_bytes()
+    archive.write_bytes(content[:-14] + b"\1\0\1\0" + content[-10:])
+    tracemalloc.start()
+    with pytest.raises(InputError, match="directory of the zip is larger than 2,097,152 bytes"):
+        unpack(archive, tmp_path / "out")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_DEFLATED])
+def test_damaged_content_of_any_kind(tmp_path, method):
+    archive = tmp_path / "upload.zip"
+    content = np.random.default_rng(0).bytes(10_000)
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("a.dcm", _DICOM + content)
+    damaged = bytearray(archive.read_bytes())
+    damaged[60:5000] = bytes(4940)
+    archive.write_bytes(damaged)
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_disk_that_is_full_is_not_the_zip_s_fault(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(unpacking, "_copied", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(packed(tmp_path, [("a.dcm", _DICOM)]), tmp_path / "out")
 
 
 def test_damaged_encrypted_and_empty_zips(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,6 +98,23 @@ def test_bundles_say_what_a_client_needs(server):
     assert real["spatial_dims"] == 3
     assert set(real["colors"]) == set(real["segments"]) == set(real["labels"])
     assert real["segments"]["anterior"]["type"]["meaning"] == "Hippocampus"
+
+
+def test_a_damaged_bundle_among_those_trained_here_is_left_out(serve_here, tiny, tmp_path, caplog):
+    trained = tmp_path / "served" / "trained"
+    client = serve_here()
+    trained.mkdir()
+    (trained / ".DS_Store").touch()
+    (trained / "notes.txt").touch()
+    for name in ("half", "whole"):
+        shutil.copytree(tiny, trained / name)
+    shutil.rmtree(trained / "half" / "models")
+    with caplog.at_level("WARNING", "volseg.server"):
+        for _ in range(2):
+            found = [one["name"] for one in client.get("/v1/bundles").json()]
+            assert found == ["tiny_bundle", "whole"]
+    assert [record.args[0] for record in caplog.records] == ["half", "notes.txt"]
+    assert list(client.get("/info/").json()["models"]) == found
 
 
 def test_one_bad_job_leaves_the_others(server, image, tmp_path):

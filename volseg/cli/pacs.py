@@ -97,7 +97,7 @@ def fetch(
 
     place = parse_address(address)
     query = place.query.merged(conditions)
-    if not query:
+    if not query.has_conditions:
         raise InputError("a fetch without a condition is of all there is: give one, as --study.")
     server = open_server(place, connection)
     found = find_series(server, query)
@@ -148,7 +148,7 @@ def push(
     from volseg.pacs import open_server, parse_address, push_files
 
     place = parse_address(address)
-    if place.query:
+    if place.query.has_conditions:
         raise InputError(f"conditions have no meaning for a push: leave them out, as in {place}.")
     server = open_server(place, connection)
     with progress_bar() as bar:

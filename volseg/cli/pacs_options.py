@@ -10,9 +10,25 @@ import typer
 from volseg.cli.option_groups import options_under
 
 if TYPE_CHECKING:
-    from volseg.pacs import Anonymizer, Connection, SeriesQuery
+    from volseg.pacs import Anonymizer, Connection, Credentials, SeriesQuery
 
 _option = options_under("Servers")
+
+
+_CaFile = Annotated[
+    str | None,
+    _option(metavar="PEM", help="Certificates to trust over TLS instead of the usual."),
+]
+_ClientCert = Annotated[
+    str | None,
+    _option(metavar="PEM", help="Certificate of this side, for servers that ask for one."),
+]
+_ClientKey = Annotated[
+    str | None,
+    _option(metavar="PEM", help="Its private key, if that is in a file of its own."),
+]
+_Timeout = Annotated[float, _option(help="Seconds that a server may be silent.")]
+_AeTitle = Annotated[str, _option("--aet", help="What this side is called in DIMSE.")]
 
 
 def connection(
@@ -26,22 +42,11 @@ def connection(
     password: Annotated[
         str | None, _option(metavar="WHERE", help="Kept in env:NAME or file:PATH.")
     ] = None,
-    ca_file: Annotated[
-        str | None,
-        _option(metavar="PEM", help="Certificates to trust over TLS instead of the usual."),
-    ] = None,
-    client_cert: Annotated[
-        str | None,
-        _option(metavar="PEM", help="Certificate of this side, for servers that ask for one."),
-    ] = None,
-    client_key: Annotated[
-        str | None,
-        _option(metavar="PEM", help="Its private key, if that is in a file of its own."),
-    ] = None,
-    timeout: Annotated[float, _option(help="Seconds that a server may be silent.")] = 30.0,
-    ae_title: Annotated[
-        str, _option("--aet", help="What this side is called in DIMSE.")
-    ] = "VOLSEG",
+    ca_file: _CaFile = None,
+    client_cert: _ClientCert = None,
+    client_key: _ClientKey = None,
+    timeout: _Timeout = 30.0,
+    ae_title: _AeTitle = "VOLSEG",
     listen: Annotated[
         str | None,
         _option(
@@ -51,19 +56,57 @@ def connection(
     ] = None,
 ) -> Connection:
     """Return how servers are reached; secrets are read from where the options say they are."""
-    from volseg.pacs import Connection, Credentials, Tls, read_secret
+    from volseg.pacs import Connection, Tls
 
-    credentials = Credentials(
-        token=None if token is None else read_secret(token, "--token"),
-        user=user,
-        password=None if password is None else read_secret(password, "--password"),
-    )
     return Connection(
-        credentials=credentials,
+        credentials=_credentials(token, user, password),
         tls=Tls(ca_file, client_cert, client_key),
         timeout=timeout,
         ae_title=ae_title,
         listen=listen,
+    )
+
+
+def connection_of_server(
+    pacs_token: Annotated[
+        str | None,
+        _option(metavar="WHERE", help="Bearer token, kept in env:NAME or file:PATH."),
+    ] = None,
+    pacs_user: Annotated[
+        str | None, _option(help="User of basic authentication, with --pacs-password.")
+    ] = None,
+    pacs_password: Annotated[
+        str | None, _option(metavar="WHERE", help="Kept in env:NAME or file:PATH.")
+    ] = None,
+    ca_file: _CaFile = None,
+    client_cert: _ClientCert = None,
+    client_key: _ClientKey = None,
+    timeout: _Timeout = 30.0,
+    ae_title: _AeTitle = "VOLSEG",
+) -> Connection:
+    """Return how a server that has a token of its own reaches others.
+
+    It has no port for C-MOVE, as each of its processes would need one.
+    """
+    from volseg.pacs import Connection, Tls
+
+    return Connection(
+        credentials=_credentials(pacs_token, pacs_user, pacs_password, prefix="pacs-"),
+        tls=Tls(ca_file, client_cert, client_key),
+        timeout=timeout,
+        ae_title=ae_title,
+    )
+
+
+def _credentials(
+    token: str | None, user: str | None, password: str | None, *, prefix: str = ""
+) -> Credentials:
+    from volseg.pacs import Credentials, read_secret
+
+    return Credentials(
+        token=None if token is None else read_secret(token, f"--{prefix}token"),
+        user=user,
+        password=None if password is None else read_secret(password, f"--{prefix}password"),
     )
 
 

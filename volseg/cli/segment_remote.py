@@ -60,7 +60,7 @@ def transfer(
     """Return what the options say: see `given`."""
     from volseg.pacs import parse_address
 
-    if push is not None and push != _SOURCE and parse_address(push).query:
+    if push is not None and push != _SOURCE and parse_address(push).query.has_conditions:
         raise InputError(f"--push {push!r}: conditions have no meaning there, leave them out.")
     return Transfer(keep, push)
 
@@ -75,7 +75,7 @@ def find_remote(text: str, connection: Connection) -> RemoteSeries:
     from volseg.pacs import find_one_series, open_server, parse_address
 
     address = parse_address(text)
-    if not address.query:
+    if not address.query.has_conditions:
         raise InputError(
             f"{address} names a server and no series: add ?series=UID or other conditions; "
             "`volseg pacs find` lists what it has."

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.cli import pacs_options
 from volseg.cli.console import errors
+from volseg.cli.option_groups import given
 from volseg.errors import MissingPackageError
 
+if TYPE_CHECKING:
+    from volseg.pacs import Connection
 
+
+@given(connection=pacs_options.connection_of_server)
 def serve(
     bundle: Annotated[
         list[str],
         typer.Option("--bundle", "-b", help="Name of a shipped bundle, or a folder; repeatable."),
     ],
+    connection: Connection,
     host: Annotated[
         str, typer.Option(help="Address to listen at; any but this machine's needs --token.")
     ] = "127.0.0.1",
@@ -47,15 +54,6 @@ def serve(
         list[str] | None,
         typer.Option(metavar="ADDRESS", help="Server that jobs may fetch series from; repeatable."),
     ] = None,
-    pacs_token: Annotated[
-        str | None, typer.Option(metavar="WHERE", help="For them, in env:NAME or file:PATH.")
-    ] = None,
-    pacs_user: Annotated[
-        str | None, typer.Option(help="For them, instead, with --pacs-password.")
-    ] = None,
-    pacs_password: Annotated[
-        str | None, typer.Option(metavar="WHERE", help="In env:NAME or file:PATH.")
-    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="Web page that may call from a browser; repeatable."),
@@ -72,7 +70,7 @@ def serve(
 
     import platformdirs
 
-    from volseg.pacs import Connection, Credentials, read_secret
+    from volseg.pacs import read_secret
     from volseg.segmenter import bytes_of
 
     try:
@@ -82,11 +80,6 @@ def serve(
         raise MissingPackageError("volseg serve", str(error.name), "server") from error
 
     logging.getLogger("volseg.server").setLevel(logging.INFO)
-    credentials = Credentials(
-        token=None if pacs_token is None else read_secret(pacs_token, "--pacs-token"),
-        user=pacs_user,
-        password=None if pacs_password is None else read_secret(pacs_password, "--pacs-password"),
-    )
     settings = ServerSettings(
         folder=folder or platformdirs.user_data_path("volseg", appauthor=False) / "server",
         bundles=tuple(bundle),
@@ -99,7 +92,7 @@ def serve(
         devices=tuple(device or ["auto"]),
         memory=memory,
         pacs=tuple(allow_pacs or []),
-        connection=Connection(credentials=credentials),
+        connection=connection,
         origins=tuple(allow_origin or []),
         limits=Limits(
             upload_bytes=bytes_of(upload_limit),

@@ -12,15 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from volseg.errors import InputError
-
-# Headers whose voxels lie in another file of the same name.
-_DETACHED = (".hdr", ".mhd", ".nhdr")
+from volseg.io import files_of_image
 
 
 def stamp_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None = None) -> str:
     """Return a SHA-256 over paths, sizes and times of change of the files of a case.
 
-    No file is opened, so of a folder of several series all files count.
+    Of a folder of several series all files count, as none of them is opened.
 
     Args:
         inputs: File or folder of each channel.
@@ -66,20 +64,17 @@ def digest_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None
 
 
 def files_of(source: Path) -> list[Path]:
-    """Return the files that an image consists of, sorted.
+    """Return the files that an image consists of, those its header names among them, sorted.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or the header cannot be read.
     """
     if source.name.upper() == "DICOMDIR":  # stands for the folder it lies in
         source = source.parent
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.is_file())
-    elif source.suffix.lower() in _DETACHED:
-        beside = source.parent.iterdir() if source.is_file() else ()
-        files = sorted(path for path in beside if path.stem == source.stem and path.is_file())
     else:
-        files = [source] if source.is_file() else []
+        files = sorted(files_of_image(source)) if source.is_file() else []
     if not files:
         raise InputError(f"cannot read {source}: there is no such file or folder.")
     return files

@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -188,9 +188,11 @@ class _CaseWorker:
             outcome = replace(start, error=f"unexpected {type(error).__name__}: {error}")
         seconds = round(time.monotonic() - started, 3)
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        if outcome.state == "failed":
-            self._remove_outdated(before, outcome)
+        if outcome.state == "failed" and _is_outdated(before, outcome):
+            self._remove(case.case, _results(before))
         write_outcome(self._cohort, replace(outcome, seconds=seconds, finished=finished))
+        if outcome.state == "done":  # of formats that are not wanted any more
+            self._remove(case.case, _results(before) - _results(outcome))
 
     def _case(self, name: str) -> CohortCase | None:
         """Return a case as it is asked for now: another run may have written anew what is.
@@ -240,13 +242,26 @@ class _CaseWorker:
         names = {name: path.name for name, path in files.items()}
         return replace(start, state="done", files=names, record=f"{case.case}{RECORD_SUFFIX}")
 
-    def _remove_outdated(self, before: Outcome | None, now: Outcome) -> None:
-        """Remove results that are certainly of other images or settings than the failed ones."""
-        if before is None or before.state != "done" or not now.digest:
-            return
-        if (before.settings, before.digest) != (now.settings, now.digest):
-            for name in [*before.files.values(), before.record]:
-                (self._cohort.results(now.case) / name).unlink(missing_ok=True)
+    def _remove(self, case: str, names: Iterable[str]) -> None:
+        """Remove results of a case."""
+        for name in names:
+            (self._cohort.results(case) / name).unlink(missing_ok=True)
+
+
+def _results(outcome: Outcome | None) -> set[str]:
+    """Return the names of all that an outcome left."""
+    if outcome is None or outcome.state != "done":
+        return set()
+    return {*outcome.files.values(), outcome.record}
+
+
+def _is_outdated(before: Outcome | None, now: Outcome) -> bool:
+    """Return whether results are certainly of other images or settings than are meant now."""
+    return (
+        before is not None
+        and bool(now.digest)
+        and (before.settings, before.digest) != (now.settings, now.digest)
+    )
 
 
 def _require_usable_place(error: VolsegError) -> None:

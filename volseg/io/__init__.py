@@ -4,6 +4,7 @@ from volseg.io.channels import in_channel_order
 from volseg.io.conversion import Conversion, convert_file
 from volseg.io.convert import as_image
 from volseg.io.describe import ImageDescription, describe_image
+from volseg.io.detached import files_of_image
 from volseg.io.dictionary import ReadImaged, WriteSegmentationd
 from volseg.io.float_target import map_target, probabilities_target
 from volseg.io.folders import IMAGE_SUFFIXES, dicom_folders, image_files
@@ -50,6 +51,7 @@ __all__ = [
     "describe_image",
     "describe_source",
     "dicom_folders",
+    "files_of_image",
     "first_file",
     "grid_of",
     "image_files",

@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import InputError, VolsegError
+from volseg.io.detached import pair_of
 from volseg.io.stored_image import within_memory
 
 _GZIP = b"\x1f\x8b"
@@ -148,15 +149,14 @@ def _files(path: Path) -> tuple[Path, Path]:
     """Return the paths of header and voxels, which are the same for a single file."""
     if path.suffix.lower() not in (".hdr", ".img"):
         return path, path
-    upper = path.suffix.isupper()
-    pair = [path.with_suffix(s.upper() if upper else s) for s in (".hdr", ".img")]
+    pair = pair_of(path)
     for part in pair:
         if not part.is_file():
             raise InputError(
                 f"cannot read {path}: the other file of the pair, {part.name}, is missing; put "
                 "both in one folder."
             )
-    return pair[0], pair[1]
+    return pair
 
 
 def _header(path: Path, source: str, *, paired: bool) -> Any:

@@ -44,6 +44,8 @@ _PROCEDURE_STEP = (0x0008, 0x1111)
 _SHORT_TEXTS = ("AE", "SH")  # 16 characters at most
 _OVERLAYS_AND_CURVES = (0x5000, 0x6000)
 _SHORTEST_TELLING = 4
+# UIDs in attributes of these names say of what kind something is, not which one it is.
+_KINDS = re.compile("Class|TransferSyntax|CodingScheme|Creator|MappingResource|ContextUID")
 # SOP classes whose pixels, or whose whole content, are text by design.
 _DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
 _WRITTEN_ON = (  # and what is below them
@@ -105,12 +107,12 @@ class Anonymizer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.require_possible(dataset, source)
-            telling = [str(dataset.get(name) or "") for name in ("PatientName", "PatientID")]
+            name, number = (str(dataset.get(key) or "") for key in ("PatientName", "PatientID"))
             # Patients without a number stay apart, too.
-            patient = telling[1] or telling[0] or str(dataset.get("StudyInstanceUID"))
+            patient = number or name or str(dataset.get("StudyInstanceUID"))
             replaced: set[str] = set()
             self._clean(dataset, replaced)
-            self._clean_elsewhere(dataset, telling, replaced)
+            self._clean_elsewhere(dataset, name, number, replaced)
             dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(patient)
             _say_what_was_done(dataset)
             _renew_file_meta(dataset)
@@ -159,7 +161,7 @@ class Anonymizer:
             if element.VR == "SQ":
                 for item in element.value:
                     self._clean(item, replaced)
-            elif element.VR == "UI" and action is not None:
+            elif element.VR == "UI" and (action is not None or not _KINDS.search(element.keyword)):
                 self._renew(element, replaced)
 
     def _renew(self, element: DataElement, replaced: set[str]) -> None:
@@ -169,10 +171,11 @@ class Anonymizer:
         replaced.update(uid for uid, other in zip(old, new, strict=True) if uid != other)
         element.value = new if len(new) != 1 else new[0]
 
-    def _clean_elsewhere(self, dataset: Dataset, telling: list[str], replaced: set[str]) -> None:
+    def _clean_elsewhere(
+        self, dataset: Dataset, name: str, number: str, replaced: set[str]
+    ) -> None:
         """Replace name and number of the patient, and old UIDs, where the table does not look."""
-        words = [re.escape(text) for text in telling if len(text) >= _SHORTEST_TELLING]
-        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
+        pattern = _pattern_of(name, number)
         for element in _elements(dataset):
             if element.VR == "UI" and replaced.intersection(map(str, _values(element))):
                 self._renew(element, replaced)
@@ -212,15 +215,21 @@ def anonymize_files(
 
     Args:
         inputs: DICOM files, and folders of them at any depth.
-        folder: where the copies are written.
+        folder: where the copies are written; it may lie within an input, and is not read then.
         anonymizer: how.
         progress: called with the number of files done and of all.
 
     Raises:
-        InputError: if an input is missing, or there is no DICOM file.
+        InputError: if an input is missing, is the folder of the copies, or there is no DICOM file.
         OutputError: if a copy cannot be written.
     """
-    paths = list(files_of([Path(path) for path in inputs]))
+    sources, target = [Path(path) for path in inputs], Path(folder)
+    if any(source.resolve() == target.resolve() for source in sources):
+        raise InputError(
+            f"the copies would lie among the files in {target} and be anonymized again the next "
+            "time: give another folder with --output, which may be one within it."
+        )
+    paths = list(files_of(sources, without=target))
     if not paths:
         raise InputError("there is no DICOM file in what was given.")
     written: dict[Path, None] = {}
@@ -230,16 +239,33 @@ def anonymize_files(
             if (found := damage(path)) is not None:
                 raise InputError(found)
             instance = anonymizer.new_instance(instance_in(path))
-            target = Path(folder) / instance.series / f"{instance.uid}.dcm"
-            if target in written:
+            copy = target / instance.series / f"{instance.uid}.dcm"
+            if copy in written:
                 raise InputError("another of the files is the same instance.")
-            anonymizer.write_copy(path, target)
-            written[target] = None
+            anonymizer.write_copy(path, copy)
+            written[copy] = None
         except InputError as error:
             refused[path] = str(error)
         if progress is not None:
             progress(number, len(paths))
     return Anonymized(tuple(written), refused)
+
+
+def _pattern_of(name: str, number: str) -> re.Pattern[str] | None:
+    """Return what finds a patient in free text: by number, whole name, or a longer part of it.
+
+    `Doe^Jane` is found as "DOE JANE", "Jane Doe", "doe_jane" and "Jane"; three letters alone mean
+    other things too often.
+    """
+    texts = [re.escape(number)] if len(number) >= _SHORTEST_TELLING else []
+    for group in name.split("="):  # in letters, ideograms and sounds
+        parts = [re.escape(part) for part in re.split(r"[\^\s,]+", group) if part]
+        if sum(map(len, parts)) >= _SHORTEST_TELLING:
+            texts += [r"[\W_]+".join(order) for order in (parts, parts[1:] + parts[:1])]
+        texts += [part for part in parts if len(part) >= _SHORTEST_TELLING]
+    if not texts:
+        return None
+    return re.compile(rf"(?<![^\W_])(?:{'|'.join(texts)})(?![^\W_])", re.IGNORECASE)
 
 
 @functools.cache

@@ -89,13 +89,14 @@ class Peer:
         entity = self.application()
         from pynetdicom import evt  # noqa: PLC0415 - an optional package
 
+        tls = self.tls
         association = entity.associate(
             *self.place,
             contexts=list(contexts),
             ae_title=self.address.ae_title,
             max_pdu=_PDU_SIZE,
             ext_neg=list(roles),
-            tls_args=self.tls and (self.tls.client_context(), self.address.host),
+            tls_args=None if tls is None else (tls.client_context(), self.address.host),
             evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store is not None else [],
         )
         if not association.is_established:

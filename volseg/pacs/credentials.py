@@ -31,8 +31,9 @@ class Credentials:
         if self.token is not None and self.user is not None:
             raise InputError("both a token and a user name were given: a server takes one of them.")
 
-    def __bool__(self) -> bool:
-        """Whether there is any secret."""
+    @property
+    def is_given(self) -> bool:
+        """Whether any secret is."""
         return self.token is not None or self.user is not None
 
 

@@ -174,7 +174,7 @@ class Dimse:
         from pynetdicom import evt  # noqa: PLC0415 - an optional package
         from pynetdicom.presentation import AllStoragePresentationContexts  # noqa: PLC0415
 
-        entity = self._peer.application()
+        entity, tls = self._peer.application(), self._peer.tls
         entity.require_called_aet = True
         for context in AllStoragePresentationContexts:
             entity.add_supported_context(context.abstract_syntax, [*_UNCOMPRESSED, *_COMPRESSED])
@@ -182,7 +182,7 @@ class Dimse:
             server = entity.start_server(
                 (host, port),
                 block=False,
-                ssl_context=self._peer.tls and self._peer.tls.server_context(),
+                ssl_context=None if tls is None else tls.server_context(),
                 evt_handlers=[(evt.EVT_C_STORE, incoming)],
             )
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from volseg.errors import InputError, ServerError
 from volseg.pacs.finding import list_instances
 from volseg.pacs.part10 import damage, instance_in, instance_of, write_dataset
-from volseg.pacs.query import FoundSeries
+from volseg.pacs.query import FoundSeries, is_uid
 from volseg.pacs.retrying import Patience
 from volseg.pacs.server import Instance, Server
 
@@ -127,7 +127,10 @@ class _Target:
         self._anonymizer = anonymizer
 
     def path(self, uid: str) -> Path:
-        return self._folder / f"{self._new(uid)}.dcm"
+        name = self._new(uid)
+        if not is_uid(name):  # or it might lead out of the folder
+            raise ServerError(f"{self._server} has an instance {name[:80]!r}, which is no UID.")
+        return self._folder / f"{name}.dcm"
 
     def holds(self, uid: str) -> bool:
         path = self.path(uid)

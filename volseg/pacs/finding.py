@@ -6,12 +6,19 @@ the studies, then the series of each. One search goes beyond: a series known by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from volseg.errors import InputError, ServerError
-from volseg.pacs.query import FoundSeries, SeriesQuery
+from volseg.pacs.query import FoundSeries, SeriesQuery, is_uid
 from volseg.pacs.server import Instance, Server
 
 _STUDY = ("PatientID", "PatientName", "StudyDate", "AccessionNumber", "StudyDescription")
 _SERIES = ("Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+_CALLED = {
+    "StudyInstanceUID": "Study Instance UID",
+    "SeriesInstanceUID": "Series Instance UID",
+    "SOPInstanceUID": "SOP Instance UID",
+}
 
 
 def find_series(
@@ -34,15 +41,11 @@ def find_series(
         if not keys["StudyInstanceUID"]:
             return []
     for study in server.find("STUDY", keys, ("StudyInstanceUID", *_STUDY)):
-        uid = study.get("StudyInstanceUID", "")
-        if not uid:
-            raise ServerError(f"{server.name} lists a study without its Study Instance UID.")
+        uid = _uid(study, "StudyInstanceUID", "a study", server)
         series_keys = {"StudyInstanceUID": uid} | query.series_keys()
         wanted = ("SeriesInstanceUID", *_SERIES)
         for series in server.find("SERIES", series_keys, wanted):
-            one = _found(uid, study, series)
-            if not one.series:
-                raise ServerError(f"{server.name} lists a series without its Series Instance UID.")
+            one = _found(uid, _uid(series, "SeriesInstanceUID", "a series", server), study, series)
             if query.matches(one):
                 found.append(one)
             if limit is not None and len(found) >= limit:
@@ -87,12 +90,7 @@ def list_instances(server: Server, study: str, series: str) -> list[Instance]:
     rows = server.find("IMAGE", keys, ("SOPInstanceUID", "SOPClassUID"))
     instances: dict[str, Instance] = {}
     for row in rows:
-        uid = row.get("SOPInstanceUID", "")
-        if not uid:
-            raise ServerError(
-                f"{server.name} lists an instance of the series {series} without its SOP Instance "
-                "UID."
-            )
+        uid = _uid(row, "SOPInstanceUID", f"an instance of the series {series}", server)
         instances[uid] = Instance(study, series, uid, row.get("SOPClassUID", ""))
     return list(instances.values())
 
@@ -106,14 +104,31 @@ def _study_of(server: Server, series: str) -> str:
             f"{server.name} does not say which study the series {series} is in: name the study, "
             "too (?study=UID&series=UID)."
         )
-    return found["StudyInstanceUID"] if found else ""
+    return _uid(found, "StudyInstanceUID", f"the series {series}", server) if found else ""
 
 
-def _found(uid: str, study: dict[str, str], series: dict[str, str]) -> FoundSeries:
+def _uid(row: Mapping[str, str], keyword: str, what: str, server: Server) -> str:
+    """Return a UID of a row; folders and files are called after it, so it must be one.
+
+    Raises:
+        ServerError: if there is none, or something else.
+    """
+    uid = row.get(keyword, "")
+    if not uid:
+        raise ServerError(f"{server.name} lists {what} without its {_CALLED[keyword]}.")
+    if not is_uid(uid):
+        raise ServerError(
+            f"{server.name} lists {what} with the {_CALLED[keyword]} {uid[:80]!r}: expected "
+            "digits and dots, 64 at most; nothing can be fetched under such a name."
+        )
+    return uid
+
+
+def _found(study_uid: str, uid: str, study: dict[str, str], series: dict[str, str]) -> FoundSeries:
     number = series.get("NumberOfSeriesRelatedInstances", "")
     return FoundSeries(
-        study=uid,
-        series=series.get("SeriesInstanceUID", ""),
+        study=study_uid,
+        series=uid,
         patient=study.get("PatientID", ""),
         name=study.get("PatientName", ""),
         date=study.get("StudyDate", ""),

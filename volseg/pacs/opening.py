@@ -66,7 +66,7 @@ def open_server(address: Address, connection: Connection | None = None) -> Serve
         InputError: if the connection does not go with the protocol.
     """
     connection = connection or Connection()
-    if connection.tls and not address.is_encrypted:
+    if connection.tls.is_given and not address.is_encrypted:
         raise InputError(
             f"{address}: certificates are for dicomwebs:// and dimses://, which are encrypted."
         )
@@ -74,7 +74,8 @@ def open_server(address: Address, connection: Connection | None = None) -> Serve
         return _open_dimse(address, connection)
     from volseg.pacs.dicomweb import DicomWeb  # noqa: PLC0415 - the client, only where it is used
 
-    if connection.credentials and not address.is_encrypted and address.host not in _LOOPBACK:
+    can_be_read = not address.is_encrypted and address.host not in _LOOPBACK
+    if connection.credentials.is_given and can_be_read:
         logger.warning(
             "%s is not encrypted: the secret for it can be read on the way; dicomwebs:// is.",
             address,
@@ -91,7 +92,7 @@ def _open_dimse(address: Address, connection: Connection) -> Server:
     from volseg.pacs.association import Peer  # noqa: PLC0415 - pynetdicom, only where it is used
     from volseg.pacs.dimse import Dimse  # noqa: PLC0415
 
-    if connection.credentials:
+    if connection.credentials.is_given:
         raise InputError(
             f"{address}: DIMSE knows AE titles and certificates, no token and no password; take "
             "the server's DICOMweb address."

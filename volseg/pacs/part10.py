@@ -36,24 +36,23 @@ def is_part10(path: Path) -> bool:
         raise InputError(f"cannot read {path}: {error.strerror}.") from error
 
 
-def files_of(inputs: list[Path]) -> Iterator[Path]:
+def files_of(inputs: list[Path], *, without: Path | None = None) -> Iterator[Path]:
     """Yield the DICOM files among files and in folders, at any depth, in order of their names.
 
     Other files in folders are passed over, and so are directories of media (DICOMDIR).
+
+    Args:
+        inputs: files and folders.
+        without: a folder within them that is not looked into, such as that of the results.
 
     Raises:
         InputError: if an input is missing, or is a file and not a DICOM file.
     """
     for path in inputs:
         if path.is_dir():
-            inner = (
-                Path(root) / name
-                for root, _, names in sorted(os.walk(path))
-                for name in sorted(names)
-            )
             yield from (
                 file
-                for file in inner
+                for file in _inner_files(path, None if without is None else without.resolve())
                 if file.is_file() and is_part10(file) and not _is_directory_of_media(file)
             )
         elif not path.exists():
@@ -62,6 +61,13 @@ def files_of(inputs: list[Path]) -> Iterator[Path]:
             raise InputError(f"{path} is not a DICOM file: give DICOM files or folders of them.")
         else:
             yield path
+
+
+def _inner_files(folder: Path, left_out: Path | None) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        inner = Path(root)
+        folders[:] = sorted(name for name in folders if (inner / name).resolve() != left_out)
+        yield from (inner / name for name in sorted(names))
 
 
 def read_dataset(path: Path, *, header_only: bool = False) -> Dataset:

@@ -14,8 +14,6 @@ from volseg.atomic import writing_to
 from volseg.errors import InputError
 
 _KEY_BYTES = 32
-# UIDs that the standard itself gives out: SOP classes, transfer syntaxes, well-known instances.
-_OF_THE_STANDARD = "1.2.840.10008."
 
 
 class Pseudonyms:
@@ -36,8 +34,13 @@ class Pseudonyms:
         self._key = key
 
     def uid(self, old: str) -> str:
-        """Return the UID that takes the place of another (PS3.5, B.2: derived from a UUID)."""
-        if not old or old.startswith(_OF_THE_STANDARD):
+        """Return the UID that takes the place of another (PS3.5, B.2: derived from a UUID).
+
+        Those that the standard itself gives out stay: SOP classes, well-known instances.
+        """
+        from pydicom.uid import UID_dictionary  # noqa: PLC0415 - an optional package
+
+        if not old or old in UID_dictionary:
             return old
         return f"2.25.{uuid.UUID(bytes=self._digest('uid', old)[:16], version=5).int}"
 

@@ -94,8 +94,9 @@ class SeriesQuery:
                 "as 20260101-20260131."
             )
 
-    def __bool__(self) -> bool:
-        """Whether there is any condition."""
+    @property
+    def has_conditions(self) -> bool:
+        """Whether there is any."""
         return any(dataclasses.astuple(self))
 
     def merged(self, other: SeriesQuery) -> SeriesQuery:

@@ -34,11 +34,12 @@ class Tls:
         for option, path in (*named, ("--client-key", self.private_key)):
             if path is not None:
                 _require_readable(option, path)
-        if self:
+        if self.is_given:
             self.client_context()
 
-    def __bool__(self) -> bool:
-        """Whether anything is given."""
+    @property
+    def is_given(self) -> bool:
+        """Whether any certificate is."""
         return self.ca_file is not None or self.certificate is not None
 
     def client_context(self) -> ssl.SSLContext:

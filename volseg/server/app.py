@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from collections.abc import AsyncIterator
 
@@ -19,10 +20,12 @@ from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import NotThereError
 from volseg.server.guard import Guard
+from volseg.server.own_folder import claim_folder
 from volseg.server.service import FullError, Service
 from volseg.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _ABOUT = """Segments medical images with MONAI bundles. Research software, not a medical device.
 
 Submit an image with `POST /v1/jobs`, follow it with `GET /v1/jobs/{id}/events`, and fetch the label
@@ -38,8 +41,10 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
         devices: names of the devices that compute.
 
     Raises:
-        InputError: a bundle cannot be used.
+        InputError: a bundle cannot be used, or the folder holds something else.
+        OutputError: the folder cannot be written.
     """
+    claim_folder(settings.folder)
     catalogue = Catalogue(settings.bundles, settings.folder / "trained")
 
     @contextlib.asynccontextmanager
@@ -69,7 +74,7 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
     app.add_exception_handler(405, _not_allowed)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(VolsegError, _refused)
-    app.add_exception_handler(Exception, _fault)
+    app.add_exception_handler(OSError, _not_written)
     for part in (v1, monai_label, monai_label_data, page):
         app.include_router(part.router)
     app.include_router(monai_label.auth)
@@ -103,12 +108,20 @@ async def _refused(_: Request, error: Exception) -> Response:
         return JSONResponse({"detail": str(error)}, 404)
     if isinstance(error, InputError):
         return JSONResponse({"detail": str(error)}, 422)
-    if isinstance(error, OutputError):  # which names a path, and that may name a patient
-        reason = getattr(error.__cause__, "strerror", None)
-        _log.error("what was sent could not be written: %s", reason or "no place for it")
-        return JSONResponse({"detail": "the server cannot keep it: its disk may be full."}, 507)
+    if isinstance(error, OutputError):
+        return _no_place(error.__cause__)
     return JSONResponse({"detail": str(error)}, 500)
 
 
-async def _fault(_: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": f"unexpected {type(error).__name__} (a fault)."}, 500)
+async def _not_written(_: Request, error: Exception) -> Response:
+    """Tell a full disk from a fault, which it raises again."""
+    if getattr(error, "errno", None) not in _OF_THE_DISK:
+        raise error
+    return _no_place(error)
+
+
+def _no_place(error: BaseException | None) -> Response:
+    # The error names a path, and that may name a patient.
+    reason = getattr(error, "strerror", None)
+    _log.error("what was sent could not be written: %s", reason or "no place for it")
+    return JSONResponse({"detail": "the server cannot keep it: its disk may be full."}, 507)

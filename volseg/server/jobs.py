@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from volseg.atomic import replacing
+from volseg.atomic import flush_folder, replacing, writing_to
 from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, ResultFormat, State
+from volseg.server.own_folder import new_identifier, own_entries
 
 _log = logging.getLogger(__name__)
 _STATE = "job.json"
@@ -96,8 +96,9 @@ class JobFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / "incoming"
-        shutil.rmtree(self._incoming, ignore_errors=True)
-        self._incoming.mkdir(parents=True)
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for left in own_entries(self._incoming):
+            shutil.rmtree(left, ignore_errors=True)
 
     def path(self, job: Job) -> Path:
         """Return the folder of a job."""
@@ -106,7 +107,7 @@ class JobFolder:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
         """Give a folder to receive into; it is removed at the end, unless a job has taken it."""
-        folder = self._incoming / secrets.token_hex(16)
+        folder = self._incoming / new_identifier()
         folder.mkdir()
         try:
             yield folder
@@ -114,32 +115,46 @@ class JobFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def take(self, received: Path, job: Job) -> None:
-        """Make a folder that was received into that of a job, whole or not at all."""
-        job.held_bytes = held_bytes(received)
-        (received / _STATE).write_text(job.model_dump_json(), encoding="utf-8")
-        received.rename(self.path(job))
+        """Make a folder that was received into that of a job, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with writing_to(self.path(job)):
+            job.held_bytes = held_bytes(received)
+            (received / _STATE).write_text(job.model_dump_json(), encoding="utf-8")
+            flush_folder(received)  # what was accepted outlives a power cut
+            received.rename(self.path(job))
 
     def save(self, job: Job) -> None:
-        """Write down how far a job is."""
+        """Write down how far a job is.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         with replacing(self.path(job) / _STATE) as temporary:
             temporary.write_text(job.model_dump_json(), encoding="utf-8")
 
     def load(self) -> list[Job]:
-        """Return all jobs, in the order they came in; a damaged one is removed."""
+        """Return all jobs, in the order they came in; one that cannot be read is left alone.
+
+        It may be a newer version's, or the disk's fault, and what was accepted is not thrown away.
+        """
         jobs = []
-        for folder in self._folder.iterdir():
-            if folder == self._incoming:
-                continue
+        for folder in own_entries(self._folder):
             try:
                 jobs.append(Job.model_validate_json((folder / _STATE).read_bytes()))
-            except (OSError, ValidationError):
-                _log.warning("the job %s is damaged and was removed", folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
+            except (OSError, ValidationError) as error:
+                kind = type(error).__name__
+                _log.error("the job in %s cannot be read (%s) and was left there", folder, kind)
         return sorted(jobs, key=lambda job: job.created)
 
     def remove(self, job: Job) -> None:
-        """Remove a job and all that belongs to it."""
-        shutil.rmtree(self.path(job), ignore_errors=True)
+        """Remove a job and all that belongs to it; if interrupted, at the next start."""
+        going = self._incoming / job.id
+        with contextlib.suppress(OSError):
+            self.path(job).rename(going)
+        shutil.rmtree(going, ignore_errors=True)
 
 
 def new_job(
@@ -152,7 +167,7 @@ def new_job(
 ) -> Job:
     """Return a job that waits, with an identifier of its own."""
     return Job(
-        id=secrets.token_hex(16),
+        id=new_identifier(),
         bundle=bundle,
         options=options,
         inputs=inputs or {},

@@ -237,7 +237,8 @@ def _linked(source: Path, folder: Path) -> str:
 
 def _link(source: str, target: str) -> str:
     try:
-        os.link(source, target)
+        # Of a symbolic link it would make another, which leads nowhere from there.
+        os.link(os.path.realpath(source), target)
     except OSError:  # another file system
         shutil.copyfile(source, target)
     return target

@@ -19,6 +19,7 @@ from volseg import __version__
 from volseg.errors import OutputError, VolsegError
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import Datastore
+from volseg.server.faults import described
 from volseg.server.jobs import Job, JobFolder, Outcome, held_bytes
 from volseg.server.models import Health, JobStatus, Progress
 from volseg.server.sessions import Sessions
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 _MOST_ATTEMPTS = 3
 _SECONDS_BETWEEN_TIDYING = 30.0
 _ALWAYS_FREE = 1 << 30  # bytes, for what the jobs at hand need
+_LEAST_FREE = 1 << 28  # bytes, without which none is begun
+_SECONDS_UNTIL_ROOM = 10.0
 
 
 class FullError(VolsegError):
@@ -183,22 +186,41 @@ class Service:
                 await self._work_came.wait_for(lambda: self._waiting)
             job = self._jobs[self._waiting.popleft()]
             self._at_work[job.id] = worker
+            outcome: Outcome | None = None
             try:
                 outcome = await self._outcome(worker, job)
-            except VolsegError as error:  # the bundle is not served any more, or the disk is full
+            except OutputError:  # the disk is full, which is no fault of the job
+                self._waiting.appendleft(job.id)
+            except VolsegError as error:  # the bundle is not served any more
                 outcome = Outcome(ended="failed", error=str(error))
             except Exception as error:  # a fault of ours must not stop the queue
-                _log.error("job %s: unexpected %s", job.id, type(error).__name__)
+                _log.error("job %s:\n%s", job.id, described(error))
                 await worker.stop()
                 outcome = Outcome(ended="failed", error=f"unexpected {type(error).__name__}.")
             finally:
                 self._at_work.pop(job.id, None)
-            await self._end(job, outcome)
+            if outcome is None:
+                _log.warning("the disk is full: %d jobs wait for room", len(self._waiting))
+                await asyncio.sleep(_SECONDS_UNTIL_ROOM)
+            else:
+                await self._end(job, outcome)
 
     async def _outcome(self, worker: WorkerProcess, job: Job) -> Outcome:
+        """Do a job and return how it ended.
+
+        Raises:
+            OutputError: it was not begun, as the disk is full.
+            UnknownNameError: its bundle is not served any more.
+        """
         bundle = self.catalogue.find(job.bundle).folder
         job.state, job.started, job.attempts = "running", time.time(), job.attempts + 1
-        self.folder.save(job)
+        try:
+            if shutil.disk_usage(self.settings.folder).free < _LEAST_FREE:
+                raise OutputError("there is no room for results.")
+            self.folder.save(job)
+        except OutputError:
+            job.state, job.started, job.attempts = "queued", None, job.attempts - 1
+            raise
         self._tell(job)
 
         def report(progress: Progress) -> None:

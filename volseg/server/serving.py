@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from volseg.errors import InputError
 from volseg.server.app import create_app
 from volseg.server.impatient import ImpatientProtocol
+from volseg.server.own_folder import claim_folder
 from volseg.server.settings import ServerSettings
 
 _SECONDS_TO_END = 5
@@ -28,10 +29,11 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
         ready: called with the address once requests are answered.
 
     Raises:
-        InputError: the folder is another server's, the address cannot be listened at, or a bundle
-            or a device is not there.
+        InputError: the folder is another server's or none of a server, the address cannot be
+            listened at, or a bundle or a device is not there.
+        OutputError: the folder cannot be written.
     """
-    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    claim_folder(settings.folder)  # before anything is laid into it
     with _alone_in(settings.folder), _listening(settings) as listener:
         app = create_app(settings, _devices(settings.devices))
         config = configuration(app, settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from volseg.server.content import suffix_of_content
 from volseg.server.datastore import NotThereError
 from volseg.server.inputs import place_image
 from volseg.server.jobs import held_bytes
+from volseg.server.own_folder import new_identifier, own_entries
 from volseg.server.settings import Limits
 
 _RECORD = "session.json"
@@ -53,7 +53,7 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._sizes: dict[str, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
+        for path in own_entries(folder):
             try:
                 session = Session.model_validate_json((path / _RECORD).read_bytes())
             except (OSError, ValidationError):
@@ -85,7 +85,7 @@ class Sessions:
             expiry=min(expiry, longest) if expiry > 0 else longest,
         )
         (received / _RECORD).write_text(session.model_dump_json(), encoding="utf-8")
-        identifier = secrets.token_hex(16)
+        identifier = new_identifier()
         self._sizes[identifier] = await asyncio.to_thread(held_bytes, received)
         received.rename(self._folder / identifier)
         self._sessions[identifier] = session

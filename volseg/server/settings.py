@@ -42,7 +42,7 @@ class ServerSettings:
     """How a server is set up.
 
     Attributes:
-        folder: where jobs, uploads and trained bundles are kept.
+        folder: where jobs, uploads and trained bundles are kept; of the server alone.
         bundles: names of shipped bundles or bundle folders.
         host: name or address to listen at.
         port: likewise; 0 takes a free one.
@@ -91,7 +91,7 @@ class ServerSettings:
             if path is not None and not path.is_file():
                 raise InputError(f"there is no file {path}.")
         for address in self.pacs:
-            if parse_address(address).query:
+            if parse_address(address).query.has_conditions:
                 raise InputError(f"--allow-pacs {address!r}: leave the conditions out.")
 
     @property

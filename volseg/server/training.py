@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 import shutil
 import sys
 import time
@@ -18,9 +17,11 @@ from pydantic import BaseModel
 from volseg.bundle import Bundle
 from volseg.errors import InputError
 from volseg.server.datastore import Datastore, read_info
+from volseg.server.own_folder import new_identifier, own_entries
 
 _log = logging.getLogger(__name__)
 _FEWEST = 2  # one is held out
+_WORK, _LOG = "work", "log.txt"
 
 
 class Busy(Exception):  # noqa: N818 - an answer, not a fault
@@ -48,7 +49,7 @@ class Trainer:
     """What trains the bundles of a server.
 
     Args:
-        folder: to work in.
+        folder: to work in; the log of the last run stays there.
         trained: where trained bundles go, for the catalogue.
         datastore: whose finished labels are trained on.
         device: such as ``cpu``.
@@ -63,7 +64,7 @@ class Trainer:
         self._watching: asyncio.Task[None] | None = None
         self.task: TrainingTask | None = None
         self.progress: dict[str, float] = {}
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that ended with an earlier process
+        self._clear()
 
     async def start(
         self, bundle: Bundle, epochs: int | None, request: dict[str, Any]
@@ -85,26 +86,31 @@ class Trainer:
                 f"the datastore has {len(cases)} images with a finished label; training needs "
                 f"{_FEWEST} at least: submit more labels."
             )
-        identifier = secrets.token_hex(8)
+        identifier = new_identifier()
         result = self._trained / f"{bundle.name}_{time.strftime('%Y%m%d_%H%M%S')}"
+        self._clear()
+        folder = self._folder / identifier
+        folder.mkdir(parents=True)
         self.task = TrainingTask(id=identifier, request=request, start_ts=_now())
         self.progress = {}
         order = {
             "bundle": str(bundle.folder),
-            "folder": str(self._folder / identifier),
+            "folder": str(folder / _WORK),
             "cases": cases,
             "epochs": epochs,
             "device": self._device,
             "result": str(result),
         }
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-P", "-m", "volseg.server.training_process"),  # nothing of the folder it is in
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # file names, which may be those of patients
-            start_new_session=True,
-        )
+        # Not to the log of the server: file names are in it, which may be those of patients.
+        with (folder / _LOG).open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "volseg.server.training_process"),  # nothing of the folder it is in
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self.task.status = "RUNNING"
@@ -138,14 +144,20 @@ class Trainer:
                 }
                 task.details = [f"epoch {message['epoch']} of {message['epochs']}"]
         code = await process.wait()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        folder = self._folder / task.id
+        await asyncio.to_thread(shutil.rmtree, folder / _WORK, ignore_errors=True)
         if task.has_ended:
             return
         task.status, task.end_ts = ("DONE" if code == 0 else "ERROR"), _now()
         task.result = f"the bundle {name}" if code == 0 else error
         task.details = [*task.details, task.result]
         self.progress["total_time"] = round(time.monotonic() - began, 1)
-        _log.info("training %s: %s", task.id, task.status)
+        _log.info("training %s: %s, its log is %s", task.id, task.status, folder / _LOG)
+
+    def _clear(self) -> None:
+        """Remove what earlier runs left, also those that ended with an earlier process."""
+        for left in own_entries(self._folder):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _values(label: Path) -> dict[str, int] | None:

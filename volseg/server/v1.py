@@ -245,5 +245,5 @@ def _require_allowed(reference: str, allowed: tuple[str, ...]) -> None:
         raise HTTPException(
             403, f"this server may not ask {address}: start it with --allow-pacs for that."
         )
-    if not address.query:
+    if not address.query.has_conditions:
         raise InputError(f"{address} names a server and no series: add ?series=UID.")

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from volseg.errors import Cancelled, InputError, VolsegError
+from volseg.server.faults import described
 from volseg.server.jobs import RECORD
 from volseg.server.private_output import Tell, private_output
 
@@ -99,9 +99,7 @@ class _Work:
             sentence = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the image")
             return {"ended": "failed", "error": sentence}
         except Exception as error:  # a fault of ours in one job must not stop the others
-            # Where it happened, without the message, which may quote what is in a header.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            print(f"{where}{type(error).__name__}", file=sys.stderr)  # noqa: T201
+            print(described(error), file=sys.stderr)  # noqa: T201
             return {"ended": "failed", "error": f"unexpected {type(error).__name__} (a fault)."}
         return {"ended": "done", "files": files}
 
@@ -158,6 +156,7 @@ class _Work:
         from volseg.pacs import (  # noqa: PLC0415
             Connection,
             Credentials,
+            Tls,
             fetch_series,
             find_one_series,
             open_server,
@@ -166,8 +165,11 @@ class _Work:
 
         address = parse_address(reference)
         connection = TypeAdapter(Connection).validate_python(self._setup["connection"])
-        if address.is_dimse:  # which knows no secrets; they are for the others
+        # One set of options is for all servers, and not each knows what it is for.
+        if address.is_dimse:
             connection = dataclasses.replace(connection, credentials=Credentials())
+        if not address.is_encrypted:
+            connection = dataclasses.replace(connection, tls=Tls())
         server = open_server(address, connection)
         series = find_one_series(server, address.query)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,8 @@ def another_server(status: int, headers: dict[str, str], body: bytes) -> Iterato
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET  # noqa: N815 - the name that `http.server` looks for
+
         def log_message(self, *_) -> None:
             pass
 
@@ -184,6 +187,18 @@ def test_other_answers_are_sentences(status, body, sentence):
     with another_server(status, {}, body) as address, pytest.raises(VolSegError) as raised:
         result_of(VolSegServer(address).bundles())
     assert sentence in str(raised.value)
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_read(tmp_path):
+    """By a server that cuts the connection off with it."""
+    image = tmp_path / "large.nii"
+    image.write_bytes(bytes(32 << 20))
+    bundle = types.SimpleNamespace(reference="a_bundle")
+    headers = {"Connection": "close"}
+    with another_server(503, headers, b'{"detail": "the disk is full."}') as address:
+        steps = VolSegServer(address).segment(bundle, {"image": image}, tmp_path, {})
+        with pytest.raises(VolSegError, match="the disk is full"):
+            result_of(steps)
 
 
 def test_a_token_is_not_carried_elsewhere(address):

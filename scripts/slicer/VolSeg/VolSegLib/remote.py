@@ -34,6 +34,32 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Connection(http.client.HTTPConnection):
+    """Reads the answer of a server that refused before all of the request was sent."""
+
+    def request(self, *arguments: Any, **options: Any) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            super().request(*arguments, **options)
+
+
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """The same, encrypted."""
+
+
+class _Plainly(urllib.request.HTTPHandler):
+    """Opens `_Connection`."""
+
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Connection, request)
+
+
+class _Securely(urllib.request.HTTPSHandler):
+    """Opens `_SecureConnection`."""
+
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_SecureConnection, request)
+
+
 class VolSegServer:
     """A server of volseg.
 
@@ -54,7 +80,7 @@ class VolSegServer:
             )
         self._address = address.strip().rstrip("/")
         self._headers = {"Authorization": f"Bearer {token.strip()}"} if token.strip() else {}
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+        handlers: list[urllib.request.BaseHandler] = [_NoRedirects(), _Plainly(), _Securely()]
         if parts.hostname in _LOOPBACK:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
