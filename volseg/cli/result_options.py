@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _option = options_under("Results")
 _PICTURE = "dicom-preview"
+PICTURES = ("preview", _PICTURE)
+"""Files that show the label map, among those of `Results.files`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Results:
         probabilities: suffix of the file of class probabilities, if there is to be one.
         uncertainty: likewise of the maps of uncertainty.
         statistics: whether the statistics of all cases are written as tables, too.
-        skip_existing: whether cases whose label maps are there are left as they are.
+        skip_existing: whether cases are left as they are whose results, all that are asked for,
+            are there, of the same image, bundles and settings.
     """
 
     folder: Path
@@ -65,7 +68,7 @@ class Results:
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
-        """Return the file of the result in each format.
+        """Return the file of the result in each format, and of the picture.
 
         Raises:
             InputError: if a format is not known, or cannot be had.
@@ -83,6 +86,8 @@ class Results:
         files = result_files(self.folder, case, formats, spatial_dims=spatial_dims)
         if _PICTURE in self.formats:
             files[_PICTURE] = self.folder / f"{case}_preview.dcm"
+        if self.preview:
+            files["preview"] = self.folder / f"{case}_preview.png"
         return files
 
     def record(self, case: str) -> Path:
@@ -158,7 +163,11 @@ def results(
         ),
     ] = False,
     skip_existing: Annotated[
-        bool, _option("--skip-existing", help="Leave cases whose results are there.")
+        bool,
+        _option(
+            "--skip-existing",
+            help="Leave cases whose results are there, of the same image, bundle and settings.",
+        ),
     ] = False,
 ) -> Results:
     """Return what the options say."""

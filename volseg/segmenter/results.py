@@ -152,12 +152,22 @@ def segment_to_files(
         statistics=found.statistics,
         quality=check_case(found, segmenter.bundle.quality, modality=segmenter.bundle.modality),
         bundles=tuple(map(UsedBundle.of, segmenter.bundles)),
-        settings=segmenter.choices | {name: value for name, value in reading.items() if value},
+        settings=stated_settings(segmenter, reading),
         labels=segmenter.labels,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=peak.resident,
         volseg=version("volseg"),
     )
+
+
+def stated_settings(segmenter: Segmenter, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says was chosen beside the bundles.
+
+    Args:
+        segmenter: what segments.
+        reading: how the image is read, as `read_image` takes it.
+    """
+    return segmenter.choices | {name: value for name, value in reading.items() if value}
 
 
 def _measured(
