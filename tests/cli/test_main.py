@@ -167,6 +167,7 @@ def test_unusable_input_is_one_sentence_and_exit_code_2(capfd, tmp_path, tiny_bu
         ((empty, *words), "empty"),
         ((colour, *words), "2 channels"),
         ((picture, *words), "2D"),
+        ((image, "-o", corrupt / "out", "-b", tiny_bundle), "Not a directory"),
         ((image, "-o", out, "-b", "hipocampus_unet"), "did you mean 'hippocampus_unet'"),
         ((image, "-o", out, "-b", tiny_bundle, "--device", "gpu"), "device"),
     ):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from volseg.atomic import require_writable
 from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
@@ -49,6 +50,7 @@ class Results:
 
         Raises:
             InputError: if a format is not known or does not hold what it is to hold.
+            OutputError: if no file can be made in the folder.
         """
         dims = segmenter.bundle.spatial_dims
         for word, wanted in (("--preview", self.preview), (_PICTURE, _PICTURE in self.formats)):
@@ -66,6 +68,7 @@ class Results:
             raise InputError("dicom-preview belongs to a DICOM series: it needs volumes.")
         _require_map_suffix("--probabilities", self.probabilities, dims)
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
+        require_writable(self.record("case"))
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
         """Return the file of the result in each format, and of the picture.

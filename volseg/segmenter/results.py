@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from volseg.atomic import require_writable
 from volseg.errors import InputError
 from volseg.io import (
     ImageSource,
@@ -107,7 +108,8 @@ def segment_to_files(
     Raises:
         InputError: if the image cannot be read, or a DICOM format be had of it; this is known
             before the network runs.
-        OutputError: if a result cannot be written; each file is whole or not there.
+        OutputError: if a result cannot be written; each file is whole or not there. Where none can
+            be written at all, this is known before the network runs.
         VolsegError: what `Segmenter.segment_file` raises.
     """
     path, reading = segmenter.in_order(path), dict(reading or {})
@@ -120,6 +122,8 @@ def segment_to_files(
             planned(plan)
 
     maps = {name: Path(options[name]) for name in _MAPS if options.get(name) is not None}
+    for file in files.values():
+        require_writable(file)
     room: BlockSpool | None = None
     started = time.perf_counter()
     with measured_peak() as peak, ExitStack() as cleanup:

@@ -28,6 +28,7 @@ from volseg.io import (
     open_volume,
     probabilities_target,
     read_image,
+    require_segmentation_target,
     write_segmentation,
 )
 from volseg.segmenter.device import choose_device
@@ -103,7 +104,8 @@ class Segmenter:
             build_parts(bundle, trust_code=trust_code, settings=settings)
             for bundle in self._bundles
         ]
-        for part in parts:
+        for opened, part in zip(self._bundles, parts, strict=True):
+            _ = opened.sha256  # of what was loaded, whatever becomes of the files
             part.network.to(self.device)
         self._body_above = body_above
         self._use(parts)
@@ -287,7 +289,8 @@ class Segmenter:
             InputError: The image cannot be read or its geometry is unusable.
             ShapeError: The number of channels or of axes is not the bundle's.
             MemoryLimitError: The memory allowed, or that of the GPU, does not do.
-            OutputError: A result cannot be written; nothing half-written is left.
+            OutputError: A result cannot be written; nothing half-written is left. Where nothing
+                can be written at all, this is known before the network runs.
             Cancelled: ``cancelled()`` was true; nothing is written.
         """
         path = self.in_order(path)
@@ -297,6 +300,7 @@ class Segmenter:
         with ExitStack() as cleanup:
             volume = cleanup.enter_context(open_volume(image, **reading))
             self._require_suitable(volume)
+            require_segmentation_target(output, volume)
             labels: Any
             # Closed before the label map is written: that is there only if all the others are.
             with ExitStack() as files:
