@@ -236,8 +236,14 @@ class Stream:
     def _clean(self, labels: Any, grid: Grid, plan: MemoryPlan) -> None:
         if self._steps.rules:
             planes = None if plan.budget is None else plan.cleaning_planes
-            rules = self._steps.rules
-            apply_rules(labels, rules, spacing=grid.spacing, out=labels, planes=planes)
+            apply_rules(
+                labels,
+                self._steps.rules,
+                spacing=grid.spacing,
+                voxel_volume=grid.voxel_volume,
+                out=labels,
+                planes=planes,
+            )
 
     def predictors(self) -> list[Callable[..., Any]]:
         """Return what computes the logits of tiles, one a network; made at the first call."""
