@@ -17,12 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from volseg.errors import Cancelled, InputError, MemoryLimitError, ShapeError
 from volseg.inference import (
-    EmptyTiles,
     Tiling,
     gaussian_weights,
     stream_footprint,
     stream_logits,
-    tile_starts,
 )
 
 
@@ -50,7 +48,9 @@ def naive(volume, networks, tile, overlap, mirror_axes=()):
     whole[(slice(None), *inner)] = volume
     weights = gaussian_weights(tile)
     total, count = torch.zeros(3, *padded), torch.zeros(padded)
-    for start in tile_starts(padded, tile, [overlap] * len(tile)):
+    tiling = Tiling.blended(tile, overlap=overlap)
+    along = [tiling.along(axis, side) for axis, side in enumerate(padded)]
+    for start in itertools.product(*([one.start for one in tiles] for tiles in along)):
         window = tuple(slice(a, a + size) for a, size in zip(start, tile, strict=True))
         means = []
         for member in networks:
@@ -235,37 +235,6 @@ def test_a_run_that_is_left_returns_its_memory():
         assert memory.live < 10_000
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_skipping_empty_tiles_changes_nothing_where_the_image_is_not_empty(batch):
-    volume = torch.zeros(1, 40, 24, 24)
-    volume[:, 20:28, 6:15, 3:19] = torch.rand(1, 8, 9, 16) + 0.1
-    calls = []
-
-    def model(tiles):
-        calls.append(len(tiles))
-        return torch.cat([tiles, 1 - tiles], 1)
-
-    tiling = Tiling.blended([8, 8, 8])
-    every = collected(stream_logits(volume, model, tiling, axis=0, tile_batch=batch))
-    tiles, calls[:] = sum(calls), []
-    empty = EmptyTiles(below=0.05, logits=[-3.0, 4.0])
-    some = collected(stream_logits(volume, model, tiling, axis=0, tile_batch=batch, empty=empty))
-    assert 0 < sum(calls) < tiles / 2
-    body = volume[0] > 0.05
-    assert torch.equal(some[:, body], every[:, body])
-    assert not torch.equal(some, every)
-    torch.testing.assert_close(some[:, 0, 0, 0], torch.tensor([-3.0, 4.0]))
-
-
-def test_no_tile_at_all_need_be_shown():
-    empty = EmptyTiles(below=1, logits=[1.0, 2.0])
-    slabs = stream_logits(
-        torch.zeros(1, 9, 9), lambda x: 1 / 0, Tiling.blended([4, 4]), empty=empty
-    )
-    expected = torch.tensor([1.0, 2.0])[:, None, None].expand(2, 9, 9)
-    torch.testing.assert_close(collected(slabs), expected)
-
-
 def test_what_does_not_fit_is_refused():
     tiling, volume = Tiling.blended([8, 8]), torch.zeros(1, 16, 16)
     for options, word in (
@@ -287,10 +256,6 @@ def test_what_does_not_fit_is_refused():
         stream_logits(volume[0], lambda x: x, tiling)
     with pytest.raises(ShapeError, match="same classes"):
         list(stream_logits(volume, [lambda x: x, lambda x: x.repeat(1, 2, 1, 1)], tiling))
-    part = torch.zeros(1, 16, 16)
-    part[:, 12:] = 1
-    with pytest.raises(ShapeError, match="one logit for each class"):
-        list(stream_logits(part, lambda x: x, tiling, empty=EmptyTiles(0.5, [0.0, 1.0])))
 
 
 def test_a_full_gpu_is_given_half_as_many_tiles(caplog):
