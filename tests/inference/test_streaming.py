@@ -283,6 +283,37 @@ def test_a_gpu_too_small_for_one_tile_is_said():
         collected(stream_logits(torch.rand(1, 40, 40), model, Tiling.blended([16, 16])))
 
 
+def test_tiles_that_do_not_fit_onto_the_gpu_are_fewer(monkeypatch):
+    move, sizes = torch.Tensor.to, []
+
+    def onto(tensor, *arguments, **options):
+        if tensor.ndim == 4:
+            sizes.append(len(tensor))
+            if len(tensor) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return move(tensor, *arguments, **options)
+
+    volume, tiling = torch.rand(1, 40, 40), Tiling.blended([16, 16])
+    monkeypatch.setattr(torch.Tensor, "to", onto)
+    found = collected(stream_logits(volume, lambda x: x, tiling, tile_batch=8, device="cpu"))
+    assert sizes[:3] == [8, 4, 2]
+    assert torch.allclose(found, volume, atol=1e-5)
+
+
+def test_a_gpu_too_small_for_the_logits_that_are_not_finished_is_said(monkeypatch):
+    zeros = torch.zeros
+
+    def full(shape, **options):
+        if isinstance(shape, tuple):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return zeros(shape, **options)
+
+    volume, tiling = torch.rand(1, 40, 40), Tiling.blended([16, 16])
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(MemoryLimitError, match="1 x 16 x 40, 0.00 GB.* do not fit .* of cpu"):
+        collected(stream_logits(volume, lambda x: x, tiling))
+
+
 def test_another_fault_of_the_network_is_not_taken_for_a_full_memory():
     def model(tiles):
         raise RuntimeError("CUDA error: device-side assert triggered")

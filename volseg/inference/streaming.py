@@ -84,8 +84,8 @@ def stream_logits(
     Raises:
         InputError: An option is out of range.
         ShapeError: The number of axes does not fit, or a network returned an unexpected size.
-        MemoryLimitError: A GPU has not enough memory for a single tile; of batches that do not fit
-            half as many tiles are tried, which is logged.
+        MemoryLimitError: A GPU has not enough memory for a single tile, or for the logits that are
+            not finished; of batches that do not fit half as many tiles are tried, which is logged.
         Cancelled: ``cancelled()`` was true; all memory is returned.
     """
     source = as_source(volume)
@@ -160,11 +160,12 @@ def _results(
     while batch := list(itertools.islice(waiting, tile_batch)):
         if cancelled is not None and cancelled():
             raise Cancelled(f"inference was cancelled after {done} of {total} tiles.")
-        inputs = _read(batch, reader, device)
+        inputs = _read(batch, reader, pinned=device is not None and device.type == "cuda")
+        where = device or inputs.device
         try:
-            found = iter(ensemble(inputs))
+            found = iter(ensemble(inputs.to(where, non_blocking=True)))
         except torch.OutOfMemoryError as error:
-            tile_batch = _smaller_batch(inputs, error)
+            tile_batch = _smaller_batch(inputs.shape, where, error)
             waiting = itertools.chain(batch, waiting)
             continue
         finally:
@@ -177,29 +178,29 @@ def _results(
             progress(done, total)
 
 
-def _smaller_batch(inputs: Tensor, error: torch.OutOfMemoryError) -> int:
+def _smaller_batch(
+    shape: Sequence[int], device: torch.device, error: torch.OutOfMemoryError
+) -> int:
     """Return half as many tiles as did not fit into the memory of the GPU.
 
     Raises:
         MemoryLimitError: It was one tile.
     """
-    count, device = len(inputs), inputs.device
+    count, _, *sides = shape
     error.__traceback__ = None  # its frames keep what filled the memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if count == 1:
         raise MemoryLimitError(
-            f"one tile of {' x '.join(map(str, inputs.shape[2:]))} voxels does not fit into the "
+            f"one tile of {' x '.join(map(str, sides))} voxels does not fit into the "
             f"memory of {device}: use smaller tiles, a lower precision, or another device."
         ) from error
     _log.warning("%d tiles do not fit into the memory of %s: %d at once", count, device, count // 2)
     return count // 2
 
 
-def _read(
-    batch: Sequence[tuple[AxisTile, ...]], reader: TileReader, device: torch.device | None
-) -> Tensor:
-    """Return the tiles that the network is to see, on its device.
+def _read(batch: Sequence[tuple[AxisTile, ...]], reader: TileReader, *, pinned: bool) -> Tensor:
+    """Return the tiles of a batch, where the volume is.
 
     Each is copied at once: reading the next may move what the reader holds.
     """
@@ -207,16 +208,14 @@ def _read(
     for place, tile in enumerate(batch):
         values = reader.read([along.start for along in tile])
         if inputs is None:
-            pinned = device is not None and device.type == "cuda" and values.device.type == "cpu"
             inputs = torch.empty(
                 (len(batch), *values.shape),
                 dtype=values.dtype,
                 device=values.device,
-                pin_memory=pinned,
+                pin_memory=pinned and values.device.type == "cpu",
             )
         inputs[place].copy_(values)
-    found = cast(Tensor, inputs)
-    return found if device is None else found.to(device, non_blocking=True)
+    return cast(Tensor, inputs)
 
 
 def _blended(
@@ -250,9 +249,15 @@ class _Accumulator:
         self._order = tiles.order
         self._weights: dict[tuple[int, int], Tensor] = {}
         sides = [tiles.sides[axis] for axis in tiles.order[1:]]
-        self._values = torch.zeros(
-            (channels, tiles.depth, *sides), dtype=torch.float32, device=device
-        )
+        shape = (channels, tiles.depth, *sides)
+        try:
+            self._values = torch.zeros(shape, dtype=torch.float32, device=device)
+        except torch.OutOfMemoryError as error:
+            raise MemoryLimitError(
+                f"the logits that are not finished ({' x '.join(map(str, shape))}, "
+                f"{4 * math.prod(shape) / 1e9:.2f} GB) do not fit into the memory of {device}: use "
+                "smaller tiles, or another device."
+            ) from error
         self.start = 0
 
     def add(self, tile: Sequence[AxisTile], result: Tensor) -> None:
