@@ -27,7 +27,7 @@ from volseg.io.block_spool import BlockSpool
 from volseg.pacs import Anonymizer
 from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
 from volseg.segmenter.dicom_results import DICOM_FORMATS, DicomResults, series_slices
-from volseg.segmenter.memory_plan import MemoryPlan
+from volseg.segmenter.memory_plan import Afterwards, MemoryPlan
 from volseg.segmenter.process_memory import measured_peak
 from volseg.segmenter.record import CaseRecord, UsedBundle
 from volseg.segmenter.segmenter import Planned, Segmenter
@@ -138,9 +138,11 @@ def segment_to_files(
         if labels is None:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))
             labels = Path(folder) / "labels.nii"
-        segmenter.segment_file(path, labels, planned=note_plan, **reading, **options)
+        then = Afterwards(measures=True, as_dicom=not in_dicom.keys() <= {"dicom-probabilities"})
+        segmenter.segment_file(
+            path, labels, afterwards=then, planned=note_plan, **reading, **options
+        )
         image = cleanup.enter_context(open_volume(path, **reading))
-        # No more than was taken at a time before: the budget is kept.
         block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
         found = _measured(segmenter, image, labels, options, block_voxels)
         if dicom is not None:

@@ -33,7 +33,7 @@ from volseg.io import (
 )
 from volseg.segmenter.device import choose_device
 from volseg.segmenter.in_memory import run_in_memory
-from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.memory_plan import NOTHING, Afterwards, MemoryPlan, bytes_of
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
 
 T = TypeVar("T")
@@ -263,6 +263,7 @@ class Segmenter:
         probabilities: str | Path | Target | None = None,
         entropy: str | Path | None = None,
         disagreement: str | Path | None = None,
+        afterwards: Afterwards = NOTHING,
         planned: Planned | None = None,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
@@ -280,6 +281,7 @@ class Segmenter:
                 ``.zarr``, or an array that takes them block by block.
             entropy: Where the entropy of the probabilities goes, likewise.
             disagreement: Where the disagreement of the passes goes, likewise.
+            afterwards: What the caller will do with the label map, which is planned for.
             planned: Called with the plan before the run begins.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts; ``True`` stops with `Cancelled`.
@@ -333,7 +335,13 @@ class Segmenter:
                         return cleanup.enter_context(file)
 
                     labels = self._streamed(
-                        stream, volume, room, maps, hooks, in_memory=not by_planes
+                        stream,
+                        volume,
+                        room,
+                        maps,
+                        hooks,
+                        in_memory=not by_planes,
+                        afterwards=afterwards,
                     )
             write_segmentation(labels, output, like=volume)
 
@@ -346,9 +354,16 @@ class Segmenter:
         hooks: _Hooks,
         *,
         in_memory: bool,
+        afterwards: Afterwards = NOTHING,
     ) -> Any:
         """Return the label map in the room that was made for it."""
-        plan = stream.plan(volume, maps, labels_in_memory=in_memory, budget=self.memory_budget)
+        plan = stream.plan(
+            volume,
+            maps,
+            labels_in_memory=in_memory,
+            budget=self.memory_budget,
+            afterwards=afterwards,
+        )
         if hooks.planned is not None:
             hooks.planned(plan)
         labels = room(plan)
