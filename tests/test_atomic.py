@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.atomic import replacing, replacing_folder
+from volseg.atomic import replacing, replacing_folder, require_writable
 from volseg.errors import OutputError
 
 
@@ -48,6 +48,17 @@ def test_failure_keeps_the_old_file(
     if raised is OutputError:
         assert str(target) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_written_is_known_before_there_is_anything(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for target in (tmp_path / "file", tmp_path / "new" / "deep" / "a.json"):
+        require_writable(target)
+    for target in (tmp_path, tmp_path / "file" / "a.json"):
+        with pytest.raises(OutputError, match="cannot write"):
+            require_writable(target)
+    assert only(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_the_errors_of_a_long_block_are_its_own(tmp_path: Path) -> None:

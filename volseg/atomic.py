@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -138,6 +139,20 @@ def flush_folder(folder: Path) -> None:
     for part in folder.rglob("*"):
         if part.is_file():
             _flush_to_disk(part)
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that could not be written, before there is anything to write; leave no trace.
+
+    Raises:
+        OutputError: if the target is not a plain file, or no file can be made in its folder, which
+            may not be there yet.
+    """
+    target = Path(os.path.realpath(path))
+    _require_replaceable(target)
+    nearest = next(folder for folder in target.parents if folder.exists())
+    with writing_to(target), tempfile.TemporaryFile(dir=nearest):
+        pass
 
 
 def write_together(texts: Mapping[Path, str]) -> None:

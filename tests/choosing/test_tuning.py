@@ -17,7 +17,7 @@ from volseg.choosing import Setting, TuningRow, choose_row, record_tuning, tune_
 from volseg.choosing.settings import cut_alike, grown_tiles, takes_tiles
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, UnknownNameError
-from volseg.inference import tile_starts
+from volseg.inference import Tiling
 from volseg.networks import build_network
 
 PRESENT = Setting(tile=(64, 64, 64), overlap=0.5, mirror_axes=(), precision="f32")
@@ -95,7 +95,8 @@ def test_settings_that_cut_all_cases_alike_are_one():
         0.0: 0.25,
         0.125: 0.25,
     }
-    cuts = [tile_starts((100, 64, 64), (64, 64, 64), [share] * 3) for share in (0.0, 0.125, 0.25)]
+    tilings = [Tiling.blended((64, 64, 64), overlap=share) for share in (0.0, 0.125, 0.25)]
+    cuts = [[one.start for one in tiling.along(0, 100)] for tiling in tilings]
     assert cuts[0] == cuts[1] == cuts[2]
     assert cut_alike(settings, [(64, 64, 64)], PRESENT).keys() == set(settings) - {PRESENT}
 

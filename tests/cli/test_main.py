@@ -85,6 +85,51 @@ def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_b
     assert (tmp_path / "out" / "statistics.csv").read_text().count("\n") == 13
 
 
+def test_only_what_is_whole_and_of_the_same_image_bundle_and_settings_is_skipped(
+    capfd, tmp_path, tiny_bundle, image
+):
+    words = ("-o", tmp_path / "out", "-b", tiny_bundle, "--json", "--skip-existing")
+    words = (*words, "--backend", "torch")
+
+    def status(*others: object, given: object = image) -> str:
+        code, text, errors = run(capfd, "segment", given, *words, *others)
+        assert code == 0, errors
+        return json.loads(text)[0]["status"]
+
+    maps = ("--uncertainty", "nii", "--mirror", "x", "--preview")
+    assert [status(), status()] == ["done", "skipped"]
+    assert [status(*maps), status(*maps), status("--mirror", "x")] == ["done", "skipped", "skipped"]
+    for name in ("record.json", "disagreement.nii", "preview.png"):
+        (tmp_path / "out" / f"ball0_{name}").unlink()
+        assert status(*maps) == "done", name
+    (tmp_path / "out" / "ball0_record.json").write_text("{")
+    assert status(*maps) == "done"
+    # The maps are not of this run, whose record says so.
+    assert [status("--overlap", "0.25"), status("--overlap", "0.25")] == ["done", "skipped"]
+    assert status("--overlap", "0.25", *maps) == "done"
+    other = tmp_path / "other" / image.name
+    other.parent.mkdir()
+    other.write_bytes(image.with_name("ball1.nii.gz").read_bytes())
+    assert [status(), status(given=other), status(given=other)] == ["done", "done", "skipped"]
+    config = tiny_bundle / "configs" / "inference.yaml"
+    config.write_text(config.read_text() + "\n")
+    assert [status(given=other), status(given=other)] == ["done", "skipped"]
+
+
+def test_a_run_that_is_killed_leaves_no_record_of_an_earlier_one(
+    capfd, tmp_path, tiny_bundle, image, monkeypatch
+):
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle)
+    assert run(capfd, *words)[0] == 0
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("volseg.segmenter.CaseRecord.write", killed)
+    assert run(capfd, *words, "--no-cleaning")[0] == 130
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["ball0_seg.nii.gz"]
+
+
 def test_a_subfolder_beside_images_is_not_passed_over_silently(capfd, tmp_path, tiny_bundle, image):
     (image.parent / "series").mkdir()
     words = ("segment", image.parent, "-o", tmp_path / "out", "-b", tiny_bundle)
@@ -122,6 +167,7 @@ def test_unusable_input_is_one_sentence_and_exit_code_2(capfd, tmp_path, tiny_bu
         ((empty, *words), "empty"),
         ((colour, *words), "2 channels"),
         ((picture, *words), "2D"),
+        ((image, "-o", corrupt / "out", "-b", tiny_bundle), "Not a directory"),
         ((image, "-o", out, "-b", "hipocampus_unet"), "did you mean 'hippocampus_unet'"),
         ((image, "-o", out, "-b", tiny_bundle, "--device", "gpu"), "device"),
     ):

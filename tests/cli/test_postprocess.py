@@ -46,6 +46,19 @@ def test_files_and_folders_are_cleaned_on_their_own_grid(folder, capfd):
         assert row["changed_voxels"] == np.count_nonzero(labels != expected) > 0
 
 
+def test_sizes_on_a_tilted_grid_are_those_of_statistics(tmp_path):
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    affine[1:3, 2] = np.sin(np.deg2rad(60)), np.cos(np.deg2rad(60))  # voxels of half a mm³
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[:4, 0, 0] = 1
+    image = as_image(labels.astype(np.float32), affine)
+    write_segmentation(labels, tmp_path / "case.nii.gz", like=image)
+    DecisionTable((RemoveSmallComponents(min_size_mm3=3.0),)).write(tmp_path / "rules.json")
+    words = (tmp_path / "case.nii.gz", "-o", tmp_path / "out", "--rules", tmp_path / "rules.json")
+    assert run(*words) == 0
+    assert not read_image(tmp_path / "out" / "case.nii.gz").numpy().any()
+
+
 def test_a_map_is_never_replaced_and_one_bad_file_stops_no_other(folder, capfd):
     maps = folder / "maps"
     before = (maps / "case0.nii.gz").read_bytes()

@@ -8,7 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from volseg.errors import InputError
-from volseg.inference import SlidingWindowInferer, Tiling, measure_receptive_field, stream_logits
+from volseg.inference import (
+    ReceptiveField,
+    SlidingWindowInferer,
+    Tiling,
+    measure_receptive_field,
+    sliding_window,
+    stream_logits,
+)
 from volseg.networks import build_network, list_networks, network_spec
 
 
@@ -137,6 +144,21 @@ def test_the_inferer_measures_what_exact_tiles_need():
         whole = network(functional.pad(volume, [0, 0, top, bottom]))[:, :, top : top + 150]
     assert (inferer(volume, network) - whole).abs().max() < 1e-5 * whole.abs().max()
     assert inferer.tiling(network, 1) == Tiling.exact([64, 64], context=23, stride=4)
+
+
+def test_a_network_is_measured_where_it_is(monkeypatch):
+    """No GPU is needed to see where it would be measured."""
+    asked = []
+
+    def measured(*_, device="cpu", **__):
+        asked.append(device)
+        return ReceptiveField((9, 9), (2, 2))
+
+    monkeypatch.setattr(sliding_window, "measure_receptive_field", measured)
+    inferer = SlidingWindowInferer([64, 64], exact=True)
+    for network in (tiny("unet", 2), tiny("unet", 2).to("meta"), lambda image: image):
+        assert inferer.tiling(network, 1) == Tiling.exact([64, 64], context=9, stride=2)
+    assert [torch.device(device).type for device in asked] == ["cpu", "meta", "cpu"]
 
 
 def test_exact_tiles_equal_the_whole_in_3d():

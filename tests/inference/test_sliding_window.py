@@ -13,7 +13,7 @@ from monai.inferers import SlidingWindowInferer as MonaiInferer
 from torch import nn
 
 from volseg.errors import Cancelled, InputError, ShapeError
-from volseg.inference import SlidingWindowInferer, gaussian_weights, tile_starts
+from volseg.inference import SlidingWindowInferer, Tiling, gaussian_weights
 
 
 def pointwise(x: torch.Tensor) -> torch.Tensor:
@@ -35,15 +35,15 @@ def three_convolutions(dims: int) -> nn.Module:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    sides=st.lists(st.integers(1, 90), min_size=1, max_size=3),
+    sides=st.lists(st.integers(1, 90), min_size=2, max_size=3),
     data=st.data(),
 )
 def test_tiles_cover_every_voxel_with_at_least_the_overlap_asked_for(sides, data):
     tile = [data.draw(st.integers(1, side)) for side in sides]
     overlap = [data.draw(st.floats(0, 0.9)) for _ in sides]
-    starts = tile_starts(sides, tile, overlap)
+    tiling = Tiling.blended(tile, overlap=overlap)
     for axis, (side, size, share) in enumerate(zip(sides, tile, overlap, strict=True)):
-        firsts = sorted({start[axis] for start in starts})
+        firsts = [one.start for one in tiling.along(axis, side)]
         assert firsts[0] == 0
         assert firsts[-1] == side - size
         steps = [b - a for a, b in itertools.pairwise(firsts)]

@@ -17,12 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 from volseg.errors import Cancelled, InputError, MemoryLimitError, ShapeError
 from volseg.inference import (
-    EmptyTiles,
     Tiling,
     gaussian_weights,
     stream_footprint,
     stream_logits,
-    tile_starts,
 )
 
 
@@ -50,7 +48,9 @@ def naive(volume, networks, tile, overlap, mirror_axes=()):
     whole[(slice(None), *inner)] = volume
     weights = gaussian_weights(tile)
     total, count = torch.zeros(3, *padded), torch.zeros(padded)
-    for start in tile_starts(padded, tile, [overlap] * len(tile)):
+    tiling = Tiling.blended(tile, overlap=overlap)
+    along = [tiling.along(axis, side) for axis, side in enumerate(padded)]
+    for start in itertools.product(*([one.start for one in tiles] for tiles in along)):
         window = tuple(slice(a, a + size) for a, size in zip(start, tile, strict=True))
         means = []
         for member in networks:
@@ -235,37 +235,6 @@ def test_a_run_that_is_left_returns_its_memory():
         assert memory.live < 10_000
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_skipping_empty_tiles_changes_nothing_where_the_image_is_not_empty(batch):
-    volume = torch.zeros(1, 40, 24, 24)
-    volume[:, 20:28, 6:15, 3:19] = torch.rand(1, 8, 9, 16) + 0.1
-    calls = []
-
-    def model(tiles):
-        calls.append(len(tiles))
-        return torch.cat([tiles, 1 - tiles], 1)
-
-    tiling = Tiling.blended([8, 8, 8])
-    every = collected(stream_logits(volume, model, tiling, axis=0, tile_batch=batch))
-    tiles, calls[:] = sum(calls), []
-    empty = EmptyTiles(below=0.05, logits=[-3.0, 4.0])
-    some = collected(stream_logits(volume, model, tiling, axis=0, tile_batch=batch, empty=empty))
-    assert 0 < sum(calls) < tiles / 2
-    body = volume[0] > 0.05
-    assert torch.equal(some[:, body], every[:, body])
-    assert not torch.equal(some, every)
-    torch.testing.assert_close(some[:, 0, 0, 0], torch.tensor([-3.0, 4.0]))
-
-
-def test_no_tile_at_all_need_be_shown():
-    empty = EmptyTiles(below=1, logits=[1.0, 2.0])
-    slabs = stream_logits(
-        torch.zeros(1, 9, 9), lambda x: 1 / 0, Tiling.blended([4, 4]), empty=empty
-    )
-    expected = torch.tensor([1.0, 2.0])[:, None, None].expand(2, 9, 9)
-    torch.testing.assert_close(collected(slabs), expected)
-
-
 def test_what_does_not_fit_is_refused():
     tiling, volume = Tiling.blended([8, 8]), torch.zeros(1, 16, 16)
     for options, word in (
@@ -287,10 +256,6 @@ def test_what_does_not_fit_is_refused():
         stream_logits(volume[0], lambda x: x, tiling)
     with pytest.raises(ShapeError, match="same classes"):
         list(stream_logits(volume, [lambda x: x, lambda x: x.repeat(1, 2, 1, 1)], tiling))
-    part = torch.zeros(1, 16, 16)
-    part[:, 12:] = 1
-    with pytest.raises(ShapeError, match="one logit for each class"):
-        list(stream_logits(part, lambda x: x, tiling, empty=EmptyTiles(0.5, [0.0, 1.0])))
 
 
 def test_a_full_gpu_is_given_half_as_many_tiles(caplog):
@@ -316,6 +281,37 @@ def test_a_gpu_too_small_for_one_tile_is_said():
 
     with pytest.raises(MemoryLimitError, match="one tile of 16 x 16 voxels does not fit"):
         collected(stream_logits(torch.rand(1, 40, 40), model, Tiling.blended([16, 16])))
+
+
+def test_tiles_that_do_not_fit_onto_the_gpu_are_fewer(monkeypatch):
+    move, sizes = torch.Tensor.to, []
+
+    def onto(tensor, *arguments, **options):
+        if tensor.ndim == 4:
+            sizes.append(len(tensor))
+            if len(tensor) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return move(tensor, *arguments, **options)
+
+    volume, tiling = torch.rand(1, 40, 40), Tiling.blended([16, 16])
+    monkeypatch.setattr(torch.Tensor, "to", onto)
+    found = collected(stream_logits(volume, lambda x: x, tiling, tile_batch=8, device="cpu"))
+    assert sizes[:3] == [8, 4, 2]
+    assert torch.allclose(found, volume, atol=1e-5)
+
+
+def test_a_gpu_too_small_for_the_logits_that_are_not_finished_is_said(monkeypatch):
+    zeros = torch.zeros
+
+    def full(shape, **options):
+        if isinstance(shape, tuple):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return zeros(shape, **options)
+
+    volume, tiling = torch.rand(1, 40, 40), Tiling.blended([16, 16])
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(MemoryLimitError, match="1 x 16 x 40, 0.00 GB.* do not fit .* of cpu"):
+        collected(stream_logits(volume, lambda x: x, tiling))
 
 
 def test_another_fault_of_the_network_is_not_taken_for_a_full_memory():

@@ -8,6 +8,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from volseg.errors import InputError, ShapeError
+from volseg.metrics import label_statistics
 from volseg.postprocess import (
     FillHolesd,
     KeepLargestd,
@@ -64,6 +65,19 @@ def test_in_2d_the_affine_may_have_either_size(size):
         {"seg": MetaTensor(labels, affine=affine)}
     )
     assert result["seg"].sum() == 4
+
+
+def test_the_volume_of_tilted_voxels_is_that_of_statistics():
+    """Of a gantry that is tilted by 25 degrees, axes are not at right angles."""
+    steps = np.diag([0.8, 0.8, 2.5, 1.0])
+    steps[1:3, 2] = 2.5 * np.sin(np.deg2rad(25)), 2.5 * np.cos(np.deg2rad(25))
+    labels = torch.zeros((1, 6, 6, 6), dtype=torch.uint8)
+    labels[0, :4, 0, 0] = 1  # four of 1.45 mm³, which at right angles would be 1.6 mm³
+    data = {"seg": MetaTensor(labels, affine=steps)}
+    volume = label_statistics(labels.numpy()[0], steps)[0].volume_mm3
+    assert volume == pytest.approx(5.8, abs=0.01)
+    for smallest, kept in ((volume, 4), (volume + 0.01, 0)):
+        assert RemoveSmallComponentsd("seg", min_size_mm3=smallest)(data)["seg"].sum() == kept
 
 
 def test_can_be_written_in_yaml():

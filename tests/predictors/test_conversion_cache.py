@@ -23,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from volseg import atomic
 from volseg.errors import InputError, OutputError
 from volseg.networks import build_network
 from volseg.predictors import (
@@ -401,6 +402,57 @@ def test_the_least_recently_used_entries_go(tmp_path):
     assert len(kept) == 16
     assert {"key0", "key17"} <= kept
     assert not {"key1", "key2"} & kept
+
+
+def test_who_looks_while_another_process_writes_sees_an_entry_whole_or_not_at_all(
+    tmp_path, monkeypatch, caplog
+):
+    cache, names, found = conversion_cache(tmp_path), ["network", "weights"], []
+
+    def write(files):
+        found.append(cache.find("key", names))
+        for file in files:
+            file.write_text(str(len(found)))
+            found.append(cache.find("key", names))
+
+    flush = atomic._flush_to_disk
+
+    def looked_at(path):
+        found.append(cache.find("key", names))
+        flush(path)
+
+    monkeypatch.setattr(atomic, "_flush_to_disk", looked_at)
+    first = cache.store("key", names, write)
+    assert not any(found)
+    assert cache.find("key", names) == first
+    found.clear()
+    second = cache.store("key", names, write)  # of a process that began when nothing was there
+    assert found
+    assert set(found) == {first}
+    assert cache.find("key", names) == second
+    assert second.folder == first.folder
+    assert "damaged" not in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_what_another_process_removes_before_it_is_loaded_is_converted_anew(
+    tmp_path, monkeypatch, caplog
+):
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    first = logits_of(make(network, tmp_path, backend="openvino"))
+    load, removed = openvino_backend.load, []
+
+    def late(files, *others):
+        if not removed:
+            removed.append(files)
+            shutil.rmtree(files[0].parent)
+        return load(files, *others)
+
+    monkeypatch.setattr(openvino_backend, "load", late)
+    caplog.clear()
+    assert torch.equal(logits_of(make(network, tmp_path, backend="openvino")), first)
+    assert "it is converted anew" in caplog.text
+    assert len(entries(tmp_path)) == 1
 
 
 WATCHED = """

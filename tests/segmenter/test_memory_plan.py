@@ -5,33 +5,39 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 
 from volseg.errors import InputError, MemoryLimitError
 from volseg.geometry import Affine, Grid
 from volseg.inference import Tiling
 from volseg.segmenter import MemoryPlan, bytes_of
-from volseg.segmenter.memory_plan import Work, plan_memory
+from volseg.segmenter.device import free_bytes
+from volseg.segmenter.memory_plan import Afterwards, Share, Work, plan_memory
 
 
-def work(*, length: int = 400, classes: int = 25, labels_in_memory: bool = False) -> Work:
-    return Work(
-        source=Grid((512, 512, length), Affine.from_parts([0.8, 0.8, 1.0])),
-        network=Grid((273, 273, int(length / 1.5)), Affine.from_parts([1.5, 1.5, 1.5])),
-        channels=1,
-        classes=classes,
-        tiling=Tiling.blended([96, 96, 96]),
-        networks=1,
-        passes=1,
-        tile_batch=1,
-        labels_in_memory=labels_in_memory,
-        label_bytes=1,
-        interpolates=False,
-        disagrees=False,
-        maps_in_memory=0,
-        maps_on_disk=0,
-        cleans=True,
-        device="cpu",
-    )
+def work(*, length: int = 400, classes: int = 25, **others) -> Work:
+    common = {
+        "source": Grid((512, 512, length), Affine.from_parts([0.8, 0.8, 1.0])),
+        "network": Grid((273, 273, int(length / 1.5)), Affine.from_parts([1.5, 1.5, 1.5])),
+        "channels": 1,
+        "classes": classes,
+        "tiling": Tiling.blended([96, 96, 96]),
+        "networks": 1,
+        "passes": 1,
+        "tile_batch": 1,
+        "labels_in_memory": False,
+        "label_bytes": 1,
+        "interpolates": False,
+        "disagrees": False,
+        "maps_in_memory": 0,
+        "maps_on_disk": 0,
+        "cleans": True,
+        "threads": 1,
+        "afterwards": Afterwards(),
+        "device": "cpu",
+        "device_free": None,
+    }
+    return Work(**{**common, **others})
 
 
 def planned(budget: int | None = None, **what) -> MemoryPlan:
@@ -83,6 +89,62 @@ def test_a_label_map_that_is_returned_counts():
     voxels = 512 * 512 * 400
     difference = planned(labels_in_memory=True).expected_peak - planned().expected_peak
     assert difference == voxels
+
+
+def share(plan: MemoryPlan, stage: str, what: str) -> Share:
+    return next(one for one in plan.stages[stage] if one.what == what)
+
+
+def test_parts_that_threads_clean_side_by_side_are_all_counted():
+    plans = {threads: planned(threads=threads, budget=50 * 10**9) for threads in (1, 8, 64)}
+    for threads, plan in plans.items():
+        at_once = plan.cleaning_planes * (1 if threads == 1 else threads + 1)
+        cleaned = share(plan, "cleaning", "parts of the label map").size
+        assert cleaned == 24 * 512 * 512 * min(400, at_once)
+    # Of 16 planes each of 9 parts has one; of 65 parts none can have less.
+    assert [plan.cleaning_planes for plan in plans.values()] == [16, 1, 1]
+
+
+def test_what_is_done_with_the_label_map_is_planned_for():
+    then = Afterwards(measures=True, as_dicom=True)
+    comfortable = planned(length=2000, afterwards=then)
+    assert [*comfortable.stages] == ["preparing", "inference", "cleaning", "measuring", "DICOM"]
+    tight = planned(length=2000, afterwards=then, budget=6 * 10**9)
+    part = share(tight, "measuring", "parts of image and label map").size
+    assert tight.block_voxels <= part / 40 <= max(tight.block_voxels, 512 * 2000) + 512 * 2000
+    # A label map in memory, as DICOM is written from, does not fit where its parts do.
+    assert planned(length=2000, budget=4 * 10**9).expected_peak < 4 * 10**9
+    with pytest.raises(MemoryLimitError, match="the label map in its formats"):
+        planned(length=2000, afterwards=then, budget=4 * 10**9)
+
+
+def test_logits_that_do_not_fit_beside_the_network_on_a_gpu_are_blended_in_memory():
+    needed = share(planned(), "inference", "logits that are not finished").size
+    roomy = planned(device="cuda", device_free=2 * needed)
+    full = planned(device="cuda", device_free=2 * needed - 2)
+    assert (roomy.accumulate_on, full.accumulate_on) == (None, "cpu")
+    assert share(roomy, "inference", "logits that are not finished").where == "cuda"
+    assert share(full, "inference", "logits that are not finished").where == "memory"
+    # On their way from the GPU some planes are copied.
+    way = [
+        share(plan, "inference", "planes on the way to the file's grid").size
+        for plan in (roomy, full)
+    ]
+    assert way[0] - way[1] == max(roomy.block_bytes, 4 * 25 * 273 * 273)
+    with pytest.raises(MemoryLimitError, match="most of the rest by logits that are not finished"):
+        planned(device="cuda", device_free=2 * needed - 2, budget=10**9)
+
+
+def test_what_torch_has_set_aside_on_a_gpu_is_free(monkeypatch):
+    """No GPU is needed to see what is asked of it."""
+    for name, amount in (
+        ("mem_get_info", (500, 1000)),
+        ("memory_reserved", 400),
+        ("memory_allocated", 100),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, amount=amount: amount)
+    assert free_bytes(torch.device("cuda", 0)) == 800
+    assert free_bytes(torch.device("cpu")) is None
 
 
 def test_the_plan_is_shown_line_by_line():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from volseg import Segmenter
+from volseg.bundle import open_bundle
 from volseg.errors import InputError
 from volseg.metrics import label_statistics
 from volseg.segmenter import read_record, segment_to_files
@@ -53,8 +54,6 @@ def test_a_record_says_what_was_measured_and_how_it_was_made(made, tiny_bundle):
 
 
 def test_the_digest_of_a_bundle_changes_with_its_weights_and_configurations(tiny_bundle):
-    from volseg.bundle import open_bundle
-
     digests = [open_bundle(tiny_bundle).sha256]
     for file in ("configs/inference.yaml", "models/model.pt"):
         with (tiny_bundle / file).open("ab") as stream:
@@ -63,6 +62,17 @@ def test_the_digest_of_a_bundle_changes_with_its_weights_and_configurations(tiny
     assert len(set(digests)) == 3
     (tiny_bundle / "docs" / "README.md").write_text("other")
     assert open_bundle(tiny_bundle).sha256 == digests[-1]
+
+
+def test_a_record_has_the_digest_of_what_was_loaded(tiny_bundle, tmp_path):
+    segmenter = Segmenter(tiny_bundle, settings={"backend": "torch"})
+    expected = open_bundle(tiny_bundle).sha256
+    config = tiny_bundle / "configs" / "inference.yaml"
+    config.write_text(config.read_text() + "\n")
+    image = tiny_bundle.parent / "data" / "images" / "ball0.nii.gz"
+    record = segment_to_files(segmenter, image, {"nifti": tmp_path / "ball0_seg.nii.gz"})
+    assert [bundle.sha256 for bundle in record.bundles] == [expected]
+    assert open_bundle(tiny_bundle).sha256 != expected
 
 
 @pytest.mark.parametrize(

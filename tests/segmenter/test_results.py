@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from volseg.errors import InputError
+from volseg.errors import InputError, OutputError
 from volseg.io import read_image
 from volseg.io.dicom import open_series
 from volseg.io.dicom.segmentations import read_segmentation
@@ -142,6 +142,9 @@ def test_what_cannot_be_had_is_known_before_the_network_runs(
         segment_to_files(segmenter, series / "dcm2niix.nii.gz", files)
     with pytest.raises(InputError, match="with orthogonal labels lie on others"):
         segment_to_files(segmenter, series / "dicom", files, reading={"orthogonal": True})
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    with pytest.raises(OutputError, match="Not a directory"):
+        segment_to_files(segmenter, series / "dicom", {"sr": tmp_path / "file" / "sr.dcm"})
     two = tmp_path / "two"
     shutil.copytree(series / "dicom", two / "a")
     shutil.copytree(data_root / "dicom_series" / "mr_sagittal_raw" / "dicom", two / "b")

@@ -252,6 +252,23 @@ def test_a_budget_that_does_not_do_is_refused_before_the_run(tiny_bundle, tmp_pa
     assert not list(tmp_path.glob("labels*"))
 
 
+def test_where_no_label_map_can_be_written_is_known_before_the_run(tiny_bundle, tmp_path):
+    segmenter, done = Segmenter(tiny_bundle), []
+    (tmp_path / "file").write_text("no folder can be made below a file")
+    for name, error, reason in (
+        ("labels.nrd", InputError, "suffix '.nrd' is not known"),
+        ("labels.png", InputError, "a picture holds one 2D image"),
+        ("file/labels.nii.gz", OutputError, "Not a directory"),
+        ("data/labels.nrrd", OutputError, "it is a folder"),
+    ):
+        (tmp_path / "data" / "labels.nrrd").mkdir(exist_ok=True)
+        with pytest.raises(error, match=reason):
+            segmenter.segment_file(
+                image_of(tiny_bundle), tmp_path / name, progress=lambda *_: done.append(1)
+            )
+    assert not done
+
+
 _RUN = """
 import json, sys
 from pathlib import Path

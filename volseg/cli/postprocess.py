@@ -179,7 +179,8 @@ def _clean(name: str, path: Path, out: Path, rules: Sequence[Rule]) -> dict[str,
     target = out / f"{name}{segmentation_suffix(before.ndim)}"
     if target.exists() and target.samefile(path):
         raise InputError(f"{path} would be replaced by its cleaned map: give another folder.")
-    after = apply_rules(before, rules, spacing=grid_of(image).spacing)
+    grid = grid_of(image)
+    after = apply_rules(before, rules, spacing=grid.spacing, voxel_volume=grid.voxel_volume)
     write_segmentation(after, target, like=image)
     changed = int(np.count_nonzero(before != after))
     return {"input": str(path), "output": str(target), "changed_voxels": changed}

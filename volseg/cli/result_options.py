@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from volseg.atomic import require_writable
 from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _option = options_under("Results")
 _PICTURE = "dicom-preview"
+PICTURES = ("preview", _PICTURE)
+"""Files that show the label map, among those of `Results.files`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Results:
         probabilities: suffix of the file of class probabilities, if there is to be one.
         uncertainty: likewise of the maps of uncertainty.
         statistics: whether the statistics of all cases are written as tables, too.
-        skip_existing: whether cases whose label maps are there are left as they are.
+        skip_existing: whether cases are left as they are whose results, all that are asked for,
+            are there, of the same image, bundles and settings.
     """
 
     folder: Path
@@ -46,6 +50,7 @@ class Results:
 
         Raises:
             InputError: if a format is not known or does not hold what it is to hold.
+            OutputError: if no file can be made in the folder.
         """
         dims = segmenter.bundle.spatial_dims
         for word, wanted in (("--preview", self.preview), (_PICTURE, _PICTURE in self.formats)):
@@ -63,9 +68,10 @@ class Results:
             raise InputError("dicom-preview belongs to a DICOM series: it needs volumes.")
         _require_map_suffix("--probabilities", self.probabilities, dims)
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
+        require_writable(self.record("case"))
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
-        """Return the file of the result in each format.
+        """Return the file of the result in each format, and of the picture.
 
         Raises:
             InputError: if a format is not known, or cannot be had.
@@ -83,6 +89,8 @@ class Results:
         files = result_files(self.folder, case, formats, spatial_dims=spatial_dims)
         if _PICTURE in self.formats:
             files[_PICTURE] = self.folder / f"{case}_preview.dcm"
+        if self.preview:
+            files["preview"] = self.folder / f"{case}_preview.png"
         return files
 
     def record(self, case: str) -> Path:
@@ -158,7 +166,11 @@ def results(
         ),
     ] = False,
     skip_existing: Annotated[
-        bool, _option("--skip-existing", help="Leave cases whose results are there.")
+        bool,
+        _option(
+            "--skip-existing",
+            help="Leave cases whose results are there, of the same image, bundle and settings.",
+        ),
     ] = False,
 ) -> Results:
     """Return what the options say."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from volseg.atomic import writing_to
 from volseg.cli.channel_options import Channels
 from volseg.cli.console import errors
+from volseg.cli.result_options import PICTURES
 from volseg.cli.segment_inputs import Source, described
 from volseg.cli.segment_remote import RemoteSeries, Transfer, on_disk, push_written
 from volseg.errors import InputError, VolsegError
@@ -54,7 +56,7 @@ class CaseRunner:
 
     def _run(self, case: str, source: Source) -> dict[str, Any]:
         files = self.results.files(case, self.segmenter.bundle.spatial_dims)
-        if self.results.skip_existing and all(file.is_file() for file in files.values()):
+        if self.results.skip_existing and self._is_done(case, source, files):
             row: dict[str, Any] = {"status": "skipped"}
         else:
             row = {"status": "done"} | self._segment_source(case, source, files)
@@ -64,33 +66,48 @@ class CaseRunner:
             row["pushed"] = push_written([*files.values()], described(source), to, connection)
         return row
 
+    def _is_done(self, case: str, source: Source, files: dict[str, Path]) -> bool:
+        from volseg.segmenter import are_results_of, stated_settings
+
+        settings = stated_settings(self.segmenter, self.reading)
+        return are_results_of(
+            self.results.record(case),
+            files | self.results.maps(case, self.segmenter.passes),
+            bundles=self.segmenter.bundles,
+            **self._stated(case, source, settings),
+        )
+
     def _segment_source(self, case: str, source: Source, files: dict[str, Path]) -> dict[str, Any]:
+        path = self.results.record(case)
         with self._on_disk(case, source) as image:
             started = time.perf_counter()
-            record = self._of_source(self._segment(case, image, files), source)
-            record.write(self.results.record(case))
+            with writing_to(path):  # an old record must not lie beside new results
+                path.unlink(missing_ok=True)
+            record = self._segment(case, image, files)
+            record = replace(record, **self._stated(case, source, record.settings))
+            record.write(path)
             seconds = round(time.perf_counter() - started, 3)
         first, *others = record.files.items()
         return {
             "output": str(first[1]),
             **{name: str(path) for name, path in others},
-            "record": str(self.results.record(case)),
+            "record": str(path),
             "flags": record.as_json()["quality"]["flags"],
             "seconds": seconds,
         }
 
-    def _of_source(self, record: CaseRecord, source: Source) -> CaseRecord:
-        """Return a record that says what was given: what was fetched lies here only for a while.
+    def _stated(self, case: str, source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a record says was given: what was fetched lies here only for a while.
 
         An anonymized one says nothing of it.
         """
         channels = source.images if isinstance(source, Channels) else {}
         if self.anonymizer is None:
             places = {name: str(one) for name, one in channels.items()}
-            return replace(record, image=str(described(source)), channels=places)
-        settings = {name: value for name, value in record.settings.items() if name != "series"}
-        hidden = dict.fromkeys(channels, record.case)
-        return replace(record, image=record.case, channels=hidden, settings=settings)
+            return {"image": str(described(source)), "channels": places, "settings": settings}
+        settings = {name: value for name, value in settings.items() if name != "series"}
+        hidden = dict.fromkeys(channels, case)
+        return {"image": case, "channels": hidden, "settings": settings}
 
     def _segment(self, case: str, image: ImageSource, files: dict[str, Path]) -> CaseRecord:
         """Write all results of what lies here."""
@@ -100,7 +117,7 @@ class CaseRunner:
             record = segment_to_files(
                 self.segmenter,
                 image,
-                {name: file for name, file in files.items() if name != "dicom-preview"},
+                {name: file for name, file in files.items() if name not in PICTURES},
                 case=case,
                 stable=self.results.stable_uids,
                 anonymizer=self.anonymizer,
@@ -109,13 +126,13 @@ class CaseRunner:
                 progress=tiles,
                 **self.results.maps(case, self.segmenter.passes),
             )
-        self._write_previews(case, image, files)
+        self._write_previews(image, files)
         return replace(record, files={**record.files, **files})
 
-    def _write_previews(self, case: str, image: ImageSource, files: dict[str, Path]) -> None:
+    def _write_previews(self, image: ImageSource, files: dict[str, Path]) -> None:
         """Write the pictures that were asked for."""
-        capture = files.get("dicom-preview")
-        if capture is None and not self.results.preview:
+        png, capture = map(files.get, PICTURES)
+        if png is None and capture is None:
             return
         import numpy as np
 
@@ -127,8 +144,8 @@ class CaseRunner:
             require_showable(image, self.segmenter, self.reading, self.anonymizer)
         names = {value: name for name, value in self.segmenter.labels.items()}
         values, labels = read_image(image, **self.reading), read_image(files["nifti"])
-        if self.results.preview:
-            write_preview(values, labels, self.results.folder / f"{case}_preview.png", names=names)
+        if png is not None:
+            write_preview(values, labels, png, names=names)
         if capture is not None:
             write_dicom_picture(
                 np.asarray(preview_picture(values, labels, names=names)),

@@ -16,15 +16,14 @@ from volseg.inference.segmenting import segment_volume
 from volseg.inference.sliding_window import SlidingWindowInferer
 from volseg.inference.source import ArraySource, SlabSource, TensorSource
 from volseg.inference.spooled_array import SpooledArray
-from volseg.inference.streaming import EmptyTiles, Slab, stream_logits
-from volseg.inference.tiling import Tiling, gaussian_weights, tile_starts
+from volseg.inference.streaming import Slab, stream_logits
+from volseg.inference.tiling import Tiling, gaussian_weights
 
 __all__ = [
     "ArraySource",
     "Box",
     "CroppedSource",
     "Decision",
-    "EmptyTiles",
     "Footprint",
     "LabelOnSourceGridd",
     "Preparation",
@@ -48,5 +47,4 @@ __all__ = [
     "stream_footprint",
     "stream_logits",
     "targets_in_box",
-    "tile_starts",
 ]

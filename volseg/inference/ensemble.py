@@ -71,7 +71,6 @@ class Ensemble:
         self._border = tuple(border)
         self._kind = kind
         self._disagreement = disagreement
-        self.extra_channels = int(disagreement)
 
     def __call__(self, tiles: Tensor) -> Tensor:
         """Return mean logits ``(tiles, classes, ...)``, and the disagreement as last channel.

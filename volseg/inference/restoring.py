@@ -98,7 +98,7 @@ def restore_slabs(
         source_grid: Grid of the targets; its axes are parallel to the other's, in any order.
         decision: How labels are decided and what probabilities are said.
         threads: Threads to compute in; as many as torch uses if not given. The result does not
-            depend on it, nor on how the volume is cut into slabs.
+            depend on it, nor on how the volume is cut into slabs and along which axis.
         block_bytes: Of probabilities held at once, and of results on the way to a target; at least
             a plane of them.
 
@@ -170,8 +170,10 @@ class _Restoring:
         order = [relation[slab.axis], *(r for a, r in enumerate(relation) if a != slab.axis)]
         self._target_axes = [sampling.target_axis for sampling in order]
         self._tables: list[Axis] = [(axis.lower, axis.upper, axis.weight) for axis in order]
+        self._turn = slab.axis
         if len(order) == 2:
             self._tables.insert(1, _ONE_PLANE)
+            self._turn *= 2  # behind the row that is read as it is and the voxels
 
         self._classes, _, *sides = _planes_first(slab.logits, slab.axis).shape
         self._values = _label_values(self._classes, decision, targets.labels)
@@ -248,7 +250,7 @@ class _Restoring:
             held = self._probabilities.reshape(-1), self._winners.reshape(-1)
             least = self._decision.threshold if self._regions else self._decision.odds
             layout = (height, width, self._classes, self._regions, np.float32(least), *axes)
-            layout = (*layout, self._values)
+            layout = (*layout, self._turn, self._values)
             self._rows.run(rows, partial(label_rows, labels, *held, *layout))
             self._store(self._targets.labels, first, last, labels.reshape(shape))
         if self._interpolates:
@@ -274,7 +276,7 @@ class _Restoring:
         _, height, width, channels = held.shape
         shape = [len(axis[0]) for axis in axes]
         found = np.empty(channels * math.prod(shape), np.float32)
-        layout = (held.reshape(-1), height, width, channels, *axes)
+        layout = (held.reshape(-1), height, width, channels, *axes, self._turn)
         self._rows.run(shape[0] * shape[1], partial(interpolated_rows, found, *layout))
         return found
 

@@ -9,6 +9,9 @@ with the largest logit, the first of equals; or, for regions, one more than the 
 logit is positive, 0 if none is. A threshold other than one half moves both: the first class, or the
 absence of a region, then has a lead. Where a winner is the same at both ends of a line, linear
 interpolation cannot change it in between: only cells that a boundary crosses are interpolated.
+
+Interpolation goes along the axes of the network's grid in their order, whichever of them the planes
+are of: sums are rounded alike, and labels are the same, for every streaming axis.
 """
 
 # Compiled functions take their arguments by position.
@@ -172,6 +175,7 @@ def label_rows(
     planes: Axis,
     rows: Axis,
     voxels: Axis,
+    turn: int,
     values: Any,
     first: int,
     last: int,
@@ -191,6 +195,7 @@ def label_rows(
         planes: Where target planes lie.
         rows: Where target rows lie.
         voxels: Where target voxels lie.
+        turn: When it is interpolated between planes: before rows (0), before voxels (1), last (2).
         values: Label of each winner.
         first: First target row.
         last: One past the last.
@@ -199,6 +204,7 @@ def label_rows(
     column = np.empty(width, np.uint16)
     known = np.empty(width, np.bool_)
     line = np.empty(width * classes, np.float32)
+    behind = np.empty(width * classes, np.float32)
     point = np.empty(classes, np.float32)
     for flat in range(_u(first), _u(last)):
         plane, row = flat // target_height, flat % target_height
@@ -217,13 +223,17 @@ def label_rows(
                     if not known[place]:
                         known[place] = True
                         _interpolate(
-                            probabilities, corners, _u(classes),
-                            planes[2][plane], rows[2][row], place, _u(1), line,
+                            probabilities, corners, _u(classes), planes[2][plane], rows[2][row],
+                            turn, place, _u(1), line, behind,
                         )  # fmt: skip
                 share = voxels[2][x]
+                low, high = lower * _u(classes), upper * _u(classes)
                 for c in range(_u(classes)):
-                    low, high = line[lower * _u(classes) + c], line[upper * _u(classes) + c]
-                    point[c] = low + share * (high - low)
+                    point[c] = line[low + c] + share * (line[high + c] - line[low + c])
+                if turn == 2:
+                    for c in range(_u(classes)):
+                        far = behind[low + c] + share * (behind[high + c] - behind[low + c])
+                        point[c] += planes[2][plane] * (far - point[c])
                 winner = _winner(point, classes, regions, least)
             labels[flat * target_width + x] = values[winner]
 
@@ -238,6 +248,7 @@ def interpolated_rows(
     planes: Axis,
     rows: Axis,
     voxels: Axis,
+    turn: int,
     first: int,
     last: int,
 ) -> None:
@@ -248,20 +259,28 @@ def interpolated_rows(
     target_height, target_width = _u(len(rows[0])), _u(len(voxels[0]))
     per_class = _u(len(planes[0])) * target_height * target_width
     line = np.empty(width * classes, np.float32)
+    behind = np.empty(width * classes, np.float32)
     for flat in range(_u(first), _u(last)):
         plane, row = flat // target_height, flat % target_height
         corners = _corners(planes, rows, plane, row, height, width)
+        along = planes[2][plane]
         _interpolate(
-            held, corners, _u(classes),
-            planes[2][plane], rows[2][row], _u(0), _u(width), line,
+            held, corners, _u(classes), along, rows[2][row],
+            turn, _u(0), _u(width), line, behind,
         )  # fmt: skip
         for x in range(target_width):
-            lower, upper = _u(voxels[0][x]) * _u(classes), _u(voxels[1][x]) * _u(classes)
+            low, high = _u(voxels[0][x]) * _u(classes), _u(voxels[1][x]) * _u(classes)
             share = voxels[2][x]
             place = flat * target_width + x
-            for c in range(_u(classes)):
-                low, high = line[lower + c], line[upper + c]
-                found[c * per_class + place] = low + share * (high - low)
+            if turn == 2:
+                for c in range(_u(classes)):
+                    near = line[low + c] + share * (line[high + c] - line[low + c])
+                    far = behind[low + c] + share * (behind[high + c] - behind[low + c])
+                    found[c * per_class + place] = near + along * (far - near)
+            else:
+                for c in range(_u(classes)):
+                    near = line[low + c] + share * (line[high + c] - line[low + c])
+                    found[c * per_class + place] = near
 
 
 @compiled
@@ -337,17 +356,34 @@ def _interpolate(
     classes: Any,
     along: Any,
     across: Any,
+    turn: Any,
     start: Any,
     count: Any,
     line: Any,
+    behind: Any,
 ) -> None:
-    """Fill ``count`` voxels of a line from ``start``: between the planes, then between the rows."""
+    """Fill ``count`` voxels of a line from ``start``, interpolated between planes and rows.
+
+    Where it is the turn of the planes only after the voxels, the lines of the plane before and the
+    one behind, each between its rows.
+    """
     first, second = corners[0] * classes, corners[1] * classes
     third, fourth = corners[2] * classes, corners[3] * classes
-    for i in range(start * classes, (start + count) * classes):
-        low = held[first + i] + along * (held[second + i] - held[first + i])
-        high = held[third + i] + along * (held[fourth + i] - held[third + i])
-        line[i] = low + across * (high - low)
+    places = range(start * classes, (start + count) * classes)
+    if turn == 0:
+        for i in places:
+            low = held[first + i] + along * (held[second + i] - held[first + i])
+            high = held[third + i] + along * (held[fourth + i] - held[third + i])
+            line[i] = low + across * (high - low)
+    elif turn == 1:
+        for i in places:
+            low = held[first + i] + across * (held[third + i] - held[first + i])
+            high = held[second + i] + across * (held[fourth + i] - held[second + i])
+            line[i] = low + along * (high - low)
+    else:
+        for i in places:
+            line[i] = held[first + i] + across * (held[third + i] - held[first + i])
+            behind[i] = held[second + i] + across * (held[fourth + i] - held[second + i])
 
 
 @inlined

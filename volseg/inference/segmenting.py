@@ -15,7 +15,7 @@ from volseg.inference.decision import MOST_PROBABLE, Decision
 from volseg.inference.ensemble import Network
 from volseg.inference.restoring import BLOCK_BYTES, Targets, restore_slabs
 from volseg.inference.source import SlabSource, as_source
-from volseg.inference.streaming import EmptyTiles, Progress, stream_logits
+from volseg.inference.streaming import Progress, stream_logits
 from volseg.inference.tiling import Tiling
 
 
@@ -33,7 +33,6 @@ def segment_volume(
     tile_batch: int = 1,
     device: torch.device | str | None = None,
     accumulate_on: torch.device | str | None = None,
-    empty: EmptyTiles | None = None,
     threads: int | None = None,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress | None = None,
@@ -57,7 +56,6 @@ def segment_volume(
         tile_batch: Tiles the networks get at once.
         device: Where the networks get their tiles.
         accumulate_on: Where logits are blended.
-        empty: Tiles to skip.
         threads: Threads of the way back to the source grid; see `restore_slabs`.
         block_bytes: Held on the way back; see `restore_slabs`.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
@@ -86,7 +84,6 @@ def segment_volume(
         accumulate_on=accumulate_on,
         kind="classes" if decision.regions is None else "regions",
         disagreement=targets.disagreement is not None,
-        empty=empty,
         progress=progress,
         cancelled=cancelled,
     )

@@ -128,7 +128,12 @@ class SlidingWindowInferer(Inferer):
                 the tile is too small for it.
         """
         if self._measures and self._measured is not network:
-            field = measure_receptive_field(network, channels=channels, spatial_dims=len(self.tile))
+            field = measure_receptive_field(
+                network,
+                channels=channels,
+                spatial_dims=len(self.tile),
+                device=_device_of(network),
+            )
             self._tiling = Tiling.exact(self.tile, context=field.radius, stride=field.stride)
             self._measured = network
         return self._tiling
@@ -265,6 +270,12 @@ class SlidingWindowInferer(Inferer):
         if result is None:
             raise ShapeError(f"there is nothing to infer in an input of {tuple(inputs.shape)}.")
         return _like(result, inputs)
+
+
+def _device_of(network: Network) -> torch.device:
+    """Return where a network is; of other callables it is not known."""
+    weights = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def _version(weights: Tensor) -> tuple[int, int]:

@@ -48,33 +48,6 @@ class Slab:
     disagreement: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class EmptyTiles:
-    """Tiles that are not shown to the network because every voxel in them is empty.
-
-    What is guaranteed: the logits of every voxel that is not empty are what they would be without
-    skipping, for a tile that holds such a voxel is not empty, so none of its tiles is skipped
-    (tiles of one batch are assumed not to influence each other). A voxel on another grid keeps its
-    label if all voxels it is interpolated from are not empty.
-
-    What is not: the logits of empty voxels. They change wherever one of their tiles is skipped;
-    that nothing is to be found there is for who sets this to prove. Away from the tiles skipped
-    they are the same.
-
-    Attributes:
-        below: A voxel is empty if all its channels are below this (network input, after
-            standardisation).
-        logits: What a skipped tile counts as, one number a class.
-    """
-
-    below: float
-    logits: Sequence[float]
-
-    def skips(self, tile: Tensor) -> bool:
-        """Return whether all voxels of a tile ``(channels, *tile)`` are empty."""
-        return bool((tile < self.below).all())
-
-
 def stream_logits(
     volume: SlabSource | Tensor | npt.NDArray[Any],
     networks: Network | Sequence[Network],
@@ -87,7 +60,6 @@ def stream_logits(
     accumulate_on: torch.device | str | None = None,
     kind: str = "classes",
     disagreement: bool = False,
-    empty: EmptyTiles | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[Slab]:
@@ -106,15 +78,14 @@ def stream_logits(
         accumulate_on: Where logits are blended; where the networks return them if not given.
         kind: What channels of logits are: ``classes`` or ``regions``.
         disagreement: Also yield how far the passes differ.
-        empty: Tiles to skip; none if not given.
         progress: Called as ``progress(done, total)`` after each batch of tiles.
         cancelled: Asked before each batch of tiles; ``True`` raises `Cancelled`.
 
     Raises:
         InputError: An option is out of range.
         ShapeError: The number of axes does not fit, or a network returned an unexpected size.
-        MemoryLimitError: A GPU has not enough memory for a single tile; of batches that do not fit
-            half as many tiles are tried, which is logged.
+        MemoryLimitError: A GPU has not enough memory for a single tile, or for the logits that are
+            not finished; of batches that do not fit half as many tiles are tried, which is logged.
         Cancelled: ``cancelled()`` was true; all memory is returned.
     """
     source = as_source(volume)
@@ -148,7 +119,6 @@ def stream_logits(
         ensemble,
         tile_batch=tile_batch,
         device=shown_on,
-        empty=empty,
         progress=progress,
         cancelled=cancelled,
     )
@@ -181,7 +151,6 @@ def _results(
     *,
     tile_batch: int,
     device: torch.device | None,
-    empty: EmptyTiles | None,
     progress: Progress | None,
     cancelled: Callable[[], bool] | None,
 ) -> Iterator[tuple[tuple[AxisTile, ...], Tensor]]:
@@ -191,80 +160,62 @@ def _results(
     while batch := list(itertools.islice(waiting, tile_batch)):
         if cancelled is not None and cancelled():
             raise Cancelled(f"inference was cancelled after {done} of {total} tiles.")
-        inputs, shown = _read(batch, reader, device, empty)
-        where = inputs.device
+        inputs = _read(batch, reader, pinned=device is not None and device.type == "cuda")
+        where = device or inputs.device
         try:
-            found = iter(ensemble(inputs) if len(inputs) else ())
+            found = iter(ensemble(inputs.to(where, non_blocking=True)))
         except torch.OutOfMemoryError as error:
-            tile_batch = _smaller_batch(inputs, error)
+            tile_batch = _smaller_batch(inputs.shape, where, error)
             waiting = itertools.chain(batch, waiting)
             continue
         finally:
             del inputs
-        for tile, show in zip(batch, shown, strict=True):
-            if show or empty is None:
-                yield tile, next(found)
-            else:
-                logits = [*empty.logits, *[0.0] * ensemble.extra_channels]
-                yield tile, _constant(torch.tensor(logits, device=where), tile)
+        for tile in batch:
+            yield tile, next(found)
         del found  # the next batch needs the memory
         done += len(batch)
         if progress is not None:
             progress(done, total)
 
 
-def _smaller_batch(inputs: Tensor, error: torch.OutOfMemoryError) -> int:
+def _smaller_batch(
+    shape: Sequence[int], device: torch.device, error: torch.OutOfMemoryError
+) -> int:
     """Return half as many tiles as did not fit into the memory of the GPU.
 
     Raises:
         MemoryLimitError: It was one tile.
     """
-    count, device = len(inputs), inputs.device
+    count, _, *sides = shape
     error.__traceback__ = None  # its frames keep what filled the memory
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if count == 1:
         raise MemoryLimitError(
-            f"one tile of {' x '.join(map(str, inputs.shape[2:]))} voxels does not fit into the "
+            f"one tile of {' x '.join(map(str, sides))} voxels does not fit into the "
             f"memory of {device}: use smaller tiles, a lower precision, or another device."
         ) from error
     _log.warning("%d tiles do not fit into the memory of %s: %d at once", count, device, count // 2)
     return count // 2
 
 
-def _read(
-    batch: Sequence[tuple[AxisTile, ...]],
-    reader: TileReader,
-    device: torch.device | None,
-    empty: EmptyTiles | None,
-) -> tuple[Tensor, list[bool]]:
-    """Return the tiles that the network is to see, on its device, and which of the batch these are.
+def _read(batch: Sequence[tuple[AxisTile, ...]], reader: TileReader, *, pinned: bool) -> Tensor:
+    """Return the tiles of a batch, where the volume is.
 
     Each is copied at once: reading the next may move what the reader holds.
     """
     inputs: Tensor | None = None
-    shown: list[bool] = []
-    for tile in batch:
+    for place, tile in enumerate(batch):
         values = reader.read([along.start for along in tile])
         if inputs is None:
-            pinned = device is not None and device.type == "cuda" and values.device.type == "cpu"
             inputs = torch.empty(
                 (len(batch), *values.shape),
                 dtype=values.dtype,
                 device=values.device,
-                pin_memory=pinned,
+                pin_memory=pinned and values.device.type == "cpu",
             )
-        shown.append(empty is None or not empty.skips(values))
-        if shown[-1]:
-            inputs[sum(shown) - 1].copy_(values)
-    found = cast(Tensor, inputs)[: sum(shown)]
-    return (found if device is None else found.to(device, non_blocking=True)), shown
-
-
-def _constant(vector: Tensor, tile: Sequence[AxisTile]) -> Tensor:
-    """Return what a skipped tile counts as: one vector everywhere, stored once."""
-    sides = [along.offset + len(along.weights) for along in tile]
-    return vector.reshape(-1, *[1] * len(sides)).expand(-1, *sides)
+        inputs[place].copy_(values)
+    return cast(Tensor, inputs)
 
 
 def _blended(
@@ -279,7 +230,6 @@ def _blended(
         for tile, result in results:
             if accumulator is None:
                 accumulator = _Accumulator(len(result), tiles, device or result.device)
-            accumulator.require(len(result))
             count = tile[tiles.axis].first - accumulator.start
             if count > 0:
                 yield accumulator.slab(count, disagreement)
@@ -299,18 +249,16 @@ class _Accumulator:
         self._order = tiles.order
         self._weights: dict[tuple[int, int], Tensor] = {}
         sides = [tiles.sides[axis] for axis in tiles.order[1:]]
-        self._values = torch.zeros(
-            (channels, tiles.depth, *sides), dtype=torch.float32, device=device
-        )
+        shape = (channels, tiles.depth, *sides)
+        try:
+            self._values = torch.zeros(shape, dtype=torch.float32, device=device)
+        except torch.OutOfMemoryError as error:
+            raise MemoryLimitError(
+                f"the logits that are not finished ({' x '.join(map(str, shape))}, "
+                f"{4 * math.prod(shape) / 1e9:.2f} GB) do not fit into the memory of {device}: use "
+                "smaller tiles, or another device."
+            ) from error
         self.start = 0
-
-    def require(self, channels: int) -> None:
-        """Refuse logits of another number of classes than those before."""
-        if channels != len(self._values):
-            raise ShapeError(
-                f"tiles must all give the same classes, got {channels} channels after "
-                f"{len(self._values)}: skipped tiles need one logit for each class of the network."
-            )
 
     def add(self, tile: Sequence[AxisTile], result: Tensor) -> None:
         """Add the logits ``(channels, ...)`` of one tile."""

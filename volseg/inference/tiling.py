@@ -7,7 +7,6 @@ is then multiplied by one vector an axis, and the weights of a voxel sum to one 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -214,32 +213,6 @@ class Tiling:
             return self.live_depth(axis, sides[axis]) / sides[axis]
 
         return min(range(self.spatial_dims), key=share)
-
-
-def tile_starts(
-    sides: Sequence[int], tile: Sequence[int], overlap: Sequence[float]
-) -> list[tuple[int, ...]]:
-    """Return the first voxel of every tile, last axis fastest, evenly spread.
-
-    The fewest tiles an axis that overlap at least as asked; the first starts at 0 and the last
-    ends at the border, so no tile leaves the volume.
-
-    Args:
-        sides: Spatial size of the volume in voxels, each at least the tile's.
-        tile: Tile size in voxels.
-        overlap: Least share of a tile that the next one covers, in [0, 1), an axis each.
-
-    Raises:
-        InputError: An overlap is outside [0, 1) or the tile exceeds the volume.
-    """
-    axes: list[list[int]] = []
-    for side, size, share in zip(sides, tile, overlap, strict=True):
-        if not 0 <= share < 1:
-            raise InputError(f"overlap must be at least 0 and less than 1, got {share}.")
-        if size > side:
-            raise InputError(f"the tile ({size} voxels) exceeds the volume ({side} voxels).")
-        axes.append(_starts(side - size, int(size * (1 - share))))
-    return list(itertools.product(*axes))
 
 
 def gaussian_weights(tile: Sequence[int]) -> Tensor:

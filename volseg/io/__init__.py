@@ -27,7 +27,7 @@ from volseg.io.reading_options import (
 from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume import open_volume
 from volseg.io.volume_block import VolumeBlock
-from volseg.io.write import write_image, write_segmentation
+from volseg.io.write import require_segmentation_target, write_image, write_segmentation
 from volseg.io.zarr_opening import open_zarr
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "probabilities_target",
     "read_image",
     "reading_of_file",
+    "require_segmentation_target",
     "segmentation_suffix",
     "write_image",
     "write_segmentation",

@@ -34,14 +34,28 @@ def save_itk(values: npt.NDArray[Any], affine: Affine, path: Path) -> None:
 
 
 def save_picture(values: npt.NDArray[Any], path: Path) -> None:
-    """Save (channels, x, y) values as PNG or TIFF."""
-    if values.ndim != 3:
-        raise InputError(
-            f"a picture holds one 2D image, got spatial shape {values.shape[1:]}; write a volume "
-            "as .nii.gz, .nrrd or .mha."
-        )
+    """Save (channels, x, y) values as PNG or TIFF.
+
+    Raises:
+        InputError: if they are no picture.
+        OSError: as `save_itk` does.
+    """
+    require_picture(values.shape[1:])
     narrow = _picture_type(values, path)
     save_itk(narrow, Affine(np.eye(3)), path)
+
+
+def require_picture(shape: tuple[int, ...]) -> None:
+    """Refuse to save what has another spatial shape than a picture.
+
+    Raises:
+        InputError: if it is not 2D.
+    """
+    if len(shape) != 2:
+        raise InputError(
+            f"a picture holds one 2D image, got spatial shape {shape}; write a volume as .nii.gz, "
+            ".nrrd or .mha."
+        )
 
 
 def _picture_type(values: npt.NDArray[Any], path: Path) -> npt.NDArray[Any]:

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 from monai.data import MetaTensor
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, require_writable
 from volseg.errors import InputError
 from volseg.geometry import Affine
 from volseg.io.array_on_disk import ReadableArray, is_on_disk
 from volseg.io.convert import as_image
 from volseg.io.formats import ImageFormat, format_of_name
-from volseg.io.itk_saving import save_itk, save_picture
+from volseg.io.itk_saving import require_picture, save_itk, save_picture
 from volseg.io.label_map import LabelsOnDisk, label_values
 from volseg.io.meta_tensor import grid_of, numpy_values
-from volseg.io.nifti_saving import save_nifti
+from volseg.io.nifti_saving import nifti_header_of, save_nifti
 from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume import open_volume
 
 _WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".tiff")
+_ITK = (ImageFormat.NRRD, ImageFormat.METAIMAGE)
 
 
 def write_image(image: MetaTensor, path: str | os.PathLike[str]) -> None:
@@ -75,6 +76,26 @@ def write_segmentation(
     _write(values, grid.affine, path, codes_of(image))
 
 
+def require_segmentation_target(path: str | os.PathLike[str], like: StoredVolume) -> None:
+    """Refuse a file that the label map of an image could not be written to, before it is made.
+
+    Args:
+        path: as for `write_segmentation`.
+        like: the image the labels are to belong to; its voxels are not read.
+
+    Raises:
+        InputError: if the suffix is unknown or its format cannot hold the grid.
+        OutputError: if no file can be made there.
+    """
+    target, grid = Path(path), like.grid
+    kind = _kind_of(target)
+    if kind is ImageFormat.NIFTI:
+        nifti_header_of((1, *grid.shape), np.dtype(np.uint8), grid.affine, codes_of(like))
+    elif kind not in _ITK:
+        require_picture(grid.shape)
+    require_writable(target)
+
+
 def codes_of(image: StoredVolume | MetaTensor) -> tuple[int, int]:
     """Return the sform and qform codes of the file an image was read from, 0 if there are none."""
     meta: Any = image.meta
@@ -88,18 +109,23 @@ def _write(
     codes: tuple[int, int],
 ) -> None:
     target = Path(path)
-    if not target.name.lower().endswith(_WRITABLE):
-        raise InputError(
-            f"cannot write {target}: the suffix {''.join(target.suffixes[-2:])!r} is not known; "
-            f"expected one of {', '.join(_WRITABLE)}."
-        )
-    kind = format_of_name(target)
+    kind = _kind_of(target)
     with replacing(target) as temporary:
         if kind is ImageFormat.NIFTI:
             save_nifti(values, affine, temporary, codes)
             return
         whole = np.asarray(values[(slice(None),) * len(values.shape)])
-        if kind in (ImageFormat.NRRD, ImageFormat.METAIMAGE):
+        if kind in _ITK:
             save_itk(whole, affine, temporary)
         else:
             save_picture(whole, temporary)
+
+
+def _kind_of(target: Path) -> ImageFormat | None:
+    """Return the format of a file to be written."""
+    if not target.name.lower().endswith(_WRITABLE):
+        raise InputError(
+            f"cannot write {target}: the suffix {''.join(target.suffixes[-2:])!r} is not known; "
+            f"expected one of {', '.join(_WRITABLE)}."
+        )
+    return format_of_name(target)

@@ -9,6 +9,7 @@ how it was cut.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ def apply_rules(
     rules: Iterable[Rule],
     *,
     spacing: Sequence[float] | None = None,
+    voxel_volume: float | None = None,
     out: Any = None,
     planes: int | None = None,
 ) -> Any:
@@ -43,6 +45,8 @@ def apply_rules(
             memory map, or an array on disk with shape, dtype and slices (Zarr, HDF5).
         rules: The rules in order.
         spacing: Distance of neighbouring voxels on each axis in mm; needed by rules in mm.
+        voxel_volume: In mm³ (in 2D: mm²); the product of the spacing without it, which is too much
+            where axes are not at right angles, as of a tilted gantry.
         out: Receives the result: an array in memory or on disk of the same shape and dtype, or
             `labels` itself to work in place. Without it a new array in memory is made.
         planes: Indices of the slowest axis taken at a time; without it a few million voxels.
@@ -70,6 +74,7 @@ def apply_rules(
     dimensions = len(labels.shape)
     if spacing is not None or any(rule.needs_spacing for rule in rules):
         spacing = check_spacing(spacing, dimensions)
+        voxel_volume = math.prod(spacing) if voxel_volume is None else voxel_volume
     if planes is not None and planes < 1:
         raise InputError(f"planes is {planes}; expected at least 1.")
     highest = 1 if labels.dtype.kind == "b" else int(np.iinfo(labels.dtype).max)
@@ -96,7 +101,7 @@ def apply_rules(
             classes = graph.classes
             for rule in stage:
                 assert isinstance(rule, GraphRule)
-                classes = rule.decide(graph, classes, spacing, dimensions)
+                classes = rule.decide(graph, classes, voxel_volume, dimensions)
             write_regions(source, out, slabs=slabs, plan=plan, graph=graph, classes=classes)
         source = out
     if not stages and out is not labels:

@@ -178,13 +178,13 @@ def _on_label_map(key: Hashable, labels: torch.Tensor, rules: Sequence[Rule]) ->
             f"{key!r} has the shape {tuple(labels.shape)}; expected a label map with one channel, "
             "(1, x, y) or (1, x, y, z): apply AsDiscreted(argmax=True) first."
         )
-    spacing = None
+    measures: dict[str, Any] = {}
     if any(rule.needs_spacing for rule in rules):
-        spacing = _spacing(key, labels)
+        measures = _measures(key, labels)
     plain = labels.as_tensor() if isinstance(labels, MetaTensor) else labels
     array = _integers(key, plain.detach().cpu().numpy()[0])
     # The result in C order: torch has no other, and the input is never shared with it.
-    cleaned = apply_rules(array, rules, spacing=spacing, out=np.empty(array.shape, array.dtype))
+    cleaned = apply_rules(array, rules, out=np.empty(array.shape, array.dtype), **measures)
     result = torch.from_numpy(cleaned[None]).to(device=plain.device, dtype=plain.dtype)
     return MetaTensor(result).copy_meta_from(labels) if isinstance(labels, MetaTensor) else result
 
@@ -200,13 +200,16 @@ def _integers(key: Hashable, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return array.astype(np.int64)
 
 
-def _spacing(key: Hashable, labels: torch.Tensor) -> Sequence[float]:
+def _measures(key: Hashable, labels: torch.Tensor) -> dict[str, Any]:
+    """Return spacing and voxel volume."""
     if not isinstance(labels, MetaTensor):
         raise InputError(
             f"{key!r} has no affine, so a rule in mm or mm³ cannot be converted to voxels; give a "
             "MetaTensor, or state sizes with min_size_voxels."
         )
-    # The length of each column of the affine; a 2D image may carry a 3D affine.
-    affine = labels.affine.detach().cpu().numpy().astype(float)
-    lengths: list[float] = np.linalg.norm(affine[:-1, : labels.ndim - 1], axis=0).tolist()
-    return lengths
+    # The steps are columns of the affine; a 2D image may carry a 3D affine.
+    steps = labels.affine.detach().cpu().numpy().astype(float)[:-1, : labels.ndim - 1]
+    return {
+        "spacing": np.linalg.norm(steps, axis=0).tolist(),
+        "voxel_volume": float(np.sqrt(np.linalg.det(steps.T @ steps))),
+    }

@@ -6,7 +6,7 @@ class without another pass over the voxels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class FillHoles(GraphRule):
         self,
         graph: RegionGraph,
         classes: npt.NDArray[np.int64],
-        spacing: Sequence[float] | None,  # noqa: ARG002 - there is nothing to measure
+        voxel_volume: float | None,  # noqa: ARG002 - there is nothing to measure
         dimensions: int,  # noqa: ARG002
     ) -> npt.NDArray[np.int64]:
         """Return the classes of the regions after the rule."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,7 +49,7 @@ class KeepLargest(GraphRule):
         self,
         graph: RegionGraph,
         classes: npt.NDArray[np.int64],
-        spacing: Sequence[float] | None,  # noqa: ARG002 - sizes are only compared
+        voxel_volume: float | None,  # noqa: ARG002 - sizes are only compared
         dimensions: int,
     ) -> npt.NDArray[np.int64]:
         """Return the classes of the regions after the rule."""

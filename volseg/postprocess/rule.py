@@ -193,7 +193,7 @@ class GraphRule(Rule):
         self,
         graph: RegionGraph,
         classes: npt.NDArray[np.int64],
-        spacing: Sequence[float] | None,
+        voxel_volume: float | None,
         dimensions: int,
     ) -> npt.NDArray[np.int64]:
         """Return the classes of the regions after the rule.
@@ -201,7 +201,7 @@ class GraphRule(Rule):
         Args:
             graph: The regions and which of them touch.
             classes: Class of each region before the rule, in place of that of the graph.
-            spacing: Distance of neighbouring voxels on each axis in mm.
+            voxel_volume: In mm³ (in 2D: mm²); of rules in mm³ always known.
             dimensions: Spatial axes of the map.
         """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,7 +12,6 @@ import numpy.typing as npt
 from volseg.errors import InputError
 from volseg.postprocess.apply import apply_rules
 from volseg.postprocess.components import find_components, remove_components
-from volseg.postprocess.label_map import check_spacing
 from volseg.postprocess.region_graph import RegionGraph
 from volseg.postprocess.rule import GraphRule, connectivity_level
 
@@ -78,7 +76,7 @@ class RemoveSmallComponents(GraphRule):
         self,
         graph: RegionGraph,
         classes: npt.NDArray[np.int64],
-        spacing: Sequence[float] | None,
+        voxel_volume: float | None,
         dimensions: int,
     ) -> npt.NDArray[np.int64]:
         """Return the classes of the regions after the rule."""
@@ -86,7 +84,7 @@ class RemoveSmallComponents(GraphRule):
         components = find_components(graph, self.targets(classes), level)
         too_small = np.zeros(components.sizes.size, dtype=np.bool_)
         for target in np.unique(components.targets).tolist():
-            smallest = self._smallest_voxels(target, spacing, dimensions)
+            smallest = self._smallest_voxels(target, voxel_volume)
             too_small |= (components.targets == target) & (components.sizes < smallest)
         return remove_components(
             graph,
@@ -97,19 +95,18 @@ class RemoveSmallComponents(GraphRule):
             never_empty=self.never_empty,
             reason=lambda label: (
                 "removing components smaller than "
-                f"{self._smallest_voxels(label, spacing, dimensions):g} voxels"
+                f"{self._smallest_voxels(label, voxel_volume):g} voxels"
             ),
         )
 
-    def _smallest_voxels(
-        self, label: int, spacing: Sequence[float] | None, dimensions: int
-    ) -> float:
+    def _smallest_voxels(self, label: int, voxel_volume: float | None) -> float:
         if self.min_size_mm3 is None:
             return float(self.option("min_size_voxels", label))
         # Spacings are often stored as 32-bit numbers (0.7 as 0.699999988): a component of exactly
         # the given size must not fall to their rounding.
         size_mm3 = float(self.option("min_size_mm3", label))
-        return size_mm3 / math.prod(check_spacing(spacing, dimensions)) * (1 - 1e-6)
+        assert voxel_volume is not None
+        return size_mm3 / voxel_volume * (1 - 1e-6)
 
 
 def remove_small_components(

@@ -1,4 +1,6 @@
-"""Converted networks on the disk: found by content, checked before use, written whole.
+"""Converted networks on the disk: found by content, checked before use, whole or not there.
+
+Processes share them without a lock: an entry comes and goes as a folder that is renamed.
 
 A bundle may bring conversions along, and anybody may have made it. What a check found is therefore
 never read from there: it is kept in the user's cache, by the digest of the very files it holds for.
@@ -11,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import weakref
@@ -21,7 +24,7 @@ from typing import Any
 
 import platformdirs
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, writing_to
 from volseg.errors import OutputError
 from volseg.predictors.contract import first_line
 
@@ -74,9 +77,10 @@ class Entry:
 
     def discard(self) -> None:
         """Remove the conversion, as far as it can be removed."""
+        gone = _beside(self.folder)
         with contextlib.suppress(OSError):
-            (self.folder / _MANIFEST).unlink(missing_ok=True)  # from here on it is no entry
-        shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -170,22 +174,34 @@ def _read(folder: Path, names: Sequence[str]) -> Entry | None:
 
 
 def _write(folder: Path, names: Sequence[str], write: Callable[[Sequence[Path]], None]) -> Entry:
-    """Write an entry: its files, each whole, and last the manifest that makes them one."""
-    files = tuple(folder / name for name in names)
-    with contextlib.ExitStack() as stack:
-        temporary = [stack.enter_context(replacing(path)) for path in files]
+    """Write an entry, or return the one that another process wrote meanwhile."""
+    draft = _beside(folder)
+    files = [draft / name for name in names]
+    try:
+        with writing_to(folder):
+            draft.mkdir(parents=True)
         try:
-            write(temporary)
+            write(files)
         except Exception as error:  # libraries raise whatever they like where the disk is full
             raise OutputError(
                 f"cannot write a converted network in {folder}: {first_line(error)}; free space or "
                 "choose another place."
             ) from error
-        digests = {
-            path.name: _digest(written) for path, written in zip(files, temporary, strict=True)
-        }
-    _write_json(folder / _MANIFEST, {"files": digests})
+        with writing_to(folder):
+            digests = {path.name: _digest(path) for path in files}
+            _write_json(draft / _MANIFEST, {"files": digests})
+            if (found := _read(folder, names)) is not None:
+                return found
+            _entry(folder, {}).discard()  # what is left of one
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return _entry(folder, digests)
+
+
+def _beside(folder: Path) -> Path:
+    """Return a name that nobody else uses or looks for."""
+    return folder.with_name(f".volseg-{secrets.token_hex(8)}")
 
 
 def _entry(folder: Path, digests: dict[str, str]) -> Entry:
@@ -205,7 +221,7 @@ def _digest(path: Path) -> str:
 
 def _remove_old(folder: Path) -> None:
     for manifest in _least_used(folder.glob(f"*/{_MANIFEST}"), _KEPT):
-        Entry(manifest.parent, (), "").discard()
+        _entry(manifest.parent, {}).discard()
 
 
 def _least_used(paths: Iterable[Path], kept: int) -> list[Path]:

@@ -212,15 +212,16 @@ def _converted(
     versions = [version("volseg"), torch.__version__, converter.version(), converter.REVISION]
     parts = [content, shapes.image, *versions]
     key = f"{name}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"
-    entry = cache.find(key, converter.FILES) or _convert(converter, network, shapes, cache, key)
-    try:
-        predictor = converter.load(entry.files, shapes, precision)
-    except Exception as error:
-        entry.discard()
-        raise _Unusable(
-            f"{converter.TITLE} cannot load the converted network ({first_line(error)}): use the "
-            "backend 'torch'."
-        ) from error
+    entry = cache.find(key, converter.FILES)
+    if entry is not None:
+        try:
+            predictor = _loaded(converter, entry, shapes, precision)
+        except _Unusable as error:  # such as one that another process removed just now
+            _log.warning("it is converted anew: %s", error)
+            entry = None
+    if entry is None:
+        entry = _convert(converter, network, shapes, cache, key)
+        predictor = _loaded(converter, entry, shapes, precision)
     agreement = _agreement(
         entry, converter.processor(), predictor, network, check_tiles, exclusive=exclusive
     )
@@ -280,6 +281,20 @@ def _agreement(
     agreement = verified(predictor, reference, tiles, exclusive=exclusive)
     entry.record(holds_for, asdict(agreement))
     return agreement
+
+
+def _loaded(
+    converter: _Converter, entry: Entry, shapes: TileShapes, precision: Precision
+) -> Predictor:
+    """Return the predictor of an entry; one that cannot be loaded is removed."""
+    try:
+        return converter.load(entry.files, shapes, precision)
+    except Exception as error:
+        entry.discard()
+        raise _Unusable(
+            f"{converter.TITLE} cannot load the converted network ({first_line(error)}): use the "
+            "backend 'torch'."
+        ) from error
 
 
 def _convert(

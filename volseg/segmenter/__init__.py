@@ -4,8 +4,19 @@ from volseg.segmenter.device import choose_device
 from volseg.segmenter.dicom_results import require_showable, write_dicom_picture
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.process_memory import peak_bytes
-from volseg.segmenter.record import RECORD_SUFFIX, CaseRecord, UsedBundle, read_record
-from volseg.segmenter.results import RESULT_FORMATS, result_files, segment_to_files
+from volseg.segmenter.record import (
+    RECORD_SUFFIX,
+    CaseRecord,
+    UsedBundle,
+    are_results_of,
+    read_record,
+)
+from volseg.segmenter.results import (
+    RESULT_FORMATS,
+    result_files,
+    segment_to_files,
+    stated_settings,
+)
 from volseg.segmenter.segmenter import Segmenter
 from volseg.segmenter.streamed import Maps
 
@@ -17,6 +28,7 @@ __all__ = [
     "MemoryPlan",
     "Segmenter",
     "UsedBundle",
+    "are_results_of",
     "bytes_of",
     "choose_device",
     "peak_bytes",
@@ -24,5 +36,6 @@ __all__ = [
     "require_showable",
     "result_files",
     "segment_to_files",
+    "stated_settings",
     "write_dicom_picture",
 ]

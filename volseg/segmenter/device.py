@@ -24,3 +24,12 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"the device {device!r} is not there: use --device cpu.")
     return chosen
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return what this process can still have of the memory of a GPU; None of the CPU."""
+    if device.type == "cpu":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch has set aside there and does not use now.
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -21,8 +21,31 @@ _BLOCK_VOXELS = tuple(1 << power for power in range(22, 15, -1))
 _BLOCK_BYTES = tuple(1 << power for power in range(26, 19, -1))
 # Bytes a voxel of a part of the label map, with its runs, while rules are applied.
 _CLEANING = 24
+# Bytes a voxel of a part of image and label map, with what is counted, while they are measured.
+_MEASURING = 40
+# Bytes a byte of the whole label map, while it is written as DICOM.
+_AS_DICOM = 8
+# The part of a GPU's free memory that logits may take; the rest is for the network at work.
+_LOGITS_OF_FREE = 0.5
 # What maps hold on their way to a file: some groups of planes (see `volseg.io`).
 _SPOOLING = 3 * 2**24
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What is done with a label map once it is written.
+
+    Attributes:
+        measures: Whether it is measured, together with the image.
+        as_dicom: Whether it is written as DICOM, too.
+    """
+
+    measures: bool = False
+    as_dicom: bool = False
+
+
+NOTHING = Afterwards()
+"""The label map is left alone."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +68,10 @@ class Work:
         maps_in_memory: Bytes of other maps that are wanted, in memory.
         maps_on_disk: Likewise, on the disk.
         cleans: Whether there are rules for the label map.
+        threads: That clean parts of it side by side.
+        afterwards: What comes then.
         device: Where the networks compute.
+        device_free: Bytes of it that are free; None of the CPU.
     """
 
     source: Grid
@@ -63,7 +89,10 @@ class Work:
     maps_in_memory: int
     maps_on_disk: int
     cleans: bool
+    threads: int
+    afterwards: Afterwards
     device: str
+    device_free: int | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +125,8 @@ class MemoryPlan:
         source_axis: The axis of the file that is parallel to it.
         tiles: Tiles to run.
         tile_batch: Tiles at once.
+        accumulate_on: Where logits are blended: the CPU if they would not fit beside the network
+            at work, None for where the network is.
         budget: Bytes allowed; None if any.
     """
 
@@ -109,6 +140,7 @@ class MemoryPlan:
     source_axis: int
     tiles: int
     tile_batch: int
+    accumulate_on: str | None = None
     budget: int | None = None
 
     @property
@@ -197,26 +229,39 @@ def _plan(
     spooling = Share(
         "parts of the maps on their way to the disk", "memory", _SPOOLING * bool(work.maps_on_disk)
     )
-    # Label maps are taken in the order in which they lie.
+    # Label maps are taken in the order in which they lie; each thread has a part, one waits.
     slowest = work.source.shape[0 if work.labels_in_memory else -1]
-    cleaning_planes = max(1, block_voxels * slowest // voxels)
-    cleaning = _CLEANING * work.cleans * min(slowest, cleaning_planes) * (voxels // slowest)
+    at_once = 1 if work.threads == 1 else work.threads + 1
+    shared_by = 1 if budget is None else at_once
+    cleaning_planes = max(1, block_voxels * slowest // voxels // shared_by)
+    cleaned = min(slowest, at_once * cleaning_planes) * (voxels // slowest)
     where = "memory" if work.device == "cpu" else work.device
+    blended, copied = where, 0
+    if work.device_free is not None:
+        if footprint.accumulator > _LOGITS_OF_FREE * work.device_free:
+            blended = "memory"
+        else:  # they are copied to the memory in parts, on their way to the file's grid
+            copied = min(max(block_bytes, _logits(work, footprint.axis)), footprint.accumulator)
     return MemoryPlan(
         resident=resident,
         stages={
             "preparing": (Share("parts of the image", "memory", _preparing(work, block_voxels)),),
             "inference": (
-                Share("logits that are not finished", where, footprint.accumulator),
+                Share("logits that are not finished", blended, footprint.accumulator),
                 Share("planes of the image", "memory", footprint.reader),
                 Share("a batch of tiles", where, footprint.batch),
                 Share("the network at work", where, activation),
-                Share("planes on the way to the file's grid", "memory", restoring),
+                Share("planes on the way to the file's grid", "memory", restoring + copied),
                 labels,
                 maps,
                 spooling,
             ),
-            "cleaning": (Share("parts of the label map", "memory", cleaning), labels, maps),
+            "cleaning": (
+                Share("parts of the label map", "memory", _CLEANING * work.cleans * cleaned),
+                labels,
+                maps,
+            ),
+            **_afterwards(work, block_voxels),
         },
         files=(
             Share("image on the network's grid", "disk", spooled),
@@ -230,14 +275,37 @@ def _plan(
         source_axis=source_axis,
         tiles=footprint.tiles,
         tile_batch=work.tile_batch,
+        accumulate_on="cpu" if blended != where else None,
         budget=budget,
     )
 
 
+def _afterwards(work: Work, block_voxels: int) -> dict[str, tuple[Share, ...]]:
+    """Return what is held once the label map is written."""
+    found = {}
+    if work.afterwards.measures:
+        size = _MEASURING * _part(work, block_voxels)
+        found["measuring"] = (Share("parts of image and label map", "memory", size),)
+    if work.afterwards.as_dicom:
+        size = _AS_DICOM * work.label_bytes * math.prod(work.source.shape)
+        found["DICOM"] = (Share("the label map in its formats", "memory", size),)
+    return found
+
+
+def _logits(work: Work, axis: int) -> int:
+    """Return the bytes of the logits of a plane across an axis."""
+    return _FLOAT * work.classes * math.prod(work.network.shape) // work.network.shape[axis]
+
+
+def _part(work: Work, block_voxels: int) -> int:
+    """Return the voxels of a part of the file: whole planes, whichever way it is cut."""
+    plane = max(math.prod(work.source.shape[:-1]), math.prod(work.source.shape[1:]))
+    return min(max(block_voxels, plane) + plane, math.prod(work.source.shape))
+
+
 def _preparing(work: Work, block_voxels: int) -> int:
     """Return what a part of the file takes: as read, joined, in order, and on the other grid."""
-    plane = max(math.prod(work.source.shape[:-1]), math.prod(work.source.shape[1:]))
-    part = min(max(block_voxels, plane) + plane, math.prod(work.source.shape))
+    part = _part(work, block_voxels)
     growth = math.prod(work.network.shape) / math.prod(work.source.shape)
     return _FLOAT * round(part * (3 + 2 * growth))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,44 @@ def read_record(path: str | Path) -> CaseRecord:
         seconds=entry["seconds"],
         peak_memory_bytes=entry["peak_memory_bytes"],
         volseg=entry["volseg"],
+    )
+
+
+def are_results_of(
+    path: Path,
+    files: Mapping[str, Path],
+    *,
+    image: str,
+    channels: Mapping[str, str],
+    bundles: Sequence[Bundle],
+    settings: Mapping[str, Any],
+) -> bool:
+    """Return whether files are there and, as a record says, of this image, bundles and settings.
+
+    A record is written last: files without one are of a run that was stopped.
+
+    Args:
+        path: Of the record.
+        files: By format, beside it.
+        image: As the record is to name it.
+        channels: Likewise.
+        bundles: What would segment it.
+        settings: As the record is to state them.
+
+    Raises:
+        BundleError: The bundles cannot be read.
+    """
+    try:
+        record = read_record(path)
+    except InputError:
+        return False
+    digests = [bundle.sha256 for bundle in bundles]
+    stated = json.loads(json.dumps([image, dict(channels), digests, dict(settings)]))
+    used = [bundle.sha256 for bundle in record.bundles]
+    return (
+        stated == [record.image, record.channels, used, record.settings]
+        and files.items() <= record.files.items()
+        and all(file.exists() for file in files.values())
     )
 
 

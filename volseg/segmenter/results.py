@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from volseg.atomic import require_writable
 from volseg.errors import InputError
 from volseg.io import (
     ImageSource,
@@ -26,7 +27,7 @@ from volseg.io.block_spool import BlockSpool
 from volseg.pacs import Anonymizer
 from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
 from volseg.segmenter.dicom_results import DICOM_FORMATS, DicomResults, series_slices
-from volseg.segmenter.memory_plan import MemoryPlan
+from volseg.segmenter.memory_plan import Afterwards, MemoryPlan
 from volseg.segmenter.process_memory import measured_peak
 from volseg.segmenter.record import CaseRecord, UsedBundle
 from volseg.segmenter.segmenter import Planned, Segmenter
@@ -107,7 +108,8 @@ def segment_to_files(
     Raises:
         InputError: if the image cannot be read, or a DICOM format be had of it; this is known
             before the network runs.
-        OutputError: if a result cannot be written; each file is whole or not there.
+        OutputError: if a result cannot be written; each file is whole or not there. Where none can
+            be written at all, this is known before the network runs.
         VolsegError: what `Segmenter.segment_file` raises.
     """
     path, reading = segmenter.in_order(path), dict(reading or {})
@@ -120,6 +122,8 @@ def segment_to_files(
             planned(plan)
 
     maps = {name: Path(options[name]) for name in _MAPS if options.get(name) is not None}
+    for file in files.values():
+        require_writable(file)
     room: BlockSpool | None = None
     started = time.perf_counter()
     with measured_peak() as peak, ExitStack() as cleanup:
@@ -134,9 +138,11 @@ def segment_to_files(
         if labels is None:
             folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="volseg-"))
             labels = Path(folder) / "labels.nii"
-        segmenter.segment_file(path, labels, planned=note_plan, **reading, **options)
+        then = Afterwards(measures=True, as_dicom=not in_dicom.keys() <= {"dicom-probabilities"})
+        segmenter.segment_file(
+            path, labels, afterwards=then, planned=note_plan, **reading, **options
+        )
         image = cleanup.enter_context(open_volume(path, **reading))
-        # No more than was taken at a time before: the budget is kept.
         block_voxels = plans[0].block_voxels if plans else BLOCK_VOXELS
         found = _measured(segmenter, image, labels, options, block_voxels)
         if dicom is not None:
@@ -153,12 +159,22 @@ def segment_to_files(
         statistics=found.statistics,
         quality=check_case(found, segmenter.bundle.quality, modality=segmenter.bundle.modality),
         bundles=tuple(map(UsedBundle.of, segmenter.bundles)),
-        settings=segmenter.choices | {name: value for name, value in reading.items() if value},
+        settings=stated_settings(segmenter, reading),
         labels=segmenter.labels,
         seconds=time.perf_counter() - started,
         peak_memory_bytes=peak.resident,
         volseg=version("volseg"),
     )
+
+
+def stated_settings(segmenter: Segmenter, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says was chosen beside the bundles.
+
+    Args:
+        segmenter: what segments.
+        reading: how the image is read, as `read_image` takes it.
+    """
+    return segmenter.choices | {name: value for name, value in reading.items() if value}
 
 
 def _measured(

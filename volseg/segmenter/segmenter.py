@@ -28,11 +28,12 @@ from volseg.io import (
     open_volume,
     probabilities_target,
     read_image,
+    require_segmentation_target,
     write_segmentation,
 )
 from volseg.segmenter.device import choose_device
 from volseg.segmenter.in_memory import run_in_memory
-from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
+from volseg.segmenter.memory_plan import NOTHING, Afterwards, MemoryPlan, bytes_of
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
 
 T = TypeVar("T")
@@ -103,7 +104,8 @@ class Segmenter:
             build_parts(bundle, trust_code=trust_code, settings=settings)
             for bundle in self._bundles
         ]
-        for part in parts:
+        for opened, part in zip(self._bundles, parts, strict=True):
+            _ = opened.sha256  # of what was loaded, whatever becomes of the files
             part.network.to(self.device)
         self._body_above = body_above
         self._use(parts)
@@ -261,6 +263,7 @@ class Segmenter:
         probabilities: str | Path | Target | None = None,
         entropy: str | Path | None = None,
         disagreement: str | Path | None = None,
+        afterwards: Afterwards = NOTHING,
         planned: Planned | None = None,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
@@ -278,6 +281,7 @@ class Segmenter:
                 ``.zarr``, or an array that takes them block by block.
             entropy: Where the entropy of the probabilities goes, likewise.
             disagreement: Where the disagreement of the passes goes, likewise.
+            afterwards: What the caller will do with the label map, which is planned for.
             planned: Called with the plan before the run begins.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts; ``True`` stops with `Cancelled`.
@@ -287,7 +291,8 @@ class Segmenter:
             InputError: The image cannot be read or its geometry is unusable.
             ShapeError: The number of channels or of axes is not the bundle's.
             MemoryLimitError: The memory allowed, or that of the GPU, does not do.
-            OutputError: A result cannot be written; nothing half-written is left.
+            OutputError: A result cannot be written; nothing half-written is left. Where nothing
+                can be written at all, this is known before the network runs.
             Cancelled: ``cancelled()`` was true; nothing is written.
         """
         path = self.in_order(path)
@@ -297,6 +302,7 @@ class Segmenter:
         with ExitStack() as cleanup:
             volume = cleanup.enter_context(open_volume(image, **reading))
             self._require_suitable(volume)
+            require_segmentation_target(output, volume)
             labels: Any
             # Closed before the label map is written: that is there only if all the others are.
             with ExitStack() as files:
@@ -329,7 +335,13 @@ class Segmenter:
                         return cleanup.enter_context(file)
 
                     labels = self._streamed(
-                        stream, volume, room, maps, hooks, in_memory=not by_planes
+                        stream,
+                        volume,
+                        room,
+                        maps,
+                        hooks,
+                        in_memory=not by_planes,
+                        afterwards=afterwards,
                     )
             write_segmentation(labels, output, like=volume)
 
@@ -342,9 +354,16 @@ class Segmenter:
         hooks: _Hooks,
         *,
         in_memory: bool,
+        afterwards: Afterwards = NOTHING,
     ) -> Any:
         """Return the label map in the room that was made for it."""
-        plan = stream.plan(volume, maps, labels_in_memory=in_memory, budget=self.memory_budget)
+        plan = stream.plan(
+            volume,
+            maps,
+            labels_in_memory=in_memory,
+            budget=self.memory_budget,
+            afterwards=afterwards,
+        )
         if hooks.planned is not None:
             hooks.planned(plan)
         labels = room(plan)

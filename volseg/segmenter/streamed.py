@@ -34,7 +34,8 @@ from volseg.io import StoredVolume, as_image, open_volume
 from volseg.networks import NetworkEnsemble
 from volseg.postprocess import PostprocessLabelsd, Rule, apply_rules
 from volseg.predictors import check_volume, tile_shapes
-from volseg.segmenter.memory_plan import MemoryPlan, Work, plan_memory
+from volseg.segmenter.device import free_bytes
+from volseg.segmenter.memory_plan import NOTHING, Afterwards, MemoryPlan, Work, plan_memory
 from volseg.segmenter.process_memory import measured_peak, resident_bytes
 
 Progress = Callable[[int, int], None]
@@ -143,8 +144,9 @@ class Stream:
         *,
         labels_in_memory: bool,
         budget: int | None = None,
+        afterwards: Afterwards = NOTHING,
     ) -> MemoryPlan:
-        """Return what a run over a volume will hold.
+        """Return what a run over a volume will hold, and what is done with its label map then.
 
         Raises:
             MemoryLimitError: It cannot keep to the budget.
@@ -167,7 +169,10 @@ class Stream:
             maps_in_memory=_size([one for one in wanted if isinstance(one, np.ndarray)]),
             maps_on_disk=_size([one for one in wanted if not isinstance(one, np.ndarray)]),
             cleans=bool(self._steps.rules),
+            threads=torch.get_num_threads(),
+            afterwards=afterwards,
             device=self._device.type,
+            device_free=free_bytes(self._device),
         )
         return plan_memory(work, resident=resident_bytes(), activation=activation, budget=budget)
 
@@ -226,6 +231,7 @@ class Stream:
                 mirror_axes=steps.inferer.mirror_axes,
                 tile_batch=plan.tile_batch,
                 device=None if self._device.type == "cpu" else self._device,
+                accumulate_on=plan.accumulate_on,
                 block_bytes=plan.block_bytes,
                 progress=progress,
                 cancelled=cancelled,
@@ -236,8 +242,14 @@ class Stream:
     def _clean(self, labels: Any, grid: Grid, plan: MemoryPlan) -> None:
         if self._steps.rules:
             planes = None if plan.budget is None else plan.cleaning_planes
-            rules = self._steps.rules
-            apply_rules(labels, rules, spacing=grid.spacing, out=labels, planes=planes)
+            apply_rules(
+                labels,
+                self._steps.rules,
+                spacing=grid.spacing,
+                voxel_volume=grid.voxel_volume,
+                out=labels,
+                planes=planes,
+            )
 
     def predictors(self) -> list[Callable[..., Any]]:
         """Return what computes the logits of tiles, one a network; made at the first call."""

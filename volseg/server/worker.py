@@ -103,18 +103,18 @@ class _Work:
             return {"ended": "failed", "error": f"unexpected {type(error).__name__} (a fault)."}
         return {"ended": "done", "files": files}
 
-    def _load(self, bundle: str, _version: int) -> Segmenter:
+    def _load(self, bundle: str, _digest: str) -> Segmenter:
         from volseg.segmenter import Segmenter  # noqa: PLC0415 - torch, seconds after the start
 
         return Segmenter(bundle, device=self._setup["device"], memory_budget=self._setup["memory"])
 
     def _segment(self, job: Mapping[str, Any], folder: Path) -> dict[str, str]:
         """Segment the image of a job and return the names of the results by format."""
+        from volseg.bundle import open_bundle  # noqa: PLC0415
         from volseg.segmenter import result_files, segment_to_files  # noqa: PLC0415
 
         bundle = Path(job["bundle"])
-        weights = bundle / "models" / "model.pt"
-        segmenter = self._segmenter(str(bundle), weights.stat().st_mtime_ns)
+        segmenter = self._segmenter(str(bundle), open_bundle(bundle).sha256)
         options = dict(job["options"])
         formats, stable = options.pop("formats"), options.pop("stable_uids")
         image = self._image(job, folder)
