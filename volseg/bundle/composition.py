@@ -157,6 +157,7 @@ def _label_values(composition: Composition) -> dict[str, Any]:
     if composition.regions:
         values["regions"] = [list(region.values) for region in composition.regions]
         values["exclusive"] = False
+        values["overlapping"] = True
         values["region_labels"] = [region.label for region in composition.regions]
     if composition.ignore is not None:
         values["ignore"] = composition.ignore
