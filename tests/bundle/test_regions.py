@@ -10,8 +10,8 @@ import yaml
 from monai.bundle import ConfigParser
 
 from volseg.bundle import Composition, compose, make_regions, network_data_format, value_names
-from volseg.bundle.regions import Region
 from volseg.bundle.ensemble_members import Member
+from volseg.bundle.regions import Region
 from volseg.errors import InputError
 from volseg.networks import list_networks, network_spec
 
