@@ -13,6 +13,7 @@ from volseg.bundle import Composition, compose, make_regions, network_data_forma
 from volseg.bundle.ensemble_members import Member
 from volseg.bundle.regions import Region
 from volseg.errors import InputError
+from volseg.losses import DiceCrossEntropyLoss, UNet3PlusLoss, UNetPlusPlusLoss
 from volseg.networks import list_networks, network_spec
 
 COMPOSABLE = [
@@ -103,6 +104,25 @@ def test_every_network_gives_in_evaluation_the_sigmoids_that_training_gives(name
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (None, DiceCrossEntropyLoss),
+        ("region_unetplusplus", UNetPlusPlusLoss),
+        ("region_unet3plus", UNet3PlusLoss),
+    ],
+)
+def test_every_loss_has_its_way_with_regions(loss, expected):
+    train = yaml.safe_load(compose(replace(COMPOSITION, loss=loss))["train.yaml"])
+    found = ConfigParser(train).get_parsed_content("head_loss")
+    assert isinstance(found.loss, expected)
+    logits = torch.randn(1, 3, 12, 12, 12, requires_grad=True)
+    target = torch.randint(0, 4, (1, 1, 12, 12, 12))
+    target[..., :2] = 255
+    found(logits, target).backward()
+    assert logits.grad[..., 2:].any()
+
+
 def test_every_network_of_an_ensemble_is_told_of_regions():
     alone = replace(COMPOSITION, network="unetplusplus")
     member = Member.of("unetplusplus", 3, yaml.safe_load(compose(alone)["inference.yaml"]))
@@ -127,7 +147,8 @@ def test_the_metadata_tell_what_regions_a_bundle_was_composed_of():
         ({"ignore": 3}, "the value to ignore is 3"),
         ({"ignore": 70000}, "at most 65535"),
         ({"regions": (Region("background", (1, 2, 3), 1),)}, "cannot name a class"),
-        ({"loss": "unetplusplus"}, "region_dice_cross_entropy"),
+        ({"loss": "unetplusplus"}, "choose region_unetplusplus"),
+        ({"loss": "region_unet3plus", "regions": ()}, "choose unet3plus"),
         ({"recipe": "fluorescence"}, "makes one class of all label values"),
         ({"recipe": "pictures"}, "255, would be read as class 1"),
     ],
