@@ -66,6 +66,16 @@ def test_trusted_code_is_executed(tiny_bundle, caplog):
     assert "executing the code" in caplog.text
 
 
+def test_unetplusplus_that_averages_regions_as_classes_is_refused(tiny_bundle):
+    change(tiny_bundle, "network_def", "unetplusplus", path=("name",))
+    change(tiny_bundle, "exclusive", False)
+    with pytest.raises(BundleError, match="overlapping: true into network_def"):
+        build_parts(open_bundle(tiny_bundle))
+    change(tiny_bundle, "network_def", True, path=("overlapping",))
+    with pytest.raises(BundleError, match="do not belong to this UNetPlusPlus"):
+        build_parts(open_bundle(tiny_bundle))
+
+
 def test_what_cannot_be_built_names_the_section_and_the_cause(tiny_bundle):
     change(tiny_bundle, "network_def", "u-net", path=("name",))
     with pytest.raises(BundleError, match=r"network_def cannot be built.*did you mean 'unet'"):

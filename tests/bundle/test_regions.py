@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
+from monai.bundle import ConfigParser
 
 from volseg.bundle import Composition, compose, make_regions, network_data_format, value_names
+from volseg.bundle.ensemble_members import Member
 from volseg.bundle.regions import Region
 from volseg.errors import InputError
+from volseg.losses import DiceCrossEntropyLoss, UNet3PlusLoss, UNetPlusPlusLoss
+from volseg.networks import list_networks, network_spec
 
+COMPOSABLE = [
+    name
+    for name in list_networks()
+    if not network_spec(name).valid and not network_spec(name).training_only
+]
 TUMOUR = make_regions({"whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]})
 COMPOSITION = Composition(
     network="unet",
@@ -61,6 +71,70 @@ def test_the_network_has_a_channel_a_region_and_the_label_map_their_labels():
     assert pred["ignore"] == 255
 
 
+def network_of(inference):
+    torch.manual_seed(0)
+    return ConfigParser(yaml.safe_load(inference)).get_parsed_content("network_def")
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        *((name, "pictures") for name in COMPOSABLE if name != "bixnet_supernet"),  # draws paths
+        ("unetplusplus", "mr"),
+    ],
+)
+def test_every_network_gives_in_evaluation_the_sigmoids_that_training_gives(name, recipe):
+    # Narrow where there is a choice.
+    piece = yaml.safe_load(compose(replace(COMPOSITION, network=name, ignore=None))["train.yaml"])
+    values = {"widths": [8] * len(piece["widths"])} if "widths" in piece else {}
+    composition = replace(COMPOSITION, network=name, recipe=recipe, ignore=None, values=values)
+    network = network_of(compose(composition)["inference.yaml"])
+    with torch.no_grad():
+        for layer in network.modules():  # certain of nothing: softmax would make that 1 in 3
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d) and layer.out_channels == 3:
+                layer.bias = torch.nn.Parameter(torch.full((3,), -6.0))
+        images = torch.rand(2, 1, *([64, 64] if recipe == "pictures" else [16, 16, 16]))
+        found = network.eval()(images).sigmoid()
+        network.training = True  # its layers stay in evaluation: normalisation and dropout differ
+        heads = network(images)
+    heads = [head.sigmoid() for head in (heads if isinstance(heads, list) else [heads])]
+    averages = name == "unetplusplus"
+    assert len(heads) > 1 or not averages
+    expected = torch.stack(heads).mean(dim=0) if averages else heads[0]
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (None, DiceCrossEntropyLoss),
+        ("region_unetplusplus", UNetPlusPlusLoss),
+        ("region_unet3plus", UNet3PlusLoss),
+    ],
+)
+def test_every_loss_has_its_way_with_regions(loss, expected):
+    train = yaml.safe_load(compose(replace(COMPOSITION, loss=loss))["train.yaml"])
+    found = ConfigParser(train).get_parsed_content("head_loss")
+    assert isinstance(found.loss, expected)
+    logits = torch.randn(1, 3, 12, 12, 12, requires_grad=True)
+    target = torch.randint(0, 4, (1, 1, 12, 12, 12))
+    target[..., :2] = 255
+    found(logits, target).backward()
+    assert logits.grad[..., 2:].any()
+
+
+def test_every_network_of_an_ensemble_is_told_of_regions():
+    alone = replace(COMPOSITION, network="unetplusplus")
+    member = Member.of("unetplusplus", 3, yaml.safe_load(compose(alone)["inference.yaml"]))
+    # As ensembles were composed that did not tell.
+    values = {name: value for name, value in member.values.items() if name != "overlapping"}
+    old = replace(member, values=values)
+    texts = compose(replace(alone, members=(member, old)))
+    network = network_of(texts["inference.yaml"])
+    assert network.kind == "regions"
+    assert [one.sigmoid for one in network.networks] == [True, True]
+
+
 def test_the_metadata_tell_what_regions_a_bundle_was_composed_of():
     assert Composition.from_metadata(COMPOSITION.as_metadata()) == COMPOSITION
 
@@ -73,7 +147,8 @@ def test_the_metadata_tell_what_regions_a_bundle_was_composed_of():
         ({"ignore": 3}, "the value to ignore is 3"),
         ({"ignore": 70000}, "at most 65535"),
         ({"regions": (Region("background", (1, 2, 3), 1),)}, "cannot name a class"),
-        ({"loss": "unetplusplus"}, "region_dice_cross_entropy"),
+        ({"loss": "unetplusplus"}, "choose region_unetplusplus"),
+        ({"loss": "region_unet3plus", "regions": ()}, "choose unet3plus"),
         ({"recipe": "fluorescence"}, "makes one class of all label values"),
         ({"recipe": "pictures"}, "255, would be read as class 1"),
     ],

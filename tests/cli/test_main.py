@@ -270,7 +270,7 @@ def test_networks_prints_counts_beside_the_published_ones(capfd):
     assert rows["unet"]["presets"]["reference"] == {"channels": [64, 128, 256, 512, 1024]}
     for row in rows.values():
         assert row["deep_supervision"] in (True, False)
-        assert row["exportable"] or row["not_exportable_because"]
+        assert row["scriptable"] == (row["name"] != "swinunetr")
     code, text, _ = run(capfd, "networks")
     assert code == 0
     line = next(line for line in text.splitlines() if line.startswith("bionet "))

@@ -17,6 +17,7 @@ from volseg.evaluation import (
     pair_files,
     write_evaluation,
 )
+from volseg.metrics import surface_distances
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 
@@ -69,6 +70,26 @@ def test_table_and_summary(folders):
     assert math.isnan(distance.standard_deviation)
     over = evaluation.mean_over_classes()
     assert over["dice"] == pytest.approx((np.mean(dice) + 0.5) / 2)
+
+
+def test_a_tilted_gantry_is_measured_as_it_lies(tmp_path):
+    reference = np.zeros((12, 10, 8))
+    reference[3:8, 3:7, 2:6] = 1
+    prediction = np.roll(reference, (1, 1), axis=(0, 2))
+    prediction[3, 3, 2] = 1
+    affine = np.array([[1.0, 0, -1.5, 4], [0, 1, 0, 5], [0, 0, 2, 6], [0, 0, 0, 1]])
+    for name, labels in (("predictions", prediction), ("references", reference)):
+        save(tmp_path / name / "a.nii.gz", labels, affine)
+    (row,) = evaluate_files(tmp_path / "predictions", tmp_path / "references").rows
+    steps = affine[:3, :3]
+    expected = surface_distances(prediction == 1, reference == 1, spacing=steps)
+    assert row.hausdorff95_mm == pytest.approx(expected.hausdorff(95))
+    assert row.average_surface_distance_mm == pytest.approx(expected.average())
+    assert row.reference_ml == pytest.approx(5 * 4 * 4 * 2 / 1000)
+    assert row.volume_error_ml == pytest.approx(2 / 1000)
+    assert expected.hausdorff(95) < surface_distances(
+        prediction == 1, reference == 1, spacing=np.linalg.norm(steps, axis=0)
+    ).hausdorff(95)
 
 
 def test_without_labels_all_found_are_scored_and_absent_ones_counted(folders):

@@ -58,8 +58,13 @@ def test_regions_are_told_apart_on_the_grid_of_each_head():
 def test_values_that_are_in_no_region_are_refused():
     loss = RegionLoss(DiceCrossEntropyLoss(regions=True), REGIONS)
     for value in (4, -1):
-        with pytest.raises(InputError, match="expected labels from 0 to 3"):
+        with pytest.raises(InputError, match=f"the value {value}; expected 0, 1, 2, 3, which"):
             loss(torch.zeros(1, 3, 4, 4), torch.full((1, 1, 4, 4), value))
+    # Not between those of the regions either.
+    gap = RegionLoss(DiceCrossEntropyLoss(regions=True, ignore=9), [[1, 3], [3]], ignore=9)
+    assert gap(torch.zeros(1, 2, 2, 2), torch.tensor([[[[0, 1], [3, 9]]]])).isfinite()
+    with pytest.raises(InputError, match="the value 2; expected 0, 1, 3, .*, or 9 to ignore"):
+        gap(torch.zeros(1, 2, 2, 2), torch.tensor([[[[0, 1], [2, 9]]]]))
     for regions, ignore in ([], None), ([[0, 1]], None), ([[1, 2]], 2):
         with pytest.raises(InputError, match="the regions are"):
             RegionLoss(DiceCrossEntropyLoss(regions=True), regions, ignore=ignore)

@@ -93,6 +93,9 @@ def test_volume_error_is_signed_and_in_2d_has_no_millilitres():
     half[2:] = 0
     assert volume_error(half, FULL, spacing=(10, 10, 5)) == pytest.approx((-10.0, -0.5))
     assert volume_error(FULL, half, spacing=(10, 10, 5)) == pytest.approx((10.0, 1.0))
+    # Slices of a tilted gantry, shifted against each other, are nearer than their centres.
+    steps = np.array([[10, 0, 3], [0, 10, 0], [0, 0, 4]])
+    assert volume_error(FULL, half, spacing=steps) == pytest.approx((8.0, 1.0))
     flat = volume_error(FULL[..., 0], half[..., 0], spacing=(1, 1))
     assert np.isnan(flat.millilitres)
     assert flat.relative == 1

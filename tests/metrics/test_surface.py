@@ -7,6 +7,7 @@ from monai.metrics import (
     compute_surface_dice,
 )
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from volseg.errors import InputError, ShapeError
 from volseg.metrics import (
@@ -63,6 +64,38 @@ def test_agrees_with_the_distance_transform_of_scipy(dimensions):
     np.testing.assert_allclose(distances.from_reference, fields[0][borders[1]])
 
 
+def tilted(spacing: tuple[float, ...], degrees: float) -> np.ndarray:
+    """Steps of a stack of slices whose gantry was tilted: the last axis leans towards the first."""
+    steps = np.diag(spacing)
+    angle = np.deg2rad(degrees)
+    steps[[0, -1], -1] = spacing[-1] * np.array([np.sin(angle), np.cos(angle)])
+    return steps
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_axes_that_are_not_at_right_angles_have_the_distances_of_the_world(dimensions):
+    prediction, reference, spacing = blobs(5, dimensions)
+    steps = tilted(spacing, 25)
+    world = [
+        np.argwhere(mask & ~ndimage.binary_erosion(mask)) @ steps.T
+        for mask in (prediction, reference)
+    ]
+    expected = cdist(*world)
+    distances = surface_distances(prediction, reference, spacing=steps)
+    np.testing.assert_allclose(distances.from_prediction, expected.min(axis=1))
+    np.testing.assert_allclose(distances.from_reference, expected.min(axis=0))
+    plain = surface_distances(prediction, reference, spacing=spacing)
+    assert distances.average() != pytest.approx(plain.average(), rel=0.01)
+
+
+def test_an_oblique_image_has_the_numbers_of_a_straight_one():
+    prediction, reference, spacing = blobs(5, 3)
+    turn, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    turned = surface_distances(prediction, reference, spacing=turn @ np.diag(spacing))
+    plain = surface_distances(prediction, reference, spacing=spacing)
+    np.testing.assert_allclose(turned.from_prediction, plain.from_prediction, rtol=1e-12)
+
+
 def test_two_parallel_planes_by_hand():
     labels = np.zeros((2, 10, 4, 4), np.uint8)
     labels[0, 2] = labels[1, 5] = 3  # planes 3 voxels apart
@@ -106,6 +139,21 @@ def test_empty_classes_follow_the_table(prediction, reference, expected):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_what_fills_all_that_is_known_has_no_surface():
+    inside = np.pad(FULL, 1)
+    part = np.pad(FULL[:2, :2, :2], (1, 3))
+    options = {"spacing": (1, 2, 3), "ignored": inside == 0}
+    # Both hold the class, and one of them ends nowhere.
+    for pair in ((inside, inside), (inside, part), (part, inside)):
+        distances = surface_distances(*pair, **options)
+        found = distances.hausdorff(95), distances.average(), distances.dice(1)
+        np.testing.assert_array_equal(found, [np.nan] * 3)
+    for pair in ((inside, 0 * part), (0 * part, inside)):
+        distances = surface_distances(*pair, **options)
+        found = distances.hausdorff(95), distances.average(), distances.dice(1)
+        np.testing.assert_array_equal(found, [np.inf, np.inf, 0])
+
+
 def test_boxes_hold_each_label_of_both_maps():
     a, b = np.zeros((2, 6, 6), np.uint16)
     a[1, 2] = a[3, 3] = b[0, 5] = 300
@@ -124,6 +172,8 @@ def test_cropping_to_the_box_changes_nothing():
 def test_unusable_options_are_named():
     with pytest.raises(InputError, match="3 positive numbers"):
         hausdorff95(FULL, FULL, spacing=(1, 1))
+    with pytest.raises(InputError, match="none of which lies in the plane of the others"):
+        hausdorff95(FULL, FULL, spacing=[[1, 0, 1], [0, 1, 1], [0, 0, 0]])
     with pytest.raises(InputError, match="at least 0"):
         surface_dice(FULL, FULL, spacing=(1, 1, 1), tolerance_mm=-1)
     with pytest.raises(ShapeError):

@@ -21,9 +21,7 @@ VALID_SIDES = {2: (44, 48), 3: (44, 48, 44)}  # what valid convolutions of the t
 # Of the largest difference to the standard deviation of the logits.
 TOLERANCE = 1e-4
 
-exportable = pytest.mark.parametrize(
-    "name", [name for name in list_networks() if network_spec(name).exportable]
-)
+every_network = pytest.mark.parametrize("name", list_networks())
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
 pytestmark = pytest.mark.filterwarnings(
     # torch's exporter calls torch's own deprecated functions.
@@ -73,23 +71,17 @@ def difference(model, case: Exported) -> float:
     return float((found - case.logits).abs().max() / case.logits.std())
 
 
-@exportable
+@every_network
 @every_dimension
 def test_openvino_gives_the_same_logits(name, dims):
     case = exported(name, dims)
     assert difference(runtime().convert_model(case.program), case) < TOLERANCE
 
 
-@exportable
+@every_network
 @every_dimension
 def test_onnx_gives_the_same_logits(name, dims, tmp_path):
     case = exported(name, dims)
     file = tmp_path / "network.onnx"
     torch.onnx.export(case.program, (case.image,), file, dynamo=True, verbose=False)
     assert difference(core().read_model(file), case) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", list_networks())
-def test_what_cannot_be_exported_says_why(name):
-    spec = network_spec(name)
-    assert spec.exportable == (not spec.not_exportable_because)

@@ -56,6 +56,8 @@ def test_parameters(arguments, options, expected):
 )
 def test_multiply_accumulates(arguments, options, sides, expected):
     network = on_meta(*arguments, **options)
+    if network.classifier is not None:  # which is not trained by calling it
+        network.forward = lambda x: network.segment_and_classify(x)[0]
     found = count_multiply_accumulates(network, arguments[1], sides, training=True)
     assert found == expected
 
@@ -85,34 +87,44 @@ def test_each_decoder_level_reads_every_level_at_its_own_resolution():
     ]
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_the_guidance_passes_or_zeroes_all_heads_of_an_image_together(dims):
-    torch.manual_seed(0)
-    network = tiny(dims, deep_supervision=True, classification_guidance=True).train()
-    free = tiny(dims, deep_supervision=True).train()
+@pytest.mark.parametrize(("dims", "classes"), [(2, 1), (2, 3), (3, 2)])
+def test_the_guidance_makes_background_of_images_without_an_object(dims, classes):
+    network = tiny(dims, 1, classes, classification_guidance=True).eval()
+    free = tiny(dims, 1, classes).eval()
     free.load_state_dict({k: v for k, v in network.state_dict().items() if "classifier" not in k})
     x = torch.randn(6, 1, *SIDES[dims])
     # Half the images are called empty: the threshold is the median of what separates the two.
-    network.classifier[0].p = 0.0
-    _, presence = network.segment_and_classify(x)
     with torch.no_grad():
+        _, presence = network.segment_and_classify(x)
         difference = presence[:, 0] - presence[:, 1]
         network.classifier[1].bias[1] += difference.median() + 1e-4
-    logits, presence = network.segment_and_classify(x)
+    logits = network(x)
+    (same,), presence = network.segment_and_classify(x)
     present = presence.argmax(dim=1)
     assert presence.shape == (6, 2)
     assert present.unique().tolist() == [0, 1]
-    for head, expected in zip(logits, free(x), strict=True):
-        torch.testing.assert_close(head[present == 1], expected[present == 1])
-        assert not head[present == 0].any()
-    # The decision itself passes no gradient; the presence logits train the classifier.
-    sum(head.sum() for head in logits).backward(retain_graph=True)
-    assert network.classifier[1].weight.grad is None
+    assert torch.equal(same, logits)
+    torch.testing.assert_close(logits[present == 1], free(x)[present == 1])
+    # Whatever the channels are, and far from any threshold.
+    rejected = logits[present == 0]
+    assert rejected.sigmoid().max() < 1e-6
+    if classes > 1:
+        assert rejected.softmax(dim=1)[:, 1:].max() < 1e-6
+    assert torch.equal(torch.jit.script(network)(x), logits)
+
+
+def test_guidance_is_trained_by_the_presence_logits_and_by_no_other_way():
+    network = tiny(2, deep_supervision=True, classification_guidance=True).train()
+    free = tiny(2, deep_supervision=True).train()
+    free.load_state_dict({k: v for k, v in network.state_dict().items() if "classifier" not in k})
+    x = torch.randn(4, 1, *SIDES[2])
+    heads, presence = network.segment_and_classify(x)
+    for head, expected in zip(heads, free(x), strict=True):  # a wrong answer stops no gradient
+        torch.testing.assert_close(head, expected)
     presence.sum().backward()
     assert network.classifier[1].weight.grad.any()
-    network.eval()
-    assert not network(x)[present == 0].any()
-    torch.jit.script(network)
+    with pytest.raises(InputError, match="segment_and_classify"):
+        network(x)
 
 
 def test_without_guidance_there_are_no_presence_logits():

@@ -91,6 +91,15 @@ def test_the_image_is_rebuilt_from_the_probabilities(dims, classes):
     torch.testing.assert_close(network.rebuilding(soft), rebuilt, atol=1e-4, rtol=1e-4)
 
 
+def test_a_dropout_follows_each_module():
+    network, plain = tiny(2, dropout=0.65), tiny(2)
+    rates = [m.p for m in network.modules() if isinstance(m, torch.nn.Dropout)]
+    assert rates == [0.65] * 10  # five modules in each of the two U-Nets of three levels
+    x = torch.randn(1, 1, 16, 16)
+    assert torch.equal(network.eval()(x), plain.eval()(x))
+    assert not torch.equal(network.train()(x), plain.train()(x))
+
+
 def test_segmenting_does_not_run_the_second_network():
     network = tiny(2).eval()
     network.rebuilding.register_forward_hook(lambda *_: pytest.fail("the second U-Net was run"))

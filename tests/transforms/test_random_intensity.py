@@ -116,6 +116,9 @@ def test_draws_stay_in_their_ranges_and_at_least_one_axis_is_coarser():
     assert all(any(f > 1 for f in factors) for factors in drawn)
     assert all(f == 1 or 2 <= f <= 3 for factors in drawn for f in factors)
     assert len({sum(f > 1 for f in factors) for factors in drawn}) == 3
+    # 0.3 each, and a third of the 0.7 ** 3 draws in which no axis would be.
+    shares = np.mean([[f > 1 for f in factors] for factors in drawn], axis=0)
+    np.testing.assert_allclose(shares, 0.3 + 0.7**3 / 3, atol=0.07)
     alike = RandLowResolutiond("image", axis_prob=1.0, isotropic=True).draw(3)["factors"]
     assert len(set(alike)) == 1
 

@@ -272,6 +272,20 @@ def test_a_thin_patch_is_deformed_as_much_as_a_thick_one(patch):
     assert np.mean(found) == pytest.approx(1.5, rel=0.25)
 
 
+@pytest.mark.parametrize("slices", [1, 3, 6])
+def test_a_slab_is_deformed_in_its_plane_by_default_as_much_as_a_cube(slices):
+    def spread(*patch):
+        image = volume(np.zeros((1, *patch), np.uint8))
+        transform = RandSpatiald("image").set_random_state(0)
+        found = [parameters(transform, image)["displacement"] for _ in range(20)]
+        return np.sqrt(np.mean([np.square(one).reshape(3, -1).mean(axis=1) for one in found], 0))
+
+    cube, slab = spread(64, 64, 64), spread(64, 64, slices)
+    np.testing.assert_allclose(slab[:2], cube[:2], rtol=0.25)
+    # Across it no further than a part of what there is.
+    assert 0 < slab[2] < 0.2 * max(slices - 1, 1)
+
+
 def test_arrays_and_tensors_with_gradients_are_taken():
     values = smooth((9, 8))
     expected = RandSpatiald("image").set_random_state(0)({"image": torch.from_numpy(values)})

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, NormalizeIntensity, ScaleIntensityRange
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from volseg.bundle import open_bundle
 from volseg.bundle.building import build_parts
@@ -29,6 +31,7 @@ from volseg.transforms import (
 )
 from volseg.transforms.intensity_statistics import IntensitySummary
 from volseg.transforms.landmarks import landmark_map, mean_landmarks
+from volseg.transforms.standardization_methods import Window
 
 AFFINE = np.array([[-0.7, 0, 0, 10], [0, 0, 2.5, -4], [0, 0.7, 0, 3], [0, 0, 0, 1.0]])
 
@@ -187,6 +190,28 @@ def test_beyond_the_outer_landmarks_the_outer_lines_go_on():
     values = torch.tensor([-10.0, 0, 5, 10, 15, 20, 40])
     found = landmark_map([0, 10, 20], [0, 50, 60])(values)
     torch.testing.assert_close(found, torch.tensor([-50.0, 0, 25, 50, 55, 60, 80]))
+
+
+class NoDoubles(TorchDispatchMode):
+    """Refuses 64-bit floats anywhere but on the CPU, as MPS does."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            assert result.device.type == "cpu", function
+        return result
+
+
+@pytest.mark.parametrize("method", ["landmarks", "wide window"])
+def test_a_device_without_doubles_is_enough(method):
+    mapped = landmark_map([0, 10, 20], [0, 50, 60])
+    if method == "wide window":  # whose products come near the ends of single precision
+        with pytest.raises(StopIteration) as done:
+            next(Window(0.0, 1e35).fit())
+        mapped = done.value.value
+    with FakeTensorMode(), NoDoubles():
+        found = mapped(torch.zeros(1, 6, 5, device="meta"))
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.float32, (1, 6, 5))
 
 
 def test_landmarks_that_coincide_become_one():

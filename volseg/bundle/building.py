@@ -17,6 +17,7 @@ from volseg.bundle.folder import Bundle
 from volseg.errors import BundleError, InputError, UnknownNameError, reason_of
 from volseg.inference import SlidingWindowInferer
 from volseg.networks import load_weights
+from volseg.networks.unetplusplus import UNetPlusPlus
 
 _SECTIONS = ("network_def", "preprocessing", "inferer", "postprocessing")
 
@@ -53,11 +54,12 @@ def build_parts(
 
     Raises:
         BundleError: A section is missing or wrong, holds code that was not allowed, or the
-            weights do not fit.
+            weights do not fit, or the network averages regions as if they were classes.
         InputError: The settings are none of the inferer.
     """
     changes = {"inferer": settings} if settings else {}
     built = _build(bundle, "inference", _SECTIONS, trust_code=trust_code, changes=changes)
+    _require_one_kind(built["network_def"], built["inferer"], str(bundle.config("inference")))
     network = load_weights(built["network_def"], bundle.weights).eval()
     return BundleParts(
         network=network,
@@ -65,6 +67,21 @@ def build_parts(
         inferer=built["inferer"],
         postprocessing=built["postprocessing"],
     )
+
+
+def _require_one_kind(network: nn.Module, inferer: Any, path: str) -> None:
+    """Refuse a network that averages its heads as if regions were classes."""
+    averages_classes = any(
+        isinstance(part, UNetPlusPlus)
+        and (part.deep_supervision and part.accurate and not part.sigmoid)
+        for part in network.modules()
+    )
+    if averages_classes and not getattr(inferer, "exclusive", True):
+        raise BundleError(
+            f"{path}: network_def averages the heads of unetplusplus as classes, one a voxel, and "
+            "inferer has exclusive: false, regions that may overlap; expected one kind in both: "
+            "put overlapping: true into network_def, here and in train.yaml; the weights stay."
+        )
 
 
 def build_inferer(

@@ -34,7 +34,7 @@ from volseg.bundle.recipe_book import (
 from volseg.bundle.regions import Region
 from volseg.errors import BundleError, InputError
 
-_REGION_LOSS = "region_dice_cross_entropy"
+_OF_REGIONS = "region_"  # begins the names of their losses
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ def _label_values(composition: Composition) -> dict[str, Any]:
     if composition.regions:
         values["regions"] = [list(region.values) for region in composition.regions]
         values["exclusive"] = False
+        values["overlapping"] = True
         values["region_labels"] = [region.label for region in composition.regions]
     if composition.ignore is not None:
         values["ignore"] = composition.ignore
@@ -191,13 +192,15 @@ def with_cleaning(composition: Composition, cleaning: str) -> Composition:
 def _joined_pieces(composition: Composition, recipe: Recipe) -> dict[str, str]:
     """Return the text of each configuration before values are chosen, by file name."""
     network = _network(composition, recipe)
-    loss = composition.loss or (_REGION_LOSS if composition.regions else recipe.loss)
+    loss = composition.loss or (_OF_REGIONS if composition.regions else "") + recipe.loss
     find_piece("loss", "losses", loss)
-    if bool(composition.regions) != (loss == _REGION_LOSS):
+    if bool(composition.regions) != loss.startswith(_OF_REGIONS):
         raise InputError(
-            f"the loss {loss} is not one of "
-            f"{'regions' if composition.regions else 'classes that exclude each other'}: "
-            f"{_REGION_LOSS} is the loss of regions, and theirs alone."
+            f"the loss {loss} is one of classes that exclude each other; expected one of regions: "
+            f"choose {_OF_REGIONS}{loss}."
+            if composition.regions
+            else f"the loss {loss} is one of regions; expected one of classes that exclude each "
+            f"other: choose {loss.removeprefix(_OF_REGIONS)}."
         )
     cleaning = composition.cleaning or recipe.cleaning
     require_defining("cleaning", "inference", cleaning)

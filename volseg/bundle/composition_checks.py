@@ -28,6 +28,7 @@ _NOT_VALUES = {
     "initialize",
     "label_preparation",
     "out_channels",
+    "overlapping",
     "region_labels",
     "regions",
 }

@@ -47,10 +47,16 @@ class Member:
         values = {name: inference[name] for name in own if name != _SECTION}
         return cls(network, spatial_dims, values)
 
-    def definition(self) -> dict[str, Any]:
-        """Return what builds the network, its values in place; channels are the bundle's."""
+    def definition(self, kind: str) -> dict[str, Any]:
+        """Return what builds the network, its values in place; channels are the bundle's.
+
+        Args:
+            kind: What they are: ``classes`` or ``regions``.
+        """
         content = yaml.safe_load(_piece(self.network, self.spatial_dims))
-        filled: dict[str, Any] = _filled(content[_SECTION], self.values)
+        # Members that were composed before the piece of UNet++ had this entry lack it.
+        values = {**self.values, "overlapping": kind == "regions"}
+        filled: dict[str, Any] = _filled(content[_SECTION], values)
         return filled
 
 
@@ -67,7 +73,7 @@ def with_ensemble(text: str, network: str, members: Sequence[Member], *, kind: s
         _SECTION: {
             "_target_": "volseg.networks.NetworkEnsemble",
             "kind": kind,
-            "networks": [member.definition() for member in members],
+            "networks": [member.definition(kind) for member in members],
         }
     }
     written = yaml.safe_dump(ensemble, sort_keys=False, default_flow_style=None, width=100)

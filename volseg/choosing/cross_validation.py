@@ -316,7 +316,7 @@ class _Run:
                     prediction.numpy()[0],
                     case.reference(prediction),
                     labels=bundle.structures,
-                    spacing=grid_of(prediction).spacing,
+                    spacing=grid_of(prediction).affine.matrix[:-1, :-1],
                     ignore=bundle.ignore,
                     case=case.name,
                 )

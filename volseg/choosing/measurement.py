@@ -55,7 +55,7 @@ def measure_bundle(
             prediction.numpy()[0],
             case.reference(prediction),
             labels=segmenter.bundle.structures,
-            spacing=grid_of(prediction).spacing,
+            spacing=grid_of(prediction).affine.matrix[:-1, :-1],
             ignore=segmenter.bundle.ignore,
             case=case.name,
         )

@@ -17,7 +17,7 @@ from volseg.metrics import (
     count_structure_overlaps,
     surface_distances,
 )
-from volseg.metrics.masks import Box, check_spacing
+from volseg.metrics.masks import Box, check_steps
 
 
 def evaluate_case(
@@ -25,7 +25,7 @@ def evaluate_case(
     reference: npt.ArrayLike,
     *,
     labels: Mapping[str, int | Sequence[int]],
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     surface_tolerance_mm: float = 1.0,
     ignore: int | None = None,
     empty: EmptyRule = LEAVE_OUT,
@@ -41,7 +41,8 @@ def evaluate_case(
         reference: The same kind of map.
         labels: The classes to score, name to value in the maps; or several values, of a region
             that may contain others.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         surface_tolerance_mm: Distance that still counts as agreement in `surface_dice`, in mm.
         ignore: Voxels whose reference has this value count in no metric, and the edge of what they
             fill is no surface.
@@ -61,15 +62,15 @@ def evaluate_case(
         first, second = (np.where(ignored, 0, one).astype(one.dtype) for one in (first, second))
     structures = {name: values_of(label) for name, label in labels.items()}
     overlaps = count_structure_overlaps(first, second, structures)
-    steps = check_spacing(spacing, first.ndim).tolist()
-    voxel_ml = float(np.prod(steps)) / 1000 if first.ndim == 3 else float("nan")
+    steps = check_steps(spacing, first.ndim)
+    voxel_ml = float(abs(np.linalg.det(steps))) / 1000 if first.ndim == 3 else float("nan")
     flat = _single_slice(first.shape)
     surfaces: tuple[npt.NDArray[Any], ...] = (first, second)
     plane_steps = steps
     if flat is not None:
         surfaces = (first.squeeze(flat), second.squeeze(flat))
         ignored = None if ignored is None else ignored.squeeze(flat)
-        plane_steps = [step for axis, step in enumerate(steps) if axis != flat]
+        plane_steps = np.delete(steps, flat, axis=1)
     boxes = class_boxes(*surfaces)
     scores = []
     for name, values in structures.items():

@@ -153,8 +153,8 @@ def _evaluate_pair(
     others = [value for value in found if value not in known]
     if not declared:
         return [], others
-    spacing = maps.grid.spacing
-    rows = score(maps.prediction, maps.reference, labels=declared, spacing=spacing, case=pair.case)
+    steps = maps.grid.affine.matrix[:-1, :-1]
+    rows = score(maps.prediction, maps.reference, labels=declared, spacing=steps, case=pair.case)
     return rows, others
 
 

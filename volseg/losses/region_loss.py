@@ -27,6 +27,7 @@ class RegionLoss(nn.Module):
     """
 
     table: Tensor
+    known: Tensor
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class RegionLoss(nn.Module):
         for place, region in enumerate(regions):
             table[list(region), place] = 1
         self.register_buffer("table", table, persistent=False)
+        known = table.bool().any(dim=1)
+        known[0] = True
+        self.register_buffer("known", known, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss.
@@ -71,14 +75,24 @@ class RegionLoss(nn.Module):
         ignored = None if self.ignore is None else values == self.ignore
         if ignored is not None:
             values = values.masked_fill(ignored, 0)
-        highest = len(self.table) - 1
-        # On an accelerator, an index out of range would end the process without a reason.
-        if not plain.is_meta and bool(((values < 0) | (values > highest)).any()):
-            raise InputError(
-                f"the target holds values up to {int(values.max())}; expected labels from 0 to "
-                f"{highest}{'' if self.ignore is None else f', or {self.ignore} to ignore'}."
-            )
+        if not plain.is_meta:
+            self._require_known(values)
         masks = self.table.to(values.device)[values].movedim(-1, 1)
         if ignored is not None and self.ignore is not None:
             masks = masks.masked_fill(ignored.unsqueeze(1), self.ignore)
         return masks
+
+    def _require_known(self, values: Tensor) -> None:
+        """Refuse what is in no region, which would be taken for background."""
+        inside = values.clamp(0, len(self.known) - 1)
+        # On an accelerator, an index out of range would end the process without a reason.
+        wrong = (inside != values) | ~self.known.to(values.device)[inside]
+        if not wrong.any():
+            return
+        expected = ", ".join(map(str, self.known.nonzero().flatten().tolist()))
+        ignored = "" if self.ignore is None else f", or {self.ignore} to ignore"
+        raise InputError(
+            f"the target holds the value {int(values[wrong][0])}; expected {expected}, which are "
+            f"the background and the labels of the regions{ignored}: look at the labels, and at "
+            "how they are read."
+        )

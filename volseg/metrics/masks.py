@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,11 @@ Box = tuple[slice, ...]
 
 # Tables with one entry a label stay small; volseg writes label maps of at most 16 bits.
 _LARGEST_LABEL = 65535
+
+# Cosine of two axes that headers of 32-bit floats leave of a right angle.
+_RIGHT_ANGLE = 1e-6
+# Squared volume between steps of length 1.
+_FLAT = 1e-12
 
 
 def check_label_maps(
@@ -68,19 +72,35 @@ def check_masks(
     return first == label, second == label
 
 
-def check_spacing(spacing: Sequence[float], dimensions: int) -> npt.NDArray[np.float64]:
-    """Return the spacing in mm as an array.
+def check_steps(spacing: npt.ArrayLike, dimensions: int) -> npt.NDArray[np.float64]:
+    """Return the steps along the axes of an array in mm, as columns.
+
+    Axes at right angles are laid along those of the world: no distance changes, and an oblique
+    image has the numbers of a straight one to the last bit.
+
+    Args:
+        spacing: A number an axis, or the steps themselves, as the linear part of an affine has
+            them.
+        dimensions: Number of axes.
 
     Raises:
-        InputError: There is not one positive number for each axis.
+        InputError: There is not one positive number for each axis, or not one step for each, out
+            of the plane of the others.
     """
     values = np.asarray(spacing, dtype=np.float64)
-    if values.shape != (dimensions,) or not (np.isfinite(values).all() and (values > 0).all()):
-        raise InputError(
-            f"spacing is {tuple(spacing)}; expected {dimensions} positive numbers in mm, one for "
-            "each axis of the label maps."
-        )
-    return values
+    steps = np.diag(values) if values.ndim == 1 and (values > 0).all() else values
+    lengths = np.linalg.norm(steps, axis=0) if steps.ndim == 2 else np.zeros(0)
+    if lengths.shape == (dimensions,) and np.isfinite(lengths).all() and (lengths > 0).all():
+        cosines = (steps / lengths).T @ (steps / lengths)
+        if np.abs(cosines - np.eye(dimensions)).max() <= _RIGHT_ANGLE:
+            return np.diag(lengths)
+        if np.linalg.det(cosines) > _FLAT:
+            return steps
+    raise InputError(
+        f"spacing is {values.tolist()}; expected {dimensions} positive numbers in mm, one for "
+        f"each axis of the label maps, or a matrix of {dimensions} columns, the steps along them "
+        "in mm, none of which lies in the plane of the others."
+    )
 
 
 def class_boxes(prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) -> dict[int, Box]:

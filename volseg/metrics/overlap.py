@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError
-from volseg.metrics.masks import check_label_maps, check_masks, check_spacing
+from volseg.metrics.masks import check_label_maps, check_masks, check_steps
 
 
 class VolumeError(NamedTuple):
@@ -65,12 +65,13 @@ class Overlap:
             return float("nan")
         return self.common / (self.prediction + self.reference - self.common)
 
-    def volume_error(self, spacing: Sequence[float]) -> VolumeError:
-        """Return the signed error of the volume for voxels of a spacing in mm."""
+    def volume_error(self, spacing: npt.ArrayLike) -> VolumeError:
+        """Return the signed error of the volume for voxels of a spacing in mm, or of such steps."""
         if self.is_empty:
             return VolumeError(float("nan"), float("nan"))
         surplus = self.prediction - self.reference
-        millilitres = surplus * float(np.prod(spacing)) / 1000 if len(spacing) == 3 else np.nan
+        steps = check_steps(spacing, len(np.asarray(spacing)))
+        millilitres = surplus * abs(np.linalg.det(steps)) / 1000 if len(steps) == 3 else np.nan
         relative = surplus / self.reference if self.reference else float("inf")
         return VolumeError(float(millilitres), relative)
 
@@ -170,7 +171,7 @@ def volume_error(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     label: int | None = None,
 ) -> VolumeError:
     """Return by how much the predicted volume is too large (signed), in mL and as a part.
@@ -178,7 +179,8 @@ def volume_error(
     Args:
         prediction: Mask or label map, shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map on the same grid.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         label: The class to compare; without it all that is not 0 is one class.
 
     Returns:
@@ -190,7 +192,7 @@ def volume_error(
         InputError: The values are not labels, or the spacing does not suit the shape.
     """
     overlap = _count(prediction, reference, label)
-    return overlap.volume_error(check_spacing(spacing, np.ndim(prediction)).tolist())
+    return overlap.volume_error(check_steps(spacing, np.ndim(prediction)))
 
 
 def _count(prediction: npt.ArrayLike, reference: npt.ArrayLike, label: int | None) -> Overlap:

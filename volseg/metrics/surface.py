@@ -9,7 +9,6 @@ one of its voxels is on the border.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
 
 from volseg.errors import InputError
-from volseg.metrics.masks import check_masks, check_spacing, class_boxes
+from volseg.metrics.masks import check_masks, check_steps, class_boxes
 
 Distances = npt.NDArray[np.float64]
 
@@ -65,7 +64,7 @@ def surface_distances(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     label: int | None = None,
     ignored: npt.ArrayLike | None = None,
 ) -> SurfaceDistances:
@@ -78,21 +77,23 @@ def surface_distances(
     Args:
         prediction: Mask or label map, shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map on the same grid.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         label: The class to compare; without it all that is not 0 is one class.
         ignored: Mask of voxels about which nothing is known: they are in neither surface, and where
             a mask ends at one of them is none either.
 
     Returns:
-        Both arrays are empty if the class is in neither map; where only one holds it, its border
-        voxels are infinitely far from the other surface.
+        Both arrays are empty if the class is in neither map, or fills in one all that is known, so
+        that it ends nowhere; where only one holds it, its border voxels are infinitely far from
+        the other surface.
 
     Raises:
         ShapeError: The shapes differ, or have neither two nor three axes.
         InputError: The values are not labels, or the spacing does not suit the shape.
     """
     first, second = check_masks(prediction, reference, label=label)
-    steps = check_spacing(spacing, first.ndim)
+    steps = check_steps(spacing, first.ndim)
     unknown = None if ignored is None else np.asarray(ignored, dtype=bool)
     if unknown is not None:
         first, second = first & ~unknown, second & ~unknown
@@ -103,7 +104,14 @@ def surface_distances(
         borders = [_border(mask[box]) for mask in (first, second)]
     else:  # which may lie outside the box
         borders = [_border(mask, unknown)[box] for mask in (first, second)]
-    points = [np.argwhere(border) * steps for border in borders]
+    points = [np.argwhere(border) @ steps.T for border in borders]
+    held = [int(mask[box].any()) for mask in (first, second)]
+    if not all(held):  # infinitely far, even where all of the border is unknown
+        return SurfaceDistances(
+            *(np.full(max(one, len(own)), np.inf) for one, own in zip(held, points, strict=True))
+        )
+    if not all(map(len, points)):
+        return SurfaceDistances(np.empty(0), np.empty(0))
     return SurfaceDistances(_nearest(points[0], points[1]), _nearest(points[1], points[0]))
 
 
@@ -111,7 +119,7 @@ def hausdorff95(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     label: int | None = None,
 ) -> float:
     """Return the 95th percentile Hausdorff distance in mm.
@@ -123,7 +131,8 @@ def hausdorff95(
     Args:
         prediction: Mask or label map, shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map on the same grid.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         label: The class to compare; without it all that is not 0 is one class.
 
     Returns:
@@ -140,7 +149,7 @@ def surface_dice(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     tolerance_mm: float,
     label: int | None = None,
 ) -> float:
@@ -153,7 +162,8 @@ def surface_dice(
     Args:
         prediction: Mask or label map, shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map on the same grid.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         tolerance_mm: Distance that still counts as agreement, in mm.
         label: The class to compare; without it all that is not 0 is one class.
 
@@ -172,7 +182,7 @@ def average_surface_distance(
     prediction: npt.ArrayLike,
     reference: npt.ArrayLike,
     *,
-    spacing: Sequence[float],
+    spacing: npt.ArrayLike,
     label: int | None = None,
 ) -> float:
     """Return the average symmetric surface distance (ASSD) in mm.
@@ -183,7 +193,8 @@ def average_surface_distance(
     Args:
         prediction: Mask or label map, shape `(x, y)` or `(x, y, z)`.
         reference: The same kind of map on the same grid.
-        spacing: Distance of neighbouring voxels on each axis in mm.
+        spacing: Distance of neighbouring voxels on each axis in mm; of axes that are not at right
+            angles (a tilted gantry) the linear part of the affine.
         label: The class to compare; without it all that is not 0 is one class.
 
     Returns:
@@ -204,7 +215,5 @@ def _border(
 
 
 def _nearest(points: Distances, others: Distances) -> Distances:
-    if not len(others):
-        return np.full(len(points), np.inf)
     distances, _ = KDTree(others).query(points)
     return np.asarray(distances, dtype=np.float64)

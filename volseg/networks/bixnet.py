@@ -94,9 +94,11 @@ class BiXNet(nn.Module):
         activation: ``relu`` (the paper), ``leakyrelu``, ``gelu``, ``silu`` or ``prelu``.
         batch_momentum: Weight of the newest batch in the running statistics; 0.99 is the original.
         sharing: Which blocks share convolutions over the iterations: ``level`` (the papers: each
-            its own) or ``released`` (the published weights: from the second iteration on, all
-            blocks use those of the last decoder block).
-        attention: Channel attention before the last convolution (one of the published weights).
+            its own) or ``released`` (as the published weights were trained: from the second
+            iteration on, all blocks use those of the last decoder block).
+        attention: Channel attention before the last convolution (as one of the published weights
+            has it). Their files do not load here as they are: the tensors have other names, which
+            nothing in volseg translates.
 
     Raises:
         InputError: An option is out of range, or the gene cannot be read.

@@ -36,8 +36,6 @@ class NetworkSpec:
         any_size: Whether it takes sides that are no multiple of anything, from a smallest one up.
         training_only: Prefixes of parameters that only the network's own training method reaches.
         scriptable: Whether TorchScript can compile it.
-        exportable: Whether ``torch.export``, ONNX and OpenVINO conversion give the same logits.
-        not_exportable_because: The reason, where they do not.
     """
 
     name: str
@@ -57,8 +55,6 @@ class NetworkSpec:
     any_size: bool = False
     training_only: tuple[str, ...] = ()
     scriptable: bool = True
-    exportable: bool = True
-    not_exportable_because: str = ""
 
 
 def require_divisible_sides(

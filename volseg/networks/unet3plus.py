@@ -24,6 +24,9 @@ from volseg.networks.blocks import (
 )
 from volseg.networks.contract import NetworkSpec, require_divisible_sides
 
+# Minus the logit of an image without an object: a probability of 2e-9.
+_ABSENT = 20.0
+
 
 class _FullScale(nn.Module):
     """One decoder level: bring every level to its resolution, convolve each, join, convolve."""
@@ -57,7 +60,8 @@ class UNet3Plus(nn.Module):
         deep_supervision: A head on every level, interpolated to full resolution; a list in
             training.
         classification_guidance: Classify each image as with or without an object from the deepest
-            features, and multiply its logits by 1 or 0. Train it with `segment_and_classify`.
+            features; without one it is background everywhere. That takes a training loop of your
+            own: the losses and recipes here have no term for it, see `segment_and_classify`.
 
     Raises:
         InputError: An option is out of range.
@@ -130,6 +134,10 @@ class UNet3Plus(nn.Module):
         )
         self.classifier: nn.Module | None = None
         if classification_guidance:
+            # Background by softmax (the first channel of several) and by sigmoid (none of them).
+            absent = torch.full((1, out_channels, *[1] * spatial_dims), -2 * _ABSENT)
+            absent[:, 0] = -_ABSENT
+            self.absent = nn.Buffer(absent, persistent=False)
             self.classifier = nn.Sequential(
                 nn.Dropout(0.5), CONVOLUTION[spatial_dims](channels[-1], 2, 1)
             )
@@ -143,19 +151,32 @@ class UNet3Plus(nn.Module):
 
         Raises:
             ShapeError: A side of ``x`` is not a multiple of the total stride.
+            InputError: It is trained with classification guidance.
         """
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            self._require_own_training()
         logits, _ = self.segment_and_classify(x)
         if self.training and self.deep_supervision:
             return logits
         return logits[0]
 
+    def _require_own_training(self) -> None:
+        if self.training and self.classifier is not None:
+            raise InputError(
+                "unet3plus with classification_guidance was called in training, where its logits "
+                "train the segmentation but not the classifier; expected a training loop that "
+                "calls segment_and_classify and adds a loss of the presence logits: write one, or "
+                "leave classification_guidance out."
+            )
+
     def segment_and_classify(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the heads' logits (in evaluation the first head's only) and presence logits.
 
-        The presence logits ``(batch, 2)``, absent and present, are what the classification loss
-        needs: their argmax, which multiplies the segmentation logits, passes no gradient. Logits
-        multiplied by zero are a probability of 0.5 (sigmoid) or all classes alike (softmax): take
-        the background at a tie. Without classification guidance they are ``(batch, 0)``.
+        The presence logits ``(batch, 2)``, absent and present, are for a classification loss, such
+        as the cross entropy of whether the label map of each image holds an object. Their argmax
+        passes no gradient: it decides in evaluation only, where an image called absent is
+        background (the paper multiplies its logits by zero, a probability of 0.5). Without
+        classification guidance they are ``(batch, 0)``.
 
         Raises:
             ShapeError: A side of ``x`` is not a multiple of the total stride.
@@ -179,9 +200,9 @@ class UNet3Plus(nn.Module):
         presence = x.new_zeros((x.shape[0], 0))
         if self.classifier is not None:
             presence = self.classifier(levels[-1]).flatten(2).amax(dim=2)
-            present = presence.argmax(dim=1).to(x.dtype)
-            present = present.reshape([-1] + [1] * (x.dim() - 1))
-            logits = [one * present for one in logits]
+            if not self.training:
+                present = presence.argmax(dim=1).reshape([-1] + [1] * (x.dim() - 1)) == 1
+                logits = [torch.where(present, one, self.absent.to(one.dtype)) for one in logits]
         return logits, presence
 
 

@@ -39,6 +39,7 @@ class _HalfW(nn.Module):
         separable: bool,
         norm: str,
         activation: str,
+        dropout: float,
     ) -> None:
         super().__init__()
         convolution = CONVOLUTION[spatial_dims]
@@ -53,6 +54,8 @@ class _HalfW(nn.Module):
                     layers.append(convolution(width, wide_out, 3, padding=1))
                 layers.append(activation_layer(activation))
                 layers.append(norm_layer(norm, spatial_dims, wide_out))
+            if dropout:
+                layers.append(nn.Dropout(dropout))
             return nn.Sequential(*layers)
 
         deepest = len(channels) - 1
@@ -96,6 +99,8 @@ class WNet(nn.Module):
         separable: Depthwise separable convolutions below full resolution (the paper).
         norm: ``batch`` (the paper), ``none``, ``instance`` or ``group``.
         activation: ``relu`` (the paper), ``leakyrelu``, ``gelu``, ``silu`` or ``prelu``.
+        dropout: Probability of dropping each value after each module. The paper has 0.65, and does
+            not say where.
 
     Raises:
         InputError: An option is out of range.
@@ -111,6 +116,7 @@ class WNet(nn.Module):
         separable: bool = True,
         norm: str = "batch",
         activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         require_spatial_dims(spatial_dims)
@@ -129,6 +135,7 @@ class WNet(nn.Module):
                 separable=separable,
                 norm=norm,
                 activation=activation,
+                dropout=dropout,
             )
 
         self.segmenting = half(in_channels, out_channels)
@@ -167,7 +174,7 @@ SPEC = NetworkSpec(
     title="W-Net, unsupervised: a segmenting and a rebuilding U-Net",
     paper="Xia, Kulis, 2017 (arXiv:1711.08506)",
     presets={
-        "reference": {"channels": (64, 128, 256, 512, 1024)},
+        "reference": {"channels": (64, 128, 256, 512, 1024), "dropout": 0.65},
         "tiny": {"channels": (4, 8, 16), "norm": "instance"},
     },
     reference_parameters=12_299_331,

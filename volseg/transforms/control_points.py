@@ -29,13 +29,16 @@ def draw_nodes(
         extent: Of the output along each axis, in mm.
         control_points: One number an axis, or one for all: along axes of less than half the longest
             there are then fewer, as far apart.
-        sigma: Standard deviation along each axis in mm; 0.08 of the distance of two points without.
+        sigma: Standard deviation along each axis in mm. Without it 0.08 of the distance of two
+            points, but along an axis with one point no more than 0.16 of its extent.
     """
     axes = len(extent)
     points = _points(extent, control_points)
     if sigma is None:
-        apart = extent / np.maximum(np.array(points) - 1, 0.5)
-        sigma = _DEFAULT_DISPLACEMENT * apart.min() * np.ones(axes)
+        single = np.array(points) == 1
+        apart = extent / np.where(single, 0.5, np.array(points) - 1)
+        common = apart[~single].min(initial=np.inf)
+        sigma = _DEFAULT_DISPLACEMENT * np.where(single, np.minimum(common, apart), common)
     if not np.any(sigma):
         return np.zeros((axes, *points))
     column = (axes, *([1] * axes))

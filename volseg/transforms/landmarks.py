@@ -105,15 +105,15 @@ def _without_ties(
 
 
 def _on_segments(image: Tensor, source: Sequence[float], target: Sequence[float]) -> Tensor:
-    # Rounded first: slopes must fit the landmarks that the image is compared with.
-    start, reached = (
-        torch.tensor(values, dtype=image.dtype, device=image.device) for values in (source, target)
-    )
-    slope = reached.double().diff() / start.double().diff()
+    # Rounded first: slopes must fit the landmarks that the image is compared with. Some devices
+    # (MPS) have no 64-bit numbers.
+    ends = [torch.tensor(values, dtype=image.dtype) for values in (source, target)]
+    slopes = (ends[1].double().diff() / ends[0].double().diff()).to(image.dtype)
+    start, reached, slope = (values.to(image.device) for values in (*ends, slopes))
     segment = torch.bucketize(image, start[1:-1], out_int32=True, right=True).long()
-    result = (image - start[segment]) * slope.to(image.dtype)[segment] + reached[segment]
+    result = (image - start[segment]) * slope[segment] + reached[segment]
     # Rounding may carry a value past the end of its segment; the next one begins exactly there.
-    infinity = reached.new_tensor([torch.inf])
+    infinity = torch.full_like(reached[:1], torch.inf)
     lowest = torch.cat([-infinity, reached[1:-1]])
     highest = torch.cat([reached[1:-1], infinity])
     return torch.minimum(torch.maximum(result, lowest[segment]), highest[segment])

@@ -44,7 +44,7 @@ class RandLowResolutiond(RandomIntensityTransform):
         keys: Images ``(channels, x, y)`` or ``(channels, x, y, z)``.
         prob: Probability to change the images.
         factor: Range that the factor of an axis is drawn from, evenly in its logarithm.
-        axis_prob: Probability of each axis to be coarser; at least one always is.
+        axis_prob: Probability of each axis to be coarser; where none would be, one is, any of them.
         isotropic: Whether the chosen axes share one factor.
         allow_missing_keys: Skip a key that the dictionary lacks.
 
@@ -76,7 +76,8 @@ class RandLowResolutiond(RandomIntensityTransform):
         low, high = map(math.log, self.factor)
         factors = [math.exp(self.R.uniform(low, high)) for _ in range(spatial_dims)]
         chosen = [self.R.rand() < self.axis_prob for _ in range(spatial_dims)]
-        chosen[self.R.randint(spatial_dims)] = True
+        if not any(chosen):
+            chosen[self.R.randint(spatial_dims)] = True
         if self.isotropic:
             factors = factors[:1] * spatial_dims
         pairs = zip(factors, chosen, strict=True)

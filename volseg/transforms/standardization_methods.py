@@ -197,7 +197,8 @@ def _on_line(image: Tensor, start: float, slope: float, end: float) -> Tensor:
     Products, as a quotient by a number is one on a GPU, but not on a CPU.
     """
     if not (abs(start) < _WIDE and 1 / _WIDE < slope < _WIDE):
-        return ((image.double() - start) * slope + end).float()
+        # On the CPU, as some devices (MPS) have no 64-bit numbers.
+        return ((image.cpu().double() - start) * slope + end).float().to(image.device)
     # The difference of float32 values that are close is exact; what rounding the start left over
     # is made up for at the end.
     near = float(np.float32(start))
