@@ -282,7 +282,7 @@ def _plan(
 
 def _afterwards(work: Work, block_voxels: int) -> dict[str, tuple[Share, ...]]:
     """Return what is held once the label map is written."""
-    found = {}
+    found: dict[str, tuple[Share, ...]] = {}
     if work.afterwards.measures:
         size = _MEASURING * _part(work, block_voxels)
         found["measuring"] = (Share("parts of image and label map", "memory", size),)
