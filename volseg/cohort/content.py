@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from volseg.errors import InputError
-from volseg.io import files_of_image
 
 
 def stamp_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None = None) -> str:
@@ -69,6 +68,8 @@ def files_of(source: Path) -> list[Path]:
     Raises:
         InputError: There is none, or the header cannot be read.
     """
+    from volseg.io import files_of_image  # noqa: PLC0415 - loads torch
+
     if source.name.upper() == "DICOMDIR":  # stands for the folder it lies in
         source = source.parent
     if source.is_dir():
