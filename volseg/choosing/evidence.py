@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from volseg.bundle import Bundle, open_bundle
 from volseg.choosing.held_out import LabelledCase, held_out_cases
 from volseg.choosing.origin import case_origin, probabilities_origin
 from volseg.errors import InputError
-from volseg.inference import Decision
+from volseg.inference import Decision, SpooledArray
 from volseg.io import open_volume
 from volseg.segmenter import Maps, Segmenter
 
@@ -142,73 +142,71 @@ def _evidence(segmenter: Segmenter, case: LabelledCase, fold: int) -> CaseEviden
         )
     with open_volume(case.image) as volume:
         shape = (segmenter.bundle.out_channels, *volume.grid.shape)
-    with tempfile.TemporaryDirectory(prefix="volseg-") as folder:
-        # Of a large volume with many classes they are larger than memory.
-        stored = np.memmap(Path(folder) / "probabilities", np.float32, "w+", shape=shape)
+    # Of a large volume with many classes they are larger than memory.
+    with SpooledArray(shape, np.float32) as stored:
         prediction = segmenter.segment(case.image, maps=Maps(probabilities=stored))
-        reference = case.reference(prediction).ravel()
-        said = _Said(stored.reshape(len(stored), -1), segmenter.decision)
-        return _told(said, reference, segmenter.bundle, case.name, fold)
-
-
-@dataclass(frozen=True)
-class _Said:
-    """Probabilities ``(channels, voxels)`` of a case, as they are stored, and how they decide."""
-
-    stored: npt.NDArray[np.float32]
-    decision: Decision
-
-    def at(self, places: slice | npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-        """Return them of some voxels, as the network gives them."""
-        values: npt.NDArray[Any] = np.array(self.stored[:, places])
-        if self.decision.temperature == 1:
-            return values
-        exclusive = self.decision.regions is None
-        return tempered(values, 1 / self.decision.temperature, exclusive=exclusive)
+        reference = case.reference(prediction)
+        found = _told(stored, segmenter.decision, reference, segmenter.bundle, case.name)
+        return CaseEvidence(case=case.name, fold=fold, **found)
 
 
 def _told(
-    said: _Said, reference: npt.NDArray[Any], bundle: Bundle, case: str, fold: int
-) -> CaseEvidence:
-    """Return what the probabilities of a case say of its reference ``(voxels,)``."""
+    stored: SpooledArray, decision: Decision, reference: npt.NDArray[Any], bundle: Bundle, name: str
+) -> dict[str, Any]:
+    """Return what probabilities say of a reference, by the fields of `CaseEvidence`."""
     structures = [list(own) for own in bundle.structures.values()]
-    exclusive = not bundle.regions
+    exclusive = decision.regions is None
     # Of more than two classes none has a threshold; of two the first channel is the background.
-    judged = [] if exclusive and bundle.out_channels > 2 else structures
+    judged = [] if exclusive and len(structures) > 1 else structures
     first = 1 if exclusive else 0
     true, false = np.zeros((2, len(judged), len(THRESHOLDS)), np.int64)
     present = np.zeros(len(judged), np.int64)
-    for block in _blocks(len(reference)) if judged else ():
-        labels = reference[block]
+    drawn, voxels = _drawn(reference, bundle.ignore, name)
+    order = np.argsort(drawn)
+    probabilities = np.empty((stored.shape[0], len(drawn)), np.float32)
+    for planes in _blocks(reference.shape):
+        values = stored[:, planes].reshape(len(probabilities), -1)
+        if decision.temperature != 1:  # back to what the network gives
+            values = tempered(values, 1 / decision.temperature, exclusive=exclusive)
+        labels = reference[planes].ravel()
         counted = np.ones(len(labels), bool) if bundle.ignore is None else labels != bundle.ignore
-        values = said.at(block)[first:]
         for row, own in enumerate(judged):
             holds = np.isin(labels, own)
-            true[row] += _above(values[row, holds & counted])
-            false[row] += _above(values[row, ~holds & counted])
+            said = values[first + row]
+            true[row] += _above(said[holds & counted])
+            false[row] += _above(said[~holds & counted])
             present[row] += (holds & counted).sum()
-    labelled = None if bundle.ignore is None else np.flatnonzero(reference != bundle.ignore)
-    voxels = len(reference) if labelled is None else len(labelled)
-    # The same voxels in every run.
-    random = np.random.default_rng(zlib.crc32(case.encode()))
+        start = planes.start * math.prod(reference.shape[1:])
+        low, high = np.searchsorted(drawn, [start, start + len(labels)], sorter=order)
+        here = order[low:high]
+        probabilities[:, here] = values[:, drawn[here] - start]
+    labels = reference.ravel()[drawn]
+    return {
+        "true": true,
+        "false": false,
+        "present": present,
+        "voxels": voxels,
+        "probabilities": probabilities,
+        "targets": labels if exclusive else np.stack([np.isin(labels, own) for own in structures]),
+    }
+
+
+def _drawn(
+    reference: npt.NDArray[Any], ignore: int | None, name: str
+) -> tuple[npt.NDArray[np.intp], int]:
+    """Return places of voxels in a case, the same in every run, and how many are labelled."""
+    labelled = None if ignore is None else np.flatnonzero(reference != ignore)
+    voxels = reference.size if labelled is None else len(labelled)
+    random = np.random.default_rng(zlib.crc32(name.encode()))
     drawn = random.choice(voxels, min(SAMPLE, voxels), replace=False)
-    places = drawn if labelled is None else labelled[drawn]
-    labels = reference[places]
-    return CaseEvidence(
-        case=case,
-        fold=fold,
-        true=true,
-        false=false,
-        present=present,
-        voxels=voxels,
-        probabilities=said.at(places),
-        targets=labels if exclusive else np.stack([np.isin(labels, own) for own in structures]),
-    )
+    return drawn if labelled is None else labelled[drawn], voxels
 
 
-def _blocks(voxels: int) -> Iterator[slice]:
-    for start in range(0, voxels, _BLOCK):
-        yield slice(start, min(start + _BLOCK, voxels))
+def _blocks(shape: Sequence[int]) -> Iterator[slice]:
+    """Yield parts of a volume, along its first axis."""
+    planes = max(1, _BLOCK // math.prod(shape[1:]))
+    for start in range(0, shape[0], planes):
+        yield slice(start, min(start + planes, shape[0]))
 
 
 def _above(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
