@@ -16,8 +16,9 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from volseg.bundle import Bundle, make_ensemble, open_bundle, write_metadata
+from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.choosing.cleaning import choose_pooled_cleaning, record_cleaning
+from volseg.choosing.combining import combine_folds
 from volseg.choosing.cross_validation_folder import CrossValidationFolder
 from volseg.choosing.cross_validation_plan import (
     CHOICES,
@@ -26,13 +27,10 @@ from volseg.choosing.cross_validation_plan import (
 )
 from volseg.choosing.cross_validation_summary import summary_of, write_fold_table
 from volseg.choosing.decisions import (
-    DECISION_FILE,
     TemperatureChoice,
     ThresholdChoice,
     choose_temperature,
     choose_threshold,
-    decision_values,
-    decisions_text,
     record_decisions,
 )
 from volseg.choosing.evidence import CaseEvidence, gather_evidence
@@ -54,9 +52,6 @@ from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentati
 from volseg.segmenter import Segmenter
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
-
-# What is said of the figures that an ensemble of folds gets: no case is left to measure it on.
-_MEASURED_ON = "single networks of the folds, each on cases it was not trained on"
 
 
 @dataclass(frozen=True)
@@ -369,34 +364,9 @@ class _Run:
         if not self._plan.ensemble:
             return None
         self._tell("combining", None, 0, 1)
-        members = [self._place.fold(fold) for fold in self._plan.folds]
-        values = decision_values(threshold, temperature)
-        found = {
-            "folds": list(self._plan.folds),
-            "made_of": {
-                str(fold): labels_origin(open_bundle(folder))
-                for fold, folder in zip(self._plan.folds, members, strict=True)
-            },
-            "values": values,
-            "measured_on": _MEASURED_ON,
-            **summary_of(pooled, of_fold),
-        }
-        target = self._place.ensemble
-        if (target / "configs" / "metadata.json").is_file():
-            present = open_bundle(target)
-            if present.metadata.get("cross_validation") == found:
-                return present
-        texts = {}
-        if values:
-            texts[DECISION_FILE] = decisions_text(threshold, temperature, measured_on=_MEASURED_ON)
-        return make_ensemble(
-            target,
-            members,
-            values=values,
-            about={"cross_validation": found},
-            files=texts,
-            replacing=True,  # of other folds, weights or choices; it is made here only
-        )
+        members = {fold: self._place.fold(fold) for fold in self._plan.folds}
+        figures = summary_of(pooled, of_fold)
+        return combine_folds(self._place.ensemble, members, figures, threshold, temperature)
 
 
 def _segmented(
