@@ -155,6 +155,14 @@ def test_the_hash_depends_on_names_and_contents_only(folder):
     assert hash_files(files) != before
 
 
+def test_voxels_beside_a_header_belong_to_its_hash(tmp_path):
+    (tmp_path / "a.nhdr").write_text("NRRD0005\ntype: uchar\ndata file: voxels.raw\n")
+    (tmp_path / "voxels.raw").write_bytes(b"before")
+    before = hash_files([tmp_path / "a.nhdr"])
+    (tmp_path / "voxels.raw").write_bytes(b"after!")
+    assert hash_files([tmp_path / "a.nhdr"]) != before
+
+
 def test_fewer_cases_are_spread_over_the_list(tmp_path):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
