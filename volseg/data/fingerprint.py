@@ -18,9 +18,9 @@ _REMEMBERED = 2**16
 def hash_files(paths: Iterable[str | Path]) -> str:
     """Return one SHA-256 over the names and contents of files, whatever their order and folder.
 
-    A folder, as of DICOM files, stands for the files below it, and a header for itself and the files
-    of voxels that it names. What one process has read once it
-    does not read again, unless the stamps of the file say that it changed.
+    A folder, as of DICOM files, stands for the files below it, and a header for itself and the
+    files of voxels that it names. What one process has read once it does not read again, unless
+    the stamps of the file say that it changed.
     """
     digests: list[str] = []
     for path in map(Path, paths):
