@@ -11,6 +11,7 @@ within subjects) is beyond it; where there are no repeats, give it with --smalle
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -126,6 +127,8 @@ def summary_rows(
 ) -> Iterable[dict[str, Any]]:
     """Yield a row for each structure: the mean annual change over patients.
 
+    There is no percent of nothing: those who lack a structure on the first day are not in its mean.
+
     Raises:
         InputError: Nobody was seen on two days.
     """
@@ -135,13 +138,14 @@ def summary_rows(
     if not by_structure:
         raise InputError("no patient has cases on two days: there is no change to tell.")
     for structure, of_structure in by_structure.items():
-        found = group_mean([row["annual_percent"] for row in of_structure])
+        percents = [row["annual_percent"] for row in of_structure if row["first_ml"]]
+        found = group_mean(percents) if percents else None
         yield {
             "structure": structure,
-            "patients": found.patients,
-            "annual_percent": found.mean,
-            "low": found.interval.low,
-            "high": found.interval.high,
+            "patients": len(percents),
+            "annual_percent": found.mean if found else math.nan,
+            "low": found.interval.low if found else math.nan,
+            "high": found.interval.high if found else math.nan,
             "smallest_detectable_ml": detectable.get(structure),
             "beyond_error": sum(bool(row["beyond_error"]) for row in of_structure),
         }

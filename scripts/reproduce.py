@@ -40,7 +40,8 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="ROW")
     for row in ROWS:
         about = (row.__doc__ or "").partition("\n")[0]
-        command = commands.add_parser(row.NAME, help=about, description=about)
+        # Without abbreviations, options that name places are known by their names.
+        command = commands.add_parser(row.NAME, help=about, description=about, allow_abbrev=False)
         row.add_arguments(command)
         _add_common(command)
         command.set_defaults(row=row)

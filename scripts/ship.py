@@ -3,9 +3,10 @@
     python scripts/ship.py runs/membranes/membrane_unet_foldall_seed0 membrane_unet \
         --reason "trained on all 25 slices"
 
-The weights are stored in half precision; thresholds and other values that were chosen for them,
-the figures and the record of the run come with them. What is usual (``configs/quality.json``) was
-learned from the weights before and is taken away: learn it anew with ``volseg bundle quality``.
+The weights are stored in half precision; thresholds, rules of cleaning and other values that were
+chosen for them, the figures and the record of the run come with them. What is known of the weights
+before is taken away, such as what is usual (``configs/quality.json``): learn it anew with ``volseg
+bundle quality``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,16 +26,17 @@ from volseg.bundle import (
     recompose,
     write_metadata,
 )
+from volseg.choosing.cleaning import CLEANING_TABLE
 from volseg.choosing.decisions import DECISION_FILE
 from volseg.errors import InputError, VolsegError
 from volseg.networks import save_weights
-from volseg.quality import QUALITY_FILE
+from volseg.training.copying import TABLES, TOLD
 from volseg.training.run_record import read_run_record
 
 RECORD = "configs/training.json"
 
-# What the metadata tell of the weights.
-_TOLD = ("training", "eval_metrics")
+# What was chosen for the weights.
+_CHOSEN = (DECISION_FILE, CLEANING_TABLE)
 
 
 def ship(trained: str | Path, bundle: str | Path, *, reason: str) -> Bundle:
@@ -58,21 +61,34 @@ def ship(trained: str | Path, bundle: str | Path, *, reason: str) -> Bundle:
                 f"the {name} of {source.name} is {getattr(composition, name)!r} and that of "
                 f"{target.name} {getattr(before, name)!r}: its weights are for another bundle."
             )
-    records = [read_run_record(folder) for folder in sorted(source.folder.glob("runs/fold*"))]
-    if not records or records[-1].get("status") != "finished":
-        raise InputError(f"{source.folder} holds no run that has finished: train it first.")
     # Where it ran and how it was called is of no use to others.
-    record = {name: value for name, value in records[-1].items() if name != "command"}
+    record = {name: value for name, value in _record_of(source).items() if name != "command"}
     files = {RECORD: json.dumps(record, indent=2) + "\n"}
-    decision = source.folder / DECISION_FILE
-    if decision.is_file():
-        files[DECISION_FILE] = decision.read_text(encoding="utf-8")
+    for name in _CHOSEN:
+        if (source.folder / name).is_file():
+            files[name] = (source.folder / name).read_text(encoding="utf-8")
     network = build_parts(source).network
     shipped = recompose(target, composition, reason, files=files)
     save_weights(network, target.weights, dtype=torch.float16)
-    (target.folder / "configs" / QUALITY_FILE).unlink(missing_ok=True)
-    told = {name: source.metadata[name] for name in _TOLD if name in source.metadata}
-    return write_metadata(shipped, {**shipped.metadata, **told})
+    for name in {*_CHOSEN, *(f"configs/{table}" for table in TABLES)} - files.keys():
+        (target.folder / name).unlink(missing_ok=True)  # of the weights before
+    kept = {name: value for name, value in shipped.metadata.items() if name not in TOLD}
+    told = {name: source.metadata[name] for name in TOLD if name in source.metadata}
+    return write_metadata(shipped, {**kept, **told})
+
+
+def _record_of(source: Bundle) -> dict[str, Any]:
+    """Return the record of the run that gave a bundle its weights."""
+    fold = source.metadata.get("training", {}).get("fold", "*")
+    records = [read_run_record(folder) for folder in source.folder.glob(f"runs/fold{fold}")]
+    if not records or any(record.get("status") != "finished" for record in records):
+        raise InputError(f"{source.folder} holds no run that has finished: train it first.")
+    if len(records) > 1:
+        raise InputError(
+            f"{source.folder} holds {len(records)} runs, and its metadata do not say which of them "
+            "gave its weights: remove the others."
+        )
+    return records[0]
 
 
 def main() -> None:

@@ -146,7 +146,8 @@ def _with_workers(folder: Path, workers: int, deaths: Sequence[int], queue: Tick
         queue: Of the cohort.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([drain.__module__])  # so that libraries load once
+    # So that libraries load once. It passes over what it does not find, as it does this script.
+    context.set_forkserver_preload(["volseg.cohort.running", "volseg.training.machine"])
 
     # None does it all while the others are still starting.
     together = context.Barrier(workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import secrets
 import shutil
@@ -21,7 +22,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure() -> None:
-    """Share the cores among the processes of pytest-xdist: more threads than cores crawl."""
+    """Share the cores among the processes of pytest-xdist: more threads than cores crawl.
+
+    The package is compiled first, once: under ``PYTHONDONTWRITEBYTECODE`` each process that a test
+    starts would do it anew.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compileall.compile_dir(REPOSITORY / "volseg", quiet=2)
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:  # read by torch when it is imported, and by what the tests start
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
@@ -44,8 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep converted networks, and what is known of them, out of the user's cache."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all processes
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VOLSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("VOLSEG_CACHE", str(folder / "cache"))
         yield
 
 

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from volseg.atomic import replacing, replacing_folder, require_writable
+from volseg.atomic import (
+    replacing,
+    replacing_folder,
+    require_writable,
+    require_writable_folder,
+)
 from volseg.errors import OutputError
 
 
@@ -57,8 +62,34 @@ def test_what_cannot_be_written_is_known_before_there_is_anything(tmp_path: Path
     for target in (tmp_path, tmp_path / "file" / "a.json"):
         with pytest.raises(OutputError, match="cannot write"):
             require_writable(target)
+    for folder in (tmp_path, tmp_path / "new" / "deep"):
+        require_writable_folder(folder)
+    with pytest.raises(OutputError, match="cannot write .*file"):
+        require_writable_folder(tmp_path / "file")
     assert only(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_folder_that_may_not_be_entered_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of another user; root may enter all of them."""
+    closed, look = tmp_path / "closed", Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if closed in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    for attempt in (
+        lambda: require_writable(closed / "out" / "a.json"),
+        lambda: require_writable_folder(closed / "out"),
+        lambda: replacing(closed / "a.json").__enter__(),
+        lambda: replacing_folder(closed / "a.zarr", marked_by="mark").__enter__(),
+    ):
+        with pytest.raises(OutputError, match=r"cannot write .*closed.*: Permission denied"):
+            attempt()
 
 
 def test_the_errors_of_a_long_block_are_its_own(tmp_path: Path) -> None:
@@ -138,6 +169,7 @@ def test_links_are_followed_and_long_names_work(tmp_path: Path) -> None:
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "new" / "a.zarr"
+    target.mkdir(parents=True)  # an empty one may be there
     for content in ("one", "two"):
         with replacing_folder(target, marked_by="mark") as temporary:
             assert temporary.parent == target.parent
@@ -217,7 +249,7 @@ def test_a_folder_that_another_process_has_made_by_then_may_stay(tmp_path: Path)
 
 def test_only_folders_of_the_same_kind_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "theirs").mkdir(parents=True)
     for name in ("file", "folder"):
         with (
             pytest.raises(OutputError, match="something else is there"),

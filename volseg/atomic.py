@@ -39,7 +39,8 @@ def replacing(
             (disk full, permission), or the block wrote nothing.
     """
     target = Path(os.path.realpath(path))
-    _require_replaceable(target)
+    with writing_to(target):
+        _require_replaceable(target)
     temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
     try:
         with writing_to(target):
@@ -72,7 +73,7 @@ def replacing_folder(
     Args:
         path: the folder to write; a symbolic link is followed.
         marked_by: name of the file in it that says what it is, such as `zarr.json`. A folder
-            without it holds something else, and is never replaced.
+            without it, unless it is empty, holds something else and is never replaced.
         only_writing: as in `replacing`.
         unless_there: whether a target that another process has made by then is left as it is, and
             the temporary folder removed: for what is the same whoever makes it.
@@ -84,11 +85,13 @@ def replacing_folder(
         OutputError: if the target is something else, the folder cannot be made, or writing fails.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not (target / marked_by).is_file():
-        raise OutputError(
-            f"cannot write {target}: something else is there, without the file {marked_by}; give "
-            "another name or remove it."
-        )
+    with writing_to(target):
+        is_empty = target.is_dir() and not any(target.iterdir())
+        if target.exists() and not is_empty and not (target / marked_by).is_file():
+            raise OutputError(
+                f"cannot write {target}: something else is there, without the file {marked_by}; "
+                "give another name or remove it."
+            )
     token = secrets.token_hex(8)
     temporary = target.with_name(f".volseg-{token}{target.suffix}")
     old = target.with_name(f".volseg-{token}-old{target.suffix}")
@@ -149,10 +152,20 @@ def require_writable(path: str | os.PathLike[str]) -> None:
             may not be there yet.
     """
     target = Path(os.path.realpath(path))
-    _require_replaceable(target)
-    nearest = next(folder for folder in target.parents if folder.exists())
-    with writing_to(target), tempfile.TemporaryFile(dir=nearest):
-        pass
+    with writing_to(target):
+        _require_replaceable(target)
+        _make_a_file_in(target.parent)
+
+
+def require_writable_folder(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder in which no file could be made, before there is any; leave no trace.
+
+    Raises:
+        OutputError: if it could not be made, or it holds no new files.
+    """
+    target = Path(os.path.realpath(folder))
+    with writing_to(target):
+        _make_a_file_in(target)
 
 
 def write_together(texts: Mapping[Path, str]) -> None:
@@ -171,6 +184,13 @@ def write_together(texts: Mapping[Path, str]) -> None:
         for path in reversed(list(texts)):  # what is entered first is replaced last
             temporary = files.enter_context(replacing(path))
             temporary.write_text(texts[path], encoding="utf-8")
+
+
+def _make_a_file_in(folder: Path) -> None:
+    """Make a file that is gone at once in a folder, or in the one in which that would be made."""
+    nearest = next(one for one in (folder, *folder.parents) if one.exists())
+    with tempfile.TemporaryFile(dir=nearest):
+        pass
 
 
 def _require_replaceable(target: Path) -> None:

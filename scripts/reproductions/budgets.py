@@ -17,6 +17,7 @@ import torch
 from readme import header, row
 from reproductions.members import (
     failures,
+    folds_in_words,
     measure_member,
     origin,
     pooled,
@@ -99,9 +100,10 @@ def table(parts: Sequence[Part]) -> list[str]:
             ]
             lines.append(row(cells))
     what = (
-        "Mean Dice over the held-out cases of fold 0; the seconds are those in which steps are "
-        f"taken. nnU-Net {VERSION}: its own plans, trainer and prediction with mirroring, its "
-        "learning rate falling with the seconds instead of the epochs. " + _before(parts)
+        f"Mean Dice over the held-out cases of {folds_in_words(parts)}; the seconds are those in "
+        f"which steps are taken. nnU-Net {VERSION}: its own plans, trainer and prediction with "
+        "mirroring, its learning rate falling with the seconds instead of the epochs. "
+        + _before(parts)
     )
     return [*lines, "", origin(parts, NAME, more=what), *failures(parts)]
 

@@ -19,7 +19,14 @@ from typing import Any
 import yaml
 
 from readme import header, row
-from reproductions.members import failures, measure_member, origin, scores_of, train_member
+from reproductions.members import (
+    failures,
+    folds_in_words,
+    measure_member,
+    origin,
+    scores_of,
+    train_member,
+)
 from reproductions.parts import Part, PartStore, finished
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
@@ -116,9 +123,9 @@ def table(parts: Sequence[Part]) -> list[str]:
         ]
         lines.append(row(cells))
     what = (
-        "Mean Dice over the held-out cases of fold 0, ± the standard deviation over seeds, with "
-        "augmentation and without (only where a patch lies is random); the gain is the mean over "
-        "classes and seeds. Which cases are trained on is drawn with the seed. "
+        f"Mean Dice over the held-out cases of {folds_in_words(parts)}, ± the standard deviation "
+        "over seeds, with augmentation and without (only where a patch lies is random); the gain "
+        "is the mean over classes and seeds. Which cases are trained on is drawn with the seed. "
     )
     picture = f"![Dice over training cases, with and without augmentation]({PICTURE.as_posix()})"
     return [

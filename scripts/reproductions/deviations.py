@@ -15,6 +15,7 @@ from typing import Any
 from readme import header, row
 from reproductions.members import (
     failures,
+    folds_in_words,
     mean_and_interval,
     measure_member,
     origin,
@@ -132,7 +133,10 @@ def table(parts: Sequence[Part]) -> list[str]:
         seeds = {part.settings["seed"] for part in theirs}
         seeds &= {part.settings["seed"] for part in ours}
         lines.append(row([rule.about, str(len(seeds)), *_gains(ours, theirs, seeds)]))
-    what = "Dice of our rules less that of nnU-Net's, case by case of fold 0, mean over seeds. "
+    what = (
+        f"Dice of our rules less that of nnU-Net's, case by case of {folds_in_words(parts)}, mean "
+        "over seeds. "
+    )
     means = [mean_and_interval(pooled(ours, name, "dice"))[0] for name in CLASSES if ours]
     if means:
         what += f"Ours: {' / '.join(f'{mean:.4f}' for mean in means)}. "
@@ -147,7 +151,8 @@ def _gains(ours: Sequence[Part], theirs: Sequence[Part], seeds: set[int]) -> lis
             pooled([part for part in some if part.settings["seed"] in seeds], name, "dice")
             for some in (ours, theirs)
         ]
-        cells.append(
-            shown({case: values[0][case] - values[1][case] for case in values[0]}, signed=True)
-        )
+        gains = {
+            case: value - values[1][case] for case, value in values[0].items() if case in values[1]
+        }
+        cells.append(shown(gains, signed=True))
     return cells

@@ -14,9 +14,11 @@ import numpy as np
 from reproductions.parts import Part, plain
 from volseg.bundle import Bundle, open_bundle
 from volseg.choosing import measure_bundle, record_measurement
+from volseg.errors import InputError
 from volseg.evaluation import Evaluation, Interval, intervals_of_means
 from volseg.training import CheckpointEveryEpoch, TrainingState, train_bundle
 from volseg.training.run_record import read_run_record
+from volseg.training.run_settings import differing_settings, require_run_settings
 
 # Class, metric and case to value; None where the metric does not apply.
 Scores = dict[str, dict[str, dict[str, float | None]]]
@@ -55,12 +57,15 @@ def train_member(
         device: The bundle's own choice by default.
 
     Raises:
+        InputError: It was trained with other settings.
         VolsegError: Training failed.
     """
     run = folder / "runs" / f"fold{fold}"
     weights = folder / "models" / "model.pt"
     before = None
-    if not (weights.is_file() and read_run_record(run).get("status") == "finished"):
+    if weights.is_file() and read_run_record(run).get("status") == "finished":
+        _require_same_settings(folder, run, bundle, {**settings, "fold": fold})
+    else:
         started, resumed = time.monotonic(), (run / CheckpointEveryEpoch.CHECKPOINT).is_file()
         show = _shown_an_epoch(f"{folder.name}, fold {fold}")
         train_bundle(
@@ -76,6 +81,20 @@ def train_member(
     if before is not None:  # what is not training itself, such as reading the cases
         about["prepared_seconds"] = round(before, 1)
     return Member(open_bundle(folder), about)
+
+
+def _require_same_settings(
+    folder: Path, run: Path, bundle: str | Path, given: Mapping[str, Any]
+) -> None:
+    """Refuse a run that was trained otherwise than a bundle with the given settings would be."""
+    had = read_run_record(run)["settings"]
+    asked = require_run_settings(open_bundle(bundle), given)
+    differing = differing_settings(had, {name: asked.get(name) for name in had})
+    if differing:
+        raise InputError(
+            f"{folder} was trained with other settings ({'; '.join(differing.values())}): give "
+            "those again, remove it, or give another folder with --output."
+        )
 
 
 def measure_member(member: Member, data: Path, fold: int) -> Evaluation:
@@ -131,6 +150,12 @@ def shown(values: Mapping[str, float], *, signed: bool = False) -> str:
 def failures(parts: Sequence[Part]) -> list[str]:
     """Return a line for each part that failed, for below a table."""
     return [f"- `{part.part}` failed: {part.failure}" for part in parts if part.failure]
+
+
+def folds_in_words(parts: Sequence[Part]) -> str:
+    """Return which folds were held out: ``fold 0``, or ``folds 0, 1``."""
+    folds = sorted({part.settings["fold"] for part in parts})
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
 
 
 def origin(parts: Sequence[Part], row: str, *, more: str = "") -> str:

@@ -123,7 +123,9 @@ class PartStore:
 
     def _without_places(self, text: str) -> str:
         for place, word in self._places.items():
-            text = text.replace(str(place.resolve()), word).replace(str(place), word)
+            text = text.replace(str(place.resolve()), word)
+            if len(place.parts) > 1:  # a single word may be of the sentence
+                text = text.replace(str(place), word)
         return text
 
 
@@ -167,8 +169,19 @@ def _read(path: Path) -> Part:
 
 def _command() -> str:
     words = ["python", "scripts/reproduce.py"]
-    hidden = False
+    before = ""
     for word in sys.argv[1:]:
-        words.append("..." if hidden else Path(word).name if Path(word).is_absolute() else word)
-        hidden = word in _PLACES
+        option, sign, value = word.partition("=")
+        if sign and option.startswith("--"):
+            words.append(f"{option}={_without_place(option, value)}")
+        else:
+            words.append(_without_place(before, word))
+        before = word
     return shlex.join(words)
+
+
+def _without_place(option: str, value: str) -> str:
+    """Return the value of an option as others may read it."""
+    if option in _PLACES:
+        return "..."
+    return Path(value).name if Path(value).is_absolute() else value

@@ -13,9 +13,11 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter
 from volseg.bundle import (
+    Composition,
     build_parts,
     composition_of,
     make_ensemble,
+    new_bundle,
     open_bundle,
     recompose,
     verify_bundle,
@@ -143,11 +145,53 @@ def test_members_that_do_not_go_together_are_refused(members, tmp_path):
     assert not (tmp_path / "both").exists()
 
 
+def test_members_may_be_older_than_an_entry_of_their_network(tmp_path):
+    """UNet++ was composed without a word on what overlaps."""
+    widths, folders = [4, 4, 8, 8], [tmp_path / "first", tmp_path / "second"]
+    composition = Composition(
+        network="unetplusplus",
+        recipe="mr_crop",
+        labels=("anterior", "posterior"),
+        values={"widths": widths, "patch": [16, 16, 16]},
+    )
+    for folder in folders:
+        new_bundle(folder, composition)
+        inference = folder / "configs" / "inference.yaml"
+        lines = inference.read_text().splitlines(keepends=True)
+        older = [line for line in lines if "overlapping" not in line]
+        assert len(older) == len(lines) - 2
+        inference.write_text("".join(older))
+        network = build_network(
+            "unetplusplus",
+            spatial_dims=3,
+            in_channels=1,
+            out_channels=3,
+            channels=widths,
+            norm="instance",
+            activation="leakyrelu",
+            deep_supervision=True,
+        )
+        save_weights(network, folder / "models" / "model.pt")
+    together = build_parts(make_ensemble(tmp_path / "both", folders)).network
+    assert isinstance(together, NetworkEnsemble)
+    networks = [build_parts(open_bundle(folder)).network for folder in folders]
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        first, second, mean = (one(image).softmax(1) for one in (*networks, together))
+    torch.testing.assert_close(mean, (first + second) / 2)
+
+
+def test_an_empty_folder_may_become_an_ensemble(members, tmp_path):
+    (tmp_path / "both").mkdir()
+    assert make_ensemble(tmp_path / "both", members).weights.is_file()
+
+
 def test_the_command(members, tmp_path, capfd):
-    words = ["bundle", "ensemble", *map(str, members), "-o", str(tmp_path / "both")]
+    out = tmp_path / "[mr]" / "both"  # no style of the terminal
+    words = ["bundle", "ensemble", *map(str, members), "-o", str(out)]
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--set", "overlap=0.25"])
-    assert capfd.readouterr().out.strip() == str(tmp_path / "both")
-    inference = (tmp_path / "both" / "configs" / "inference.yaml").read_text()
+    assert capfd.readouterr().out.strip() == str(out)
+    inference = (out / "configs" / "inference.yaml").read_text()
     assert "overlap: 0.25" in inference
-    assert not (tmp_path / "both" / "configs" / "train.yaml").exists()
+    assert not (out / "configs" / "train.yaml").exists()

@@ -171,6 +171,18 @@ def test_a_temperature_that_is_known_is_found_again():
         choose_temperature([])
 
 
+def test_evidence_that_is_damaged_is_gathered_again(tmp_path):
+    path, nothing = tmp_path / "a.npz", np.zeros((0, len(THRESHOLDS)), np.int64)
+    sample = np.ones((3, 5), np.float32), np.zeros(5, np.uint8)
+    CaseEvidence("a", 0, nothing, nothing, np.zeros(0, np.int64), 5, *sample, "b").save(path)
+    assert CaseEvidence.kept(path, "b").case == "a"
+    content = bytearray(path.read_bytes())
+    lengths = (int.from_bytes(content[at : at + 2], "little") for at in (26, 28))
+    content[30 + sum(lengths)] = 0xFF  # behind the header of the first entry: no block is such
+    path.write_bytes(content)
+    assert CaseEvidence.kept(path, "b") is None
+
+
 def test_cases_that_were_trained_on_say_nothing(torch_bundle):
     bundle = open_bundle(torch_bundle)
     bundle = write_metadata(bundle, {**bundle.metadata, "training": {"fold": 0}})

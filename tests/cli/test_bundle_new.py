@@ -17,7 +17,7 @@ def run(*words) -> int:
 
 
 def test_a_bundle_is_made_from_a_recipe(tmp_path, capfd):
-    folder = tmp_path / "liver"
+    folder = tmp_path / "[ct]" / "liver"  # no style of the terminal
     options = ("--network", "vnet", "--dims", 3, "--recipe", "ct", "--labels", "liver, tumour")
     assert run("bundle", "new", folder, *options, "--set", "spacing=[1.5, 1.5, 2.0]") == 0
     assert capfd.readouterr().out.strip() == str(folder)

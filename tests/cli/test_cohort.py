@@ -34,9 +34,8 @@ def test_real_scans_from_manifest_to_table(data_root, tmp_path, capfd):
     manifest = tmp_path / "m.csv"
     manifest.write_text("\n".join(["case,image,group,patient", *rows, ""]))
     out = tmp_path / "out"
-    code, text, errors = run(
-        capfd, "run", manifest, "-o", out, "-b", "hippocampus_unet", "--workers", 2
-    )
+    words = ("-b", "hippocampus_unet", "--backend", "torch")
+    code, text, errors = run(capfd, "run", manifest, "-o", out, *words, "--workers", 2)
     assert code == 1, errors
     assert "5 cases: 3 done, 2 failed" in text
     assert "missing: cannot read" in errors
@@ -58,7 +57,7 @@ def test_real_scans_from_manifest_to_table(data_root, tmp_path, capfd):
         main(
             [
                 *("segment", *(str(tmp_path / name) for name in names)),
-                *("-b", "hippocampus_unet", "-o", str(tmp_path / "alone")),
+                *(*words, "-o", str(tmp_path / "alone")),
             ]
         )
     capfd.readouterr()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from volseg.cli.main import main
+from volseg.io import probabilities_target
 
 
 @pytest.fixture
@@ -115,8 +116,15 @@ def test_what_is_only_in_one_set_is_named(evaluate, folders):
     assert "not every file has a partner" in errors
 
 
-def test_what_cannot_be_done_is_refused_before_anything_is_compared(evaluate, folders):
+def test_what_cannot_be_done_is_refused_before_anything_is_compared(evaluate, folders, monkeypatch):
+    monkeypatch.setattr(
+        "volseg.evaluation.evaluate_pairs", lambda *_, **__: pytest.fail("too late")
+    )
+    (folders / "blocked").touch()
+    (folders / "page.html").mkdir()
     for words, out, reason in (
+        ([], "blocked/s.csv", "cannot write"),
+        ([], "page.html", "it is a folder"),
         ([], "s.xlsx", r"expected a name that ends in .html (page)"),
         (["--images", folders / "nowhere"], "s.html", "there is no folder"),
         (["--probabilities", folders], "s.csv", "there is no a_1_probabilities"),
@@ -131,6 +139,37 @@ def test_what_cannot_be_done_is_refused_before_anything_is_compared(evaluate, fo
         assert not (folders / "s.csv").exists()
 
 
+def test_the_table_of_patients_is_not_replaced(evaluate, folders):
+    lines = ["case,patient", *(f"{case},{case[0]}" for case in ["a_1", "a_2", "b_1", "b_2", "c_1"])]
+    for name, out in (("s.csv", "s.html"), ("s_summary.csv", "s.json")):
+        (folders / name).write_text("\n".join(lines))
+        code, _, errors = evaluate("--patients", folders / name, out=out)
+        assert code == 2
+        assert "would be replaced" in " ".join(errors.split())
+        assert (folders / name).read_text() == "\n".join(lines)
+
+
+def test_channels_are_those_of_the_bundle_whatever_is_scored(folders, repository, capfd):
+    paths = [folders / name / "a_1.nii.gz" for name in ("ours", "references")]
+    reference = np.asarray(nib.load(paths[1]).dataobj)
+    probabilities = folders / "a_1_probabilities.nii"
+    with probabilities_target(probabilities, like=paths[1], classes=3) as target:
+        target[:, :, :, :] = np.stack([0.1 + 0.7 * (reference == value) for value in range(3)])
+    words = [*paths, "-o", folders / "s.csv", "--ignore", 255, "--json"]
+    words += ["-b", repository / "bundles" / "hippocampus_unet", "--probabilities", folders]
+    found = []
+    for labels in ([], ["anterior=1", "posterior=2", "whole=1,2"], ["whole=1,2"]):
+        options = [word for label in labels for word in ("--label", label)]
+        with pytest.raises(SystemExit) as end:
+            main(["evaluate", *map(str, [*words, *options])])
+        text, errors = capfd.readouterr()
+        assert (end.value.code or 0, errors) == (0, "")
+        found.append(json.loads(text)["calibration"])
+    assert set(found[0]["curves"]) == {"label", "foreground", "anterior", "posterior"}
+    assert 0.1 < found[0]["curves"]["anterior"]["expected_calibration_error"] < 0.2
+    assert found[1] == found[2] == found[0]
+
+
 def test_the_tables_say_the_same_to_people(folders, capfd):
     words = ["evaluate", folders / "ours", folders / "references", "-o", folders / "s.json"]
     with pytest.raises(SystemExit):
@@ -140,6 +179,14 @@ def test_the_tables_say_the_same_to_people(folders, capfd):
     assert "Each case counts as a patient of its own" in text
     assert "ours against others in the 5 cases of both" in text
     assert (folders / "s_comparison.csv").is_file()
+
+
+def test_names_of_labels_are_no_markup(folders, capfd):
+    paths = [folders / name / "a_1.nii.gz" for name in ("ours", "references")]
+    words = [*paths, "-o", folders / "s.csv", "--label", "a[b]=1"]
+    with pytest.raises(SystemExit):
+        main(["evaluate", *map(str, words)])
+    assert "a[b]" in capfd.readouterr().out
 
 
 def test_two_files_are_of_one_case_whatever_they_are_called(folders, capfd):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -114,6 +115,53 @@ def test_only_what_is_whole_and_of_the_same_image_bundle_and_settings_is_skipped
     config = tiny_bundle / "configs" / "inference.yaml"
     config.write_text(config.read_text() + "\n")
     assert [status(given=other), status(given=other)] == ["done", "skipped"]
+
+
+def test_another_image_is_another_one_whatever_it_is_called(
+    capfd, tmp_path, tiny_bundle, image, monkeypatch
+):
+    """As the same path from another folder, or behind the same pseudonym."""
+    words = ("-o", tmp_path / "out", "-b", tiny_bundle, "--json", "--skip-existing")
+    words = (*words, "--backend", "torch")
+    hidden = ("--anonymize", "--key", tmp_path / "key")
+    folders = [tmp_path / name for name in ("a", "b")]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        image.with_name(f"ball{number}.nii.gz").rename(folder / "scan.nii.gz")
+
+    def status(folder: Path, *others: object) -> str:
+        monkeypatch.chdir(folder)
+        code, text, errors = run(capfd, "segment", "scan.nii.gz", *words, *others)
+        assert code == 0, errors
+        return json.loads(text)[0]["status"]
+
+    for others in ((), hidden):
+        found = [status(folder, *others) for folder in (*folders, folders[1])]
+        assert found == ["done", "done", "skipped"]
+    for record in (tmp_path / "out").glob("CASE-*_record.json"):
+        assert "scan" not in record.read_text()
+
+
+def test_a_run_that_fails_before_it_writes_leaves_all_as_it_was(
+    capfd, tmp_path, tiny_bundle, image
+):
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle)
+    assert run(capfd, *words)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for others in (("--memory", "10MB"), ("--format", "nifti,dicom-seg")):
+        assert run(capfd, *words, *others)[0] != 0
+        assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_picture_that_cannot_be_made_is_refused_before_the_network_runs(
+    capfd, tmp_path, tiny_bundle, image, monkeypatch
+):
+    monkeypatch.setattr("volseg.segmenter.segmenter.Stream.run", None)
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle)
+    code, _, errors = run(capfd, *words, "--format", "nifti,dicom-preview")
+    assert code == 2
+    assert "DICOM results refer to the DICOM series" in errors
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_is_killed_leaves_no_record_of_an_earlier_one(
@@ -257,7 +305,7 @@ def test_evaluate_names_the_case_whose_grid_differs(capfd, tmp_path, tiny_bundle
     assert "5" in errors
 
 
-def test_networks_prints_counts_beside_the_published_ones(capfd):
+def test_networks_prints_counts_beside_the_published_ones(capfd, monkeypatch):
     code, text, _ = run(capfd, "networks", "--json")
     assert code == 0
     rows = {row["name"]: row for row in json.loads(text)}
@@ -271,6 +319,7 @@ def test_networks_prints_counts_beside_the_published_ones(capfd):
     for row in rows.values():
         assert row["deep_supervision"] in (True, False)
         assert row["scriptable"] == (row["name"] != "swinunetr")
+    monkeypatch.setattr("volseg.cli.networks._described", rows.get)  # it takes seconds
     code, text, _ = run(capfd, "networks")
     assert code == 0
     line = next(line for line in text.splitlines() if line.startswith("bionet "))

@@ -71,6 +71,10 @@ def test_mistakes_are_one_sentence_and_write_nothing(folders, tmp_path, capfd):
     for words, message in (
         ((images, "--method", "foreground"), "one label map for each"),
         ((images, "--method", "foreground", "--labels", labels), "1 of 3 images have no label map"),
+        (
+            (images, images / "case0.nii.gz", "--method", "foreground", "--labels", labels),
+            "two images are named case0",
+        ),
         ((images, "--method", "zscore"), "unknown fitted standardisation 'zscore'"),
         ((tmp_path / "none.nii.gz",), "there is no image"),
         ((images, tmp_path / "bad.nii.gz"), "bad.nii.gz"),

@@ -38,3 +38,9 @@ def test_every_file_of_an_image_counts(tmp_path: Path, image: str, voxels: str):
     (tmp_path / voxels).unlink()
     with pytest.raises(InputError, match=voxels):
         stamp_of(inputs)
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path):
+    (tmp_path / "ct.nhdr").write_text("NRRD0004\ndata file: other\0.raw\n")
+    with pytest.raises(InputError, match="cannot read"):
+        stamp_of({"image": tmp_path / "ct.nhdr"})

@@ -152,7 +152,36 @@ def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expe
     assert cohort_status(cohort).failed == 0
 
 
-def test_workers_that_cannot_work_end_the_run_with_what_they_said(cohort, tiny_bundle):
+class NobodyWorks:
+    """An engine whose workers end at once, without a word."""
+
+    interval = 0.0
+
+    def __init__(self) -> None:
+        self.starts = 0
+
+    def start(self, count: int) -> None:
+        self.starts += 1
+
+    def running(self) -> int:
+        return 0
+
+    def stop(self) -> None:
+        pass
+
+    def last_words(self) -> str:
+        return ""
+
+
+def test_workers_that_end_without_doing_a_case_are_started_once_more(cohort):
+    engine = NobodyWorks()
+    with pytest.raises(VolsegError, match="no worker could do a case; .* they said nothing"):
+        run_cohort(cohort, engine, 1, lambda *_: None)
+    assert engine.starts == 2
+
+
+def test_workers_that_cannot_work_end_the_run_with_what_they_said(cohort, tiny_bundle, monkeypatch):
+    monkeypatch.setattr("volseg.cohort.engine._MOST_STARTS_IN_VAIN", 1)  # each takes seconds
     (tiny_bundle / "models" / "model.pt").write_bytes(b"damaged")
     engine = LocalEngine(cohort.path, WorkerOptions(run="test"))
     with pytest.raises(VolsegError, match="no worker could do a case; .* is not the one"):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandGaussianNoised, ScaleIntensityd
@@ -82,6 +84,17 @@ def test_another_preparation_or_another_file_is_prepared_anew(case, tmp_path):
     assert torch.allclose(PreparedCases(steps(), folder).read(case)["image"], before + 1)
 
 
+def test_voxels_that_change_beside_their_header_are_prepared_anew(case, tmp_path):
+    header, voxels = tmp_path / "image.mhd", tmp_path / "image.raw"
+    sitk.WriteImage(sitk.ReadImage(case["image"]), str(header))
+    case["image"] = str(header)
+    before = PreparedCases(steps(), tmp_path / "prepared").read(case)["image"].clone()
+    (np.fromfile(voxels, np.float32) + 1).tofile(voxels)
+    os.utime(voxels, (1e9, 1e9))
+    after = PreparedCases(steps(), tmp_path / "prepared").read(case)["image"]
+    assert torch.allclose(after, before + 1)
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
 def test_what_is_damaged_is_prepared_anew(case, tmp_path, damage):
     folder = tmp_path / "prepared"
@@ -90,6 +103,18 @@ def test_what_is_damaged_is_prepared_anew(case, tmp_path, damage):
     [path] = files_of(prepared, "image.npy")
     path.write_bytes(damage(path.read_bytes()))
     assert torch.equal(prepared.read(case)["image"], before)
+
+
+def test_what_is_damaged_and_cannot_be_removed_is_not_trained_on(case, tmp_path, monkeypatch):
+    """As another user's, in a folder that both write to; root may remove it."""
+    prepared = PreparedCases(steps(), tmp_path / "prepared")
+    prepared.make(case)
+    [path] = files_of(prepared, "image.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    monkeypatch.setattr(prepared_module.shutil, "rmtree", lambda *_arguments, **_options: None)
+    with pytest.raises(OutputError, match="is damaged and cannot be replaced: remove it"):
+        PreparedCases(steps(), tmp_path / "prepared").make(case)
 
 
 def test_a_folder_that_cannot_be_written_is_replaced_by_a_temporary_one(

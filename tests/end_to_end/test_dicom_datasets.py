@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import nibabel as nib
@@ -32,6 +33,9 @@ def test_a_dataset_of_dicom_folders(tiny_bundle, tmp_path, data_root, capfd):
     for case in CASES:
         shutil.copytree(data_root / "dicom_series" / case / "dicom", dataset / case / "series")
     (dataset / "notes").mkdir()
+    config = tiny_bundle / "configs" / "inference.yaml"  # with fewer tiles
+    text = re.sub(r"^overlap: .*$", "overlap: 0.125", config.read_text(), flags=re.MULTILINE)
+    config.write_text(text)
     run(tiny_bundle, dataset, tmp_path / "run")
     command = ["segment", *(str(dataset / case) for case in CASES), "-o", str(tmp_path / "cli")]
     with pytest.raises(SystemExit) as end:

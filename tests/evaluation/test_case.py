@@ -128,7 +128,7 @@ def test_how_missing_classes_count_can_be_chosen():
     assert (missed.dice, missed.hausdorff95_mm, missed.average_surface_distance_mm) == (0, 374, 374)
     assert (invented.hausdorff95_mm, invented.volume_error_relative) == (374, np.inf)
     assert liver == evaluate_case(prediction, reference, **options)[3]
-    assert len(rule.sentences()) == 2
+    assert rule.sentences("pixels")[1].endswith("distances count as 374 pixels.")
     with pytest.raises(InputError, match="at least 0"):
         EmptyRule(missed_distance_mm=-1)
 

@@ -13,6 +13,7 @@ from volseg.evaluation import (
     METRICS,
     evaluate_files,
     evaluate_pairs,
+    how_computed,
     intervals_of_means,
     pair_files,
     write_evaluation,
@@ -178,6 +179,16 @@ def test_written_files_can_be_read_back(folders, tmp_path):
     ]
 
 
+def test_what_cannot_be_written_leaves_all_as_it_was(folders, tmp_path):
+    evaluation = evaluate_files(*folders, labels={"one": 1})
+    (tmp_path / "scores.csv").write_text("before")
+    (tmp_path / "scores.json").mkdir()
+    with pytest.raises(OutputError, match=r"scores\.json: it is a folder"):
+        write_evaluation(evaluation, tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text() == "before"
+    assert not (tmp_path / "scores_summary.csv").exists()
+
+
 def test_intervals_stand_beside_the_means(folders, tmp_path):
     pairs = pair_files(*folders)
     labels = {"one": 1, "two": 2}
@@ -217,6 +228,15 @@ def test_a_value_that_is_ignored_is_no_label(folders):
     assert math.isnan(evaluation.rows[1].dice)  # of class 2 all is unknown
     named = evaluate_files(predictions, references, labels={"one": 1}, ignore=255)
     assert named.undeclared == {"a": [2], "b": [2]}
+
+
+def test_it_is_said_whether_patients_were_named(folders):
+    for patients, ending in (
+        (None, "own: none were named."),
+        ({case: case for case in "abc"}, "own."),
+    ):
+        evaluation = evaluate_pairs(pair_files(*folders), patients=patients)
+        assert how_computed(evaluation)[-1] == f"Each case counts as a patient of its {ending}"
 
 
 def test_pictures_have_pixels_and_no_volume(tmp_path):

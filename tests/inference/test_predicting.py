@@ -47,13 +47,11 @@ def test_a_network_converts_once(tmp_path):
 
 def test_the_networks_of_an_ensemble_are_converted_each_on_its_own(tmp_path):
     members, image = [small_network(seed) for seed in (0, 1)], torch.rand(1, 1, 40, 40)
-    inferer = SlidingWindowInferer([32, 32], backend="openvino", folder=tmp_path)
+    # One tile holds the whole image: what the mean of probabilities is can be written down.
+    inferer = SlidingWindowInferer([40, 40], backend="openvino", folder=tmp_path)
     predictors = inferer.predictors(NetworkEnsemble(members), 1, torch.device("cpu"))
     assert len(predictors) == 2
-    # One tile holds the whole image: what the mean of probabilities is can be written down.
     whole = SlidingWindowInferer([40, 40])
     expected = sum(whole(image, member).softmax(1) for member in members) / 2
-    found = SlidingWindowInferer([40, 40], backend="openvino", folder=tmp_path)(
-        image, NetworkEnsemble(members).eval()
-    )
+    found = inferer(image, NetworkEnsemble(members).eval())
     torch.testing.assert_close(found.softmax(1), expected, atol=1e-5, rtol=0)

@@ -28,6 +28,8 @@ SLICES = ["s1.raw", "s2.raw", "s3.raw"]
         ("a.mhd", META.format("ElementDataFile = b.zraw"), ["b.zraw"]),
         ("a.mhd", META.format("ElementDataFile = LIST\ns1.raw\ns2.raw\ns3.raw"), SLICES),
         ("a.mhd", META.format("ElementDataFile = s%03d.raw 3 1 -2"), ["s003.raw", "s001.raw"]),
+        ("a.mhd", META.format("ElementDataFile = s%d.raw"), SLICES),
+        ("a.mhd", META.format("ElementDataFile = s%d.raw 2"), ["s2.raw", "s3.raw", "s4.raw"]),
         ("a.mha", META.format("ElementDataFile = LOCAL"), []),
         ("a.mha", "nonsense", []),
         ("a.nii.gz", "ElementDataFile = b.raw", []),
@@ -39,12 +41,13 @@ def test_files_that_a_header_names(tmp_path: Path, name: str, header: str, named
     assert files_of_image(tmp_path / name) == expected
 
 
-def test_they_are_those_that_are_read(tmp_path: Path):
+@pytest.mark.parametrize("numbers", ["", " 1", " 1 3 1"])
+def test_they_are_those_that_are_read(tmp_path: Path, numbers: str):
     """SimpleITK reads the same from them."""
     voxels = np.arange(12, dtype=np.uint8)
     for number, part in enumerate(np.split(voxels, 3), start=1):
         (tmp_path / f"s{number}.raw").write_bytes(part.tobytes())
-    (tmp_path / "a.mhd").write_text(META.format("ElementDataFile = s%d.raw 1 3 1"))
+    (tmp_path / "a.mhd").write_text(META.format(f"ElementDataFile = s%d.raw{numbers}"))
     (tmp_path / "a.nhdr").write_text(NRRD.format("data file: s%d.raw 1 3 1 2"))
     for name in ("a.mhd", "a.nhdr"):
         read = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name))).ravel()

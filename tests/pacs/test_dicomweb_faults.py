@@ -134,7 +134,7 @@ def test_a_server_may_send_this_side_to_another_path_of_its_own(http_server):
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "1.2/3", "/etc/x", "1.2\\3", "1." * 33, ".."])
-def test_what_is_no_uid_names_no_file(http_server, stored, tmp_path, name):
+def test_what_is_no_uid_names_no_file(http_server, stored, tmp_path, name, caplog):
     (path,) = list(stored.datasets.values())[:1]
     stored.datasets = {name: path}
     with pytest.raises(ServerError, match="SOP Instance UID .* expected digits and dots") as raised:
@@ -143,13 +143,14 @@ def test_what_is_no_uid_names_no_file(http_server, stored, tmp_path, name):
     assert names(tmp_path) == [path.name for path in sorted(path.parent.iterdir())]
 
     def answer(handler):
-        level = "0020000E" if "/series?" in handler.path else "0020000D"
-        uid = "1.2.3" if level == "0020000D" and "StudyDate" in handler.path else name
-        send(handler, json.dumps([{level: {"vr": "UI", "Value": [uid]}}]).encode(), JSON)
+        level, uid = ("0020000E", "1.4") if "/series?" in handler.path else ("0020000D", "1.3")
+        rows = [{level: {"vr": "UI", "Value": [one]}} for one in (name, uid)]
+        send(handler, json.dumps(rows).encode(), JSON)
 
-    for query in (SeriesQuery(patient="1"), SeriesQuery(date="20260131")):
-        with pytest.raises(ServerError, match="Instance UID .* expected digits and dots"):
-            find_series(client(http_server(answer)), query)
+    found = find_series(client(http_server(answer)), SeriesQuery())
+    assert found == [FoundSeries("1.3", "1.4")]
+    for level in ("Study", "Series"):
+        assert f"with the {level} Instance UID" in caplog.text
 
 
 @pytest.mark.parametrize("garbage", [b"", b"no DICOM at all", b"\x00" * 500])

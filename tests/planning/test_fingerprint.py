@@ -8,6 +8,7 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from volseg.errors import InputError
@@ -250,6 +251,20 @@ def test_after_a_stop_only_what_was_not_seen_is_read(data, tmp_path):
     )
     assert states == [(5, 6), (6, 6)]
     assert changed.cases[1].image_hash != resumed.cases[1].image_hash
+
+
+def test_voxels_that_change_beside_their_header_are_measured_again(data, tmp_path):
+    image = data / "images" / "case1.nii.gz"
+    header, voxels = (image.with_name(f"case1.{suffix}") for suffix in ("mhd", "raw"))
+    sitk.WriteImage(sitk.ReadImage(str(image)), str(header))
+    image.unlink()
+    files, journal = open_dataset(data).files, tmp_path / "seen.jsonl"
+    before = fingerprint_cases(files, journal=journal)
+    np.fromfile(voxels, np.float32)[::-1].tofile(voxels)
+    os.utime(voxels, (1e9, 1e9))
+    after = fingerprint_cases(files, journal=journal)
+    same = [old == new for old, new in zip(before.cases, after.cases, strict=True)]
+    assert same == [True, False, True, True, True, True]
 
 
 def test_what_nobody_labelled_is_neither_label_nor_foreground(tmp_path):

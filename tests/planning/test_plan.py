@@ -77,6 +77,8 @@ def test_thick_slices_stay_in_their_plane():
         (("upper lobe", "lower lobe"), [0, 1]),
         (("LeftKidney", "RKidney"), [1, 2]),
         (("vertebrae_L1", "vertebrae_T12"), [0, 1, 2]),
+        (("rib_left1", "rib_right12"), [1, 2]),
+        (("LEFT1", "RIGHT1"), [1, 2]),
     ],
 )
 def test_an_axis_whose_ends_have_names_is_not_mirrored(names, mirrored):
@@ -260,6 +262,8 @@ def test_the_held_out_cases_of_a_fold_are_kept_in_memory(monkeypatch):
     plan, values = planned(CUBE)
     assert values["cached"] == 0.5
     assert plan.composition.reasons["cached"].endswith(f"{20 * 5 * voxels / 1e9:.2g} GB")
+    _, values = planned(CUBE, largest_fold=8)  # of folds that are not alike
+    assert values["cached"] == 0.25
     _, values = planned(CUBE, spacing=(2.0, 2.0, 2.0))  # labels stay as they are
     assert values["cached"] == 1.0
 

@@ -101,9 +101,11 @@ def test_pictures_with_any_label_value_are_planned(tmp_path, capfd):
         Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "data/images" / f"{index}.png")
         labels = np.where(inside, 255, 0).astype(np.uint8)
         Image.fromarray(labels).save(tmp_path / "data/labels" / f"{index}.png")
-    bundle = tmp_path / "squares"
+    bundle = tmp_path / "[a]" / "squares"  # no style of the terminal
     assert run("plan", tmp_path / "data", "-o", bundle, "--preset", "M") == 0
-    assert "train it with" in capfd.readouterr().err
+    printed = capfd.readouterr()
+    assert printed.out.strip() == str(bundle)
+    assert f"train it with: volseg train {bundle} " in printed.err
     train = configs(bundle, "train")
     assert open_bundle(bundle).labels == {"label_255": 1}
     assert (train["in_channels"], train["patch"]) == (3, [48, 40])
@@ -176,6 +178,19 @@ def test_a_bundle_is_planned_into_the_folder_one_is_in(data, tmp_path, capfd, mo
     assert open_bundle(tmp_path / "boxes").labels == {"label_1": 1, "label_2": 2}
     assert capfd.readouterr().out
     assert list(tmp_path.glob("*.jsonl")) == []
+
+
+def test_what_is_kept_in_memory_is_reckoned_for_the_largest_fold(
+    data, tmp_path, capfd, monkeypatch
+):
+    """Five of six cases are of one patient; half of the memory holds two."""
+    patients = tmp_path / "patients.csv"
+    rows = [f"case{index},{'one' if index else 'other'}" for index in range(6)]
+    patients.write_text("\n".join(["case,patient", *rows]))
+    monkeypatch.setattr("volseg.planning.plan.memory_of_job", lambda: 2 * 2 * 5 * 24 * 20 * 16)
+    options = ("--patients", patients, "--folds", 2, "--memory", "4GB", "--json")
+    assert run("plan", data, "-o", tmp_path / "boxes", *options) == 0
+    assert json.loads(capfd.readouterr().out)["composition"]["values"]["cached"] == 0.4
 
 
 @pytest.mark.parametrize("option", ["--spacing=1,1", "--modality=CT"])

@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -16,6 +17,7 @@ from volseg.postprocess import (
     SmoothBoundaries,
     apply_rules,
 )
+from volseg.postprocess.slabs import parts_at_once
 
 NOISE = st.one_of(
     arrays(np.uint8, st.tuples(*[st.integers(1, 12)] * 2), elements=st.integers(0, 3)),
@@ -184,8 +186,25 @@ def test_an_array_on_disk_is_read_and_written_in_parts(in_place):
     np.testing.assert_array_equal(out.values, apply_rules(labels, ALL, spacing=spacing))
     if not in_place:
         np.testing.assert_array_equal(source.values, labels)
-    # A slab of three planes, with the margins of the closing and the smoothing.
-    assert max(source.largest, out.largest) <= 46 * 52 * (3 + 8)
+    # Slabs of three planes a thread, with the margins of the closing and the smoothing.
+    planes = 3 * parts_at_once(torch.get_num_threads()) + 8
+    assert max(source.largest, out.largest) <= 46 * 52 * planes
+
+
+@pytest.mark.parametrize(("threads", "thickest"), [(1, 2), (4, 10)])
+def test_a_rule_on_neighbourhoods_takes_at_once_what_threads_would_share(threads, thickest):
+    """Its slabs come one after the other, each with a margin: thin ones read all of it again."""
+    labels, rule = anatomy(), CloseGaps(radius_mm=2.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        source = Chunked(labels, (46, 52, 1))
+        result = apply_rules(source, [rule], spacing=(1, 1, 1), planes=2)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(result, apply_rules(labels, [rule], spacing=(1, 1, 1)))
+    margin = 2 * 2  # twice the radius ahead
+    assert source.largest == 46 * 52 * (thickest + margin)
 
 
 def test_no_rule_is_a_copy():

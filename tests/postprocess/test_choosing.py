@@ -13,6 +13,7 @@ from volseg.postprocess import (
     RemoveSmallComponents,
     apply_rules,
     choose_rules,
+    propose_rules,
 )
 
 
@@ -54,6 +55,25 @@ def test_each_class_gets_the_rules_that_help_it():
         np.testing.assert_array_equal(apply_rules(prediction, table.rules), reference)
     assert [(o.label, o.cases, o.mean_after) for o in table.outcomes] == [(1, 6, 1.0), (2, 6, 1.0)]
     assert all(o.mean_before < 1 for o in table.outcomes)
+
+
+def test_sizes_are_tried_on_the_volume_that_they_are_applied_by():
+    """Of a tilted grid voxels are smaller than the product of the spacing."""
+    predictions, references = cases()  # islands of 9 and 12 voxels in class 1
+    spacings, volumes = [(1.0, 1.0, 1.25)] * 6, [1.0] * 6
+    rule = RemoveSmallComponents(classes=(1,), min_size_mm3=12.5)
+    tilted = choose_rules(
+        predictions, references, [rule], spacings=spacings, voxel_volumes=volumes, margin=0.0005
+    )
+    assert tilted.outcomes[0].mean_after == 1
+    upright = choose_rules(predictions, references, [rule], spacings=spacings, margin=0.0005)
+    assert upright.outcomes[0].mean_after < 1
+    proposed = [
+        rule
+        for rule in propose_rules(references, spacings=spacings, voxel_volumes=volumes)
+        if isinstance(rule, RemoveSmallComponents)
+    ]
+    assert proposed[-1].min_size_mm3 == {1: 0.3 * 256, 2: 0.3 * 144}
 
 
 def test_every_decision_is_in_the_table():

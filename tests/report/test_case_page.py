@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 
 from volseg.label_colors import label_color
 from volseg.report import find_records, write_report
+
+from .conftest import offline_page, write_case
 
 # Stored from right to left and from back to front, with voxels of three sizes.
 AFFINE = np.diag([-1.5, 1.0, 2.0, 1.0])
@@ -65,15 +68,20 @@ def is_of_color(pixels: np.ndarray, label: int) -> np.ndarray:
     return (along > 25) & (along > 0.95 * np.linalg.norm(away, axis=-1))
 
 
-@pytest.fixture
-def written(make_case: Any, tmp_path: Path, viewer: Path) -> Path:
-    record = make_case(label_map(), AFFINE)
-    write_report(find_records([record.parent]), tmp_path / "report", viewer=viewer)
-    return tmp_path / "report" / "case.html"
+@pytest.fixture(scope="module")  # the picture of a volume takes seconds without a graphics card
+def shown(
+    browser: Any, viewer: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The page of a case, opened once, and where its planes lie; what is hidden is shown again."""
+    folder = tmp_path_factory.mktemp("shown")
+    record = write_case(folder, label_map(), AFFINE)
+    write_report(find_records([record.parent]), folder / "report", viewer=viewer)
+    with offline_page(browser) as page:
+        yield page, opened(page, folder / "report" / "case.html")
 
 
-def test_labels_are_shown_where_they_are_and_a_click_goes_there(page, written, tmp_path):
-    tiles = opened(page, written)
+def test_labels_are_shown_where_they_are_and_a_click_goes_there(shown, tmp_path):
+    page, tiles = shown
     page.screenshot(path=tmp_path / "case.png", full_page=True)
     # The page opens at the middle of the largest structure.
     assert json.loads(page.get_attribute("#place", "data-mm")) == pytest.approx(centre_mm(1), abs=2)
@@ -100,8 +108,8 @@ def test_labels_are_shown_where_they_are_and_a_click_goes_there(page, written, t
     assert page.inner_text("#place").endswith(": spleen")
 
 
-def test_structures_are_shown_in_3d_and_can_be_hidden(page, written):
-    opened(page, written)
+def test_structures_are_shown_in_3d_and_can_be_hidden(shown):
+    page, _ = shown
     solid = picture(page, "#solid")
     both = [is_of_color(solid, label).mean() for label in (1, 2)]
     assert min(both) > 0.005
@@ -113,10 +121,11 @@ def test_structures_are_shown_in_3d_and_can_be_hidden(page, written):
     assert is_of_color(picture(page, "#solid"), 1).mean() == 0
     assert is_of_color(picture(page, "#planes"), 1).mean() == 0
     assert is_of_color(picture(page, "#solid"), 2).mean() > 0.005
+    page.check("input[data-label='1']")
 
 
-def test_statistics_and_how_it_was_made_are_there_and_it_prints(page, written):
-    opened(page, written)
+def test_statistics_and_how_it_was_made_are_there_and_it_prints(shown):
+    page, _ = shown
     cells = page.locator("#statistics tbody tr").first.inner_text().split("\t")
     assert cells[:2] == ["liver", "16.13"]  # 16 x 24 x 14 voxels of 3 mm³
     assert "Phantom U-Net 0.1.0" in page.inner_text("header")
@@ -125,12 +134,14 @@ def test_statistics_and_how_it_was_made_are_there_and_it_prints(page, written):
     page.emulate_media(media="print")
     assert page.is_visible("#preview")
     assert not page.is_visible("#viewer")
+    page.emulate_media(media="screen")
 
 
 def test_hostile_names_are_shown_and_not_run(page, make_case, tmp_path, viewer):
     evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
     record = make_case(label_map(), AFFINE, case=evil, names={1: evil, 2: "'\"><b>"})
     write_report(find_records([record]), tmp_path / "report", viewer=viewer)
+    page.set_viewport_size({"width": 480, "height": 360})  # fewer pixels to compute
     opened(page, tmp_path / "report" / "case.html")
     assert page.inner_text("h1") == evil
     assert page.locator("#statistics tbody th").first.inner_text() == evil

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from volseg.cli.main import main
 from volseg.errors import InputError
 from volseg.report import find_records, read_further_columns, write_report
+from volseg.segmenter import read_record
 
 AFFINE = np.diag([1.0, 1.0, 1.0, 1.0])
 
@@ -84,6 +86,45 @@ def test_images_that_have_moved_are_found(folder, tmp_path):
     assert all(one.page is not None and one.page.is_file() for one in outcomes)
 
 
+def test_an_image_is_not_shown_for_another_case(make_case, tmp_path):
+    labels = np.zeros((32, 24), np.uint8)
+    labels[4:14, 4:14] = 1
+    for name in ("a", "b"):
+        make_case(labels, np.eye(3), name=name)
+    given = tmp_path / "images" / "a.png"
+    outcomes = write_report(find_records([tmp_path / "out"]), tmp_path / "report", images=given)
+    assert all("a.png cannot be both" in str(one.error) for one in outcomes)
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    [one] = write_report(
+        find_records([tmp_path / "out" / "a_seg.png"]), tmp_path / "r", images=given
+    )
+    assert one.error is None
+
+
+def test_images_that_differ_by_their_folders_are_told_apart(make_case, tmp_path):
+    for name in ("a", "b"):
+        record = make_case(labels_of(8), AFFINE, name=name)
+        image = tmp_path / "tree" / f"sub-{name}" / "ct.nii.gz"
+        image.parent.mkdir(parents=True)
+        (tmp_path / "images" / f"{name}.nii.gz").rename(image)
+        replace(read_record(record), image=str(image)).write(record)
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    records = find_records([tmp_path / "out"])
+    outcomes = write_report(records, tmp_path / "report", images=tmp_path / "moved")
+    assert [one.error for one in outcomes] == [None, None]
+    outcomes = write_report(records, tmp_path / "again", images=tmp_path / "moved" / "sub-a")
+    assert all("ct.nii.gz cannot be both" in str(one.error) for one in outcomes)
+
+
+def test_a_case_named_as_the_table_does_not_lose_its_page_to_it(make_case, tmp_path):
+    for name in ("index", "other"):
+        make_case(labels_of(8), AFFINE, name=name)
+    outcomes = write_report(find_records([tmp_path / "out"]), tmp_path / "report")
+    assert [one.page and one.page.name for one in outcomes] == [None, "other.html"]
+    assert "would be index.html" in str(outcomes[0].error)
+    assert ">index</th>" in (tmp_path / "report" / "index.html").read_text()
+
+
 def test_records_are_found_by_what_lies_beside_them(folder, tmp_path):
     record = folder / "small_record.json"
     for given in (record, folder / "small_seg.nii.gz"):
@@ -131,7 +172,10 @@ def test_the_command(folder, tmp_path, capfd, monkeypatch):
         0,
         {"case": "touching", "page": str(out / "touching.html"), "error": None},
     )
-    for words in ([], [folder], [tmp_path / "nothing", "-o", out]):
-        code, _, errors = run(*words)
-        assert code == 2
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "x_record.json").write_text("{}")
+    for words in ([], [folder], [tmp_path / "nothing", "-o", out], [damaged, "-o", out]):
+        code, text, errors = run(*words)
+        assert (code, text) == (2, "")
         assert len(errors.splitlines()) == 1

@@ -112,6 +112,31 @@ def test_the_page_is_complete_without_a_script(browser, folder):
         assert page.locator("text=Calibration of").count() == 0
 
 
+def test_an_image_beside_pictures_of_labels_is_shown(tmp_path):
+    labels = np.zeros((24, 20), np.uint8)
+    labels[4:12, 4:14] = 1
+    values = np.random.default_rng(0).normal(100, 9, (1, 24, 20)).astype(np.float32)
+    image = as_image(values, np.diag([-0.5, -0.5, 1.0]))
+    write_image(image, tmp_path / "images" / "a.mha")
+    for name in ("ours", "references"):
+        write_segmentation(labels, tmp_path / name / "a.png", like=image)
+    pairs = pair_files(tmp_path / "ours", tmp_path / "references")
+    evaluation = evaluate_pairs(pairs, labels={"cell": 1})
+    page = tmp_path / "s.html"
+    write_evaluation_page(evaluation, page, title="ours", images=tmp_path / "images")
+    assert "data:image/jpeg" in page.read_text()
+    assert "the same grid" not in page.read_text()
+
+
+def test_a_damaged_record_costs_the_image_alone(folder):
+    (folder / "ours" / "case2_record.json").write_text("{}")
+    evaluation = evaluate_pairs(pair_files(folder / "ours", folder / "references"), labels=LABELS)
+    write_evaluation_page(evaluation, folder / "s.html", title="ours")
+    text = (folder / "s.html").read_text()
+    assert "case2_record.json is no record of a case" in text
+    assert text.count("reference and prediction in one plane") == text.count("<article") == 4
+
+
 def scores(seed: int, cases: int, classes: int) -> Evaluation:
     random = np.random.default_rng(seed)
     rows = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import benchmark
-from benchmarks import augmentation, networks, timing, transforms
+from benchmarks import augmentation, first_use, networks, timing, transforms
 from benchmarks.augmentation import COMBINED, Scene
 
 
@@ -90,6 +92,7 @@ def test_a_library_that_is_not_installed_is_a_row(tmp_path, monkeypatch, capsys)
     file = tmp_path / "rows.json"
     words = ["transforms", "--sizes", "16x16x16", "--threads", "1", "2", "--repeats", "2"]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *words, "--json", str(file)])
+    monkeypatch.setattr(transforms, "first_use", lambda: (2.5, 0.5))
     benchmark.main()
     rows = json.loads(file.read_text())
     beside = {row["beside"]: row for row in rows}
@@ -106,6 +109,23 @@ def test_a_library_that_is_not_installed_is_a_row(tmp_path, monkeypatch, capsys)
     # Two tables, as wide in each line as in the heads: three columns a number of threads.
     assert set(widths) == {10}
     assert "not installed" in printed
+    assert "2.50 s for 128x128x128" in printed
+
+
+def test_the_first_call_is_timed_without_and_with_what_is_kept(monkeypatch, capsys):
+    """In this process, where nothing need be compiled: that takes long."""
+    found = []
+
+    def run(command, *, env, **_):
+        cache = Path(env["NUMBA_CACHE_DIR"])
+        found.append([file.name for file in cache.iterdir()])
+        (cache / "kept").touch()
+        exec(command[-1], {})
+        return SimpleNamespace(stdout=capsys.readouterr().out)
+
+    monkeypatch.setattr(first_use, "subprocess", SimpleNamespace(run=run))
+    assert min(first_use.first_use()) > 0
+    assert found == [[], ["kept"]]
 
 
 def test_patches_are_compared_with_all_ways_users_have(without_peers):

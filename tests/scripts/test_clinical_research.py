@@ -195,6 +195,23 @@ def test_change_beside_the_measurement_error(tmp_path, monkeypatch, capsys):
         run(longitudinal_change, monkeypatch, *words)
 
 
+def test_patients_without_the_structure_on_the_first_day_have_no_percent(tmp_path, monkeypatch):
+    write_boxes(tmp_path / "maps", {"a_0": 1000, "a_1": 800, "d_0": 0, "d_1": 100})
+    days = {"a_0": "2020-01-01", "a_1": "2021-01-01", "d_0": "2020-01-01", "d_1": "2021-01-01"}
+    rows = [[case, case[0], day] for case, day in days.items()]
+    table = write_rows(tmp_path / "dates.csv", ["case", "patient", "date"], rows)
+    words = [tmp_path / "maps", table, "-o", tmp_path / "out", "--labels", "liver=1"]
+    run(longitudinal_change, monkeypatch, *words)
+    a, d = rows_of(tmp_path / "out" / "change.csv")
+    assert (d["patient"], float(d["change_ml"]), d["annual_percent"]) == ("d", 10.0, "")
+    (row,) = rows_of(tmp_path / "out" / "summary.csv")
+    assert (row["patients"], row["annual_percent"]) == ("1", a["annual_percent"])
+    write_rows(table, ["case", "patient", "date"], rows[2:])
+    run(longitudinal_change, monkeypatch, *words)
+    (row,) = rows_of(tmp_path / "out" / "summary.csv")
+    assert (row["patients"], row["annual_percent"]) == ("0", "")
+
+
 @pytest.mark.data
 def test_a_dicom_tree_becomes_a_data_set(data_root, tmp_path, monkeypatch, capsys):
     tree, dataset = tmp_path / "archive", tmp_path / "dataset"

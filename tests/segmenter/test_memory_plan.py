@@ -77,6 +77,7 @@ def test_the_budget_that_a_refusal_names_is_accepted():
         planned(budget=10**9)
     assert "512 x 512 x 400" in str(refused.value)
     assert "1.00 GB are allowed" in str(refused.value)
+    assert "or use smaller tiles" in str(refused.value)
     amount = re.search(r"allow (\d+\.\d+ GB)", str(refused.value))
     assert amount is not None
     needed = bytes_of(amount[1])
@@ -101,6 +102,12 @@ def test_parts_that_threads_clean_side_by_side_are_all_counted():
         at_once = plan.cleaning_planes * (1 if threads == 1 else threads + 1)
         cleaned = share(plan, "cleaning", "parts of the label map").size
         assert cleaned == 24 * 512 * 512 * min(400, at_once)
+        then = Afterwards(measures=True)
+        measured = share(
+            planned(threads=threads, afterwards=then), "measuring", "parts of image and label map"
+        )
+        parts = 1 if threads == 1 else threads + 1
+        assert measured.size >= 24 * parts * plan.block_voxels
     # Of 16 planes each of 9 parts has one; of 65 parts none can have less.
     assert [plan.cleaning_planes for plan in plans.values()] == [16, 1, 1]
 
@@ -114,8 +121,10 @@ def test_what_is_done_with_the_label_map_is_planned_for():
     assert tight.block_voxels <= part / 40 <= max(tight.block_voxels, 512 * 2000) + 512 * 2000
     # A label map in memory, as DICOM is written from, does not fit where its parts do.
     assert planned(length=2000, budget=4 * 10**9).expected_peak < 4 * 10**9
-    with pytest.raises(MemoryLimitError, match="the label map in its formats"):
+    with pytest.raises(MemoryLimitError, match="the label map in its formats") as refused:
         planned(length=2000, afterwards=then, budget=4 * 10**9)
+    assert "or leave the DICOM formats out" in str(refused.value)
+    assert "tiles" not in str(refused.value)
 
 
 def test_logits_that_do_not_fit_beside_the_network_on_a_gpu_are_blended_in_memory():
@@ -125,14 +134,22 @@ def test_logits_that_do_not_fit_beside_the_network_on_a_gpu_are_blended_in_memor
     assert (roomy.accumulate_on, full.accumulate_on) == (None, "cpu")
     assert share(roomy, "inference", "logits that are not finished").where == "cuda"
     assert share(full, "inference", "logits that are not finished").where == "memory"
-    # On their way from the GPU some planes are copied.
+    # On their way from the GPU some planes are copied, or the logits of a tile; to it, tiles.
+    on_cpu = planned()
     way = [
         share(plan, "inference", "planes on the way to the file's grid").size
-        for plan in (roomy, full)
+        for plan in (on_cpu, roomy, full)
     ]
-    assert way[0] - way[1] == max(roomy.block_bytes, 4 * 25 * 273 * 273)
+    assert way[1] - way[0] == max(roomy.block_bytes, 4 * 25 * 273 * 273)
+    assert way[2] - way[0] == 4 * 25 * 96**3
+    for plan, size in ((on_cpu, 0), (roomy, 4 * 96**3), (full, 4 * 96**3)):
+        assert share(plan, "inference", "tiles on their way to the GPU").size == size
     with pytest.raises(MemoryLimitError, match="most of the rest by logits that are not finished"):
         planned(device="cuda", device_free=2 * needed - 2, budget=10**9)
+    # What lies on the GPU is no part of the memory that does not do.
+    with pytest.raises(MemoryLimitError) as refused:
+        planned(device="cuda", device_free=2 * needed, budget=10**9)
+    assert "logits that are not finished" not in str(refused.value)
 
 
 def test_what_torch_has_set_aside_on_a_gpu_is_free(monkeypatch):

@@ -270,24 +270,32 @@ def test_where_no_label_map_can_be_written_is_known_before_the_run(tiny_bundle, 
 
 
 _RUN = """
-import json, sys
+import json, multiprocessing, sys
 from pathlib import Path
 from volseg import Segmenter
 from volseg.errors import Cancelled
-bundle, image, output = sys.argv[1:]
-settings = {"tile": [64, 64, 64], "overlap": 0.0}
-plans = []
-try:  # only to see what the process holds without a run
-    segmenter = Segmenter(bundle, memory_budget="9GB", settings=settings)
-    segmenter.segment_file(image, output, planned=plans.append, cancelled=lambda: True)
-except Cancelled:
-    tight = plans[0].resident + 60_000_000
-segmenter = Segmenter(bundle, memory_budget=tight, settings=settings)
-segmenter.segment_file(image, output, planned=plans.append)
-status = Path("/proc/self/status").read_text()
-peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-found = {"peak": 1024 * peak, "budget": tight, "held": plans[1].resident}
-print(json.dumps({**found, "expected": plans[1].expected_peak}))
+
+def run(image):
+    settings = {"tile": [64, 64, 64], "overlap": 0.0}
+    plans = []
+    try:  # only to see what the process holds without a run
+        segmenter = Segmenter(bundle, memory_budget="9GB", settings=settings)
+        segmenter.segment_file(image, output, planned=plans.append, cancelled=lambda: True)
+    except Cancelled:
+        tight = plans[0].resident + 60_000_000
+    segmenter = Segmenter(bundle, memory_budget=tight, settings=settings)
+    segmenter.segment_file(image, output, planned=plans.append)
+    status = Path("/proc/self/status").read_text()
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    found = {"peak": 1024 * peak, "budget": tight, "held": plans[1].resident}
+    print(json.dumps({**found, "expected": plans[1].expected_peak}))
+
+bundle, output, *images = sys.argv[1:]
+for image in images:
+    process = multiprocessing.get_context("fork").Process(target=run, args=(image,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, image
 """
 
 
@@ -295,15 +303,15 @@ print(json.dumps({**found, "expected": plans[1].expected_peak}))
 def test_the_plan_is_kept_whatever_the_length(tiny_bundle, tmp_path):
     """In processes of their own; what the run adds does not grow with the volume."""
     generator = np.random.default_rng(0)
-    added = []
-    for planes in (100, 400):
+    images = [str(tmp_path / f"{planes}.nii") for planes in (100, 400)]
+    for planes, image in zip((100, 400), images, strict=True):
         values = generator.normal(100, 20, (160, 160, planes)).astype(np.float32)
-        image = tmp_path / f"{planes}.nii"
         nib.save(nib.Nifti1Image(values, np.diag([1.0, 1, 1, 1])), image)
-        command = [sys.executable, "-c", _RUN, str(tiny_bundle), str(image)]
-        command.append(str(tmp_path / "labels.nii.gz"))
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
-        found = json.loads(run.stdout)
+    command = [sys.executable, "-c", _RUN, str(tiny_bundle), str(tmp_path / "labels.nii.gz")]
+    run = subprocess.run([*command, *images], check=True, capture_output=True, text=True)
+    added = []
+    for line in run.stdout.splitlines():
+        found = json.loads(line)
         assert found["expected"] <= found["budget"]
         assert 0.9 < found["peak"] / found["expected"] < 1.1
         added.append(found["peak"] - found["held"])

@@ -106,15 +106,18 @@ def tiny(_tiny_bundle: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(
-    tiny: Path, _two_channel_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `server` keeps its files in."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server(tiny: Path, _two_channel_bundle: Path, server_folder: Path) -> Iterator[Running]:
     """A server with the tiny bundles and a shipped one."""
-    folder = tmp_path_factory.mktemp("server")
     bundles = [
         word for one in (tiny, _two_channel_bundle, "hippocampus_unet") for word in ("-b", one)
     ]
-    with run_server(*bundles, "--folder", folder) as running:
+    with run_server(*bundles, "--folder", server_folder) as running:
         yield running
 
 

@@ -68,6 +68,15 @@ def test_headers_that_name_another_file_are_refused(tmp_path, name):
         b"NRRD0004\n" + b"#" * 70_000 + b"\ndata file: /etc/passwd\n\n",
         b"ObjectType = Image\nNDims = 3\nDimSize = 3 4 5\nElementDataFile = /etc/passwd\n",
         b"ObjectType = Image\n\tElementDataFile=LIST\n/etc/passwd\n",
+        # As their readers understand them, which is not how they look.
+        b"NRRD0004\n#x\rdata file: /etc/passwd\ntype: short\nsizes: 3 4 5\n\n",
+        b"NRRD0004\ndata\0 file: /etc/passwd\ntype: short\nsizes: 3 4 5\n\n",
+        b"NDims = 1\nDimSize = 3\nElementDataFile : /etc/passwd\nElementDataFile = LOCAL\n",
+        b"NDims = 1\nComment\nElementDataFile = LOCAL\nElementDataFile = /etc/passwd\n",
+        b"NDims = 1\nDimSize = 3\nElementDataFile\0 = /etc/passwd\nElementDataFile = LOCAL\n",
+        b"NDims = 1\nDimSize = 3\n\vElementDataFile = /etc/passwd\nElementDataFile = LOCAL\n",
+        b"NDims = 1\nName = x\rElementDataFile = LOCAL\nElementDataFile = /etc/passwd\n",
+        b"ElementDataFile = LOCAL".rjust(65_536) + b"/../../etc/passwd\n",
     ],
 )
 def test_hand_made_headers_that_name_another_file_are_refused(tmp_path, content):
@@ -82,6 +91,46 @@ def test_headers_that_promise_too_much_are_refused(tmp_path, name):
     sitk.WriteImage(image, tmp_path / name, useCompression=True)
     with pytest.raises(InputError, match="60,000 voxels"):
         suffix(tmp_path / name, most_bytes=59_999)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"NRRD0004\n#x\rsizes: 99999 99999\nencoding: gzip\n\n",
+        b"NRRD0004\nsizes: 1\t99999 99999\nencoding: gzip\n\n",
+        b"NDims = 2\nDimSize = 99999 99999\nElementDataFile = LOCAL\n",
+        b"NDims = 2\nDimSize = 3 4\nElementNumberOfChannels = 999999999\nElementDataFile = LOCAL\n",
+    ],
+)
+def test_hand_made_headers_that_promise_too_much_are_refused(tmp_path, content):
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(InputError, match="promises"):
+        suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"NRRD0004\nencoding: gzip\n\n",
+        b"NRRD0004\nsizes: 1e5 1e5\nencoding: gzip\n\n",
+        b"NDims = 2\nElementDataFile = LOCAL\n",
+        b"NDims = 2\nDimSize = 1e5 1e5\nElementDataFile = LOCAL\n",
+        b"NDims = 2\nDimSize = 1\n99999 = 1\nElementDataFile = LOCAL\n",
+    ],
+)
+def test_headers_that_do_not_say_how_large_an_image_is_are_refused(tmp_path, content):
+    (tmp_path / "upload").write_bytes(content)
+    with pytest.raises(InputError, match="does not say how large"):
+        suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+
+
+def test_metaimages_may_say_more_than_is_known(tmp_path):
+    """As tags of DICOM, which SimpleITK writes along."""
+    (tmp_path / "upload").write_bytes(
+        b"NDims = 2\r\nDimSize = 3 4\r\n\r\n0008|0005 = ISO_IR 100: M\xc3\xbcller = x\r\n"
+        b"Comment =\r\nElementDataFile = LOCAL\r\n" + bytes(12)
+    )
+    assert suffix_of_content(tmp_path / "upload", most_bytes=_MOST) == ".mha"
 
 
 def test_half_of_a_pair_is_refused(tmp_path):

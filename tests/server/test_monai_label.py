@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,14 +105,16 @@ def test_a_session_is_segmented(client, client_module, image, tiny):
         assert "expired" in json.loads(error.value.response)["detail"]
 
 
-def test_an_image_of_the_datastore_may_be_a_link(serve_here, image, tmp_path):
+def test_an_image_of_the_datastore_may_be_a_link(server, server_folder, image, tmp_path):
     """A relative one, as tools that lay out data sets make them."""
-    datastore = tmp_path / "served" / "datastore"
-    client = serve_here()
     shutil.copyfile(image, tmp_path / "elsewhere.nii.gz")
-    (datastore / "ball.nii.gz").symlink_to("../../elsewhere.nii.gz")
+    link = server_folder / "datastore" / "ball.nii.gz"
+    link.symlink_to(os.path.relpath(tmp_path / "elsewhere.nii.gz", link.parent))
     address = "/infer/tiny_bundle?image=ball&output=image"
-    answer = client.post(address, files={"label": b""}, timeout=120)
+    try:
+        answer = server.client.post(address, files={"label": b""}, timeout=120)
+    finally:
+        link.unlink()
     assert answer.status_code == 200, answer.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import socket
@@ -12,8 +13,10 @@ import pytest
 from volseg.errors import InputError, OutputError
 from volseg.server import Limits, ServerSettings, receiving, serve, service
 from volseg.server import jobs as jobs_module
+from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import Datastore
-from volseg.server.jobs import JobFolder
+from volseg.server.jobs import JobFolder, new_job
+from volseg.server.models import JobOptions
 from volseg.server.own_folder import claim_folder
 
 
@@ -149,7 +152,7 @@ def test_a_full_disk_fails_no_job_that_waits(serve_here, image, monkeypatch):
 
     def full(_, job):
         tries.append(job.id)
-        raise OutputError("cannot write: No space left on device.")
+        raise OutputError("cannot write.") from OSError(errno.ENOSPC, "No space left on device")
 
     client = serve_here()
     monkeypatch.setattr(service, "_SECONDS_UNTIL_ROOM", 0.01)
@@ -168,6 +171,53 @@ def test_a_full_disk_fails_no_job_that_waits(serve_here, image, monkeypatch):
         time.sleep(0.01)
     states = [job["state"] for job in client.get("/v1/jobs").json()]
     assert states == ["running", "cancelled"]
+
+
+def test_a_job_whose_folder_cannot_be_written_holds_nobody_up(serve_here, image, monkeypatch):
+    save, refused = JobFolder.save, []
+
+    def denied(folder, job):
+        if not refused or job.id in refused:
+            refused.append(job.id)
+            raise OutputError("cannot write.") from OSError(errno.EACCES, "Permission denied")
+        save(folder, job)
+
+    client = serve_here()
+    monkeypatch.setattr(JobFolder, "save", denied)
+    form = {"data": {"bundle": "tiny_bundle"}, "files": {"image": image.read_bytes()}}
+    first, second = (client.post("/v1/jobs", **form).json()["id"] for _ in range(2))
+    deadline = time.monotonic() + 10
+    while client.get(f"/v1/jobs/{second}").json()["state"] == "queued":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    status = client.get(f"/v1/jobs/{first}").json()
+    assert status["state"] == "failed"
+    assert status["error"] == "its folder on the server cannot be written."
+
+
+def test_a_full_disk_keeps_no_server_from_stopping(tiny, tmp_path, monkeypatch, caplog):
+    settings = ServerSettings(tmp_path, (str(tiny),))
+    stopping = service.Service(settings, Catalogue(settings.bundles, tmp_path / "trained"), ["cpu"])
+    jobs = [new_job("tiny_bundle", JobOptions()) for _ in range(2)]
+    for job in jobs:
+        job.state, job.attempts = "running", 1
+        with stopping.folder.incoming() as received:
+            stopping.folder.take(received, job)
+        stopping._jobs[job.id], stopping._at_work[job.id] = job, stopping._workers["cpu"]
+    save = JobFolder.save
+
+    def full(folder, job):
+        if job is jobs[0]:
+            raise OutputError("cannot write.") from OSError(errno.ENOSPC, "No space left on device")
+        save(folder, job)
+
+    monkeypatch.setattr(JobFolder, "save", full)
+    asyncio.run(stopping.stop())
+    assert f"job {jobs[0].id}: that it is running could not be written down" in caplog.text
+    assert {job.id: job.attempts for job in stopping.folder.load()} == {
+        jobs[0].id: 1,
+        jobs[1].id: 0,
+    }
 
 
 def test_the_queue_has_an_end(serve_here, image):
@@ -266,6 +316,14 @@ def test_a_folder_of_something_else_is_refused_and_left_as_it_is(tmp_path):
     with pytest.raises(InputError, match="notes.txt and no volseg-server.json"):
         serve(settings, lambda _: None)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_images_may_be_laid_ready_in_a_new_folder(tmp_path):
+    """In the root of a disk, too."""
+    for name in ("datastore", "lost+found"):
+        (tmp_path / name).mkdir()
+    claim_folder(tmp_path)
+    assert (tmp_path / "volseg-server.json").is_file()
 
 
 def test_nothing_but_its_own_is_removed_from_its_folder(serve_here, tmp_path):

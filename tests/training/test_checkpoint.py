@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 
 import filelock
 import pytest
 import torch
 from ignite.engine import Engine
 
+from tests.training.processes import in_processes
 from volseg.cli.main import main
 from volseg.data import read_datalist, write_datalist
 from volseg.errors import BundleError, InputError, OutputError
@@ -28,38 +28,32 @@ from volseg.training import (
     train_bundle,
 )
 
-# Trains, and is killed by the system in the middle of the second epoch, or when half of the third
-# checkpoint is written.
-KILLED = """
-import os, signal, sys
-import torch
-from volseg.training import train_bundle
 
-where, bundle, data, out = sys.argv[1:]
+def train(bundle, data, out, progress=None):
+    train_bundle(bundle, data, out, epochs=4, settings={"val_interval": 1}, progress=progress)
 
-def kill(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
 
-def kill_in_the_second_epoch(state):
-    if (state.epoch, state.step) == (2, 1):
-        kill()
+def train_until_killed(where, bundle, data, out):
+    """Be killed by the system, in the second epoch or at half of the third checkpoint."""
+    write = torch.save
 
-write = torch.save
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
 
-def write_half(value, target):
-    if value.get("epoch") == 3:
-        target.write(b"half of a checkpoint")
-        target.flush()
-        kill()
-    write(value, target)
+    def kill_in_the_second_epoch(state: TrainingState) -> None:
+        if (state.epoch, state.step) == (2, 1):
+            kill()
 
-if where == "writing":
-    torch.save = write_half
-train_bundle(
-    bundle, data, out, epochs=4, settings={"val_interval": 1},
-    progress=kill_in_the_second_epoch if where == "epoch" else None,
-)
-"""
+    def write_half(value, target):
+        if value.get("epoch") == 3:
+            target.write(b"half of a checkpoint")
+            target.flush()
+            kill()
+        write(value, target)
+
+    if where == "writing":
+        torch.save = write_half
+    train(bundle, data, out, kill_in_the_second_epoch if where == "epoch" else None)
 
 
 def read(path):
@@ -92,15 +86,13 @@ def test_a_killed_run_gives_the_weights_of_one_that_was_not_killed(tiny_bundle, 
     data, out = tiny_bundle.parent / "data", tmp_path / "killed"
     run = out / "runs" / "fold0"
     for where, epoch in (("epoch", 1), ("writing", 2)):
-        words = [sys.executable, "-c", KILLED, where, tiny_bundle, data, out]
-        ended = subprocess.run([str(word) for word in words], check=False)
-        assert ended.returncode == -signal.SIGKILL
+        words = (where, tiny_bundle, data, out)
+        assert in_processes(1, train_until_killed, *words, all_end=False) == []
         assert read(run / "checkpoint.pt")["epoch"] == epoch
     assert [path.read_bytes() for path in run.glob(".volseg-*")] == [b"half of a checkpoint"]
-    settings = {"val_interval": 1}
-    train_bundle(tiny_bundle, data, out, epochs=4, settings=settings)
     whole = tmp_path / "whole"
-    train_bundle(tiny_bundle, data, whole, epochs=4, settings=settings)
+    for folder in (out, whole):
+        in_processes(1, train, tiny_bundle, data, folder)
     for name in ("models/model.pt", "runs/fold0/checkpoint.pt", "runs/fold0/best.pt"):
         assert_same(read(out / name), read(whole / name))
     assert not list(run.glob(".volseg-*"))

@@ -33,7 +33,9 @@ def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog):
     datalist = out / "configs" / "datalist.json"
     assert [case.case for case in read_datalist(datalist)] == ["ball0", "ball1", "ball4", "ball5"]
     assert set(json.loads(datalist.read_text())["left_out"]) == {"ball2", "ball3"}
-    # The list that was cut short is still of a copy of this bundle.
+    # The list that was cut short is still of a copy of this bundle, and all that is looked for.
+    for case in ("ball2", "ball3"):
+        (data / "images" / f"{case}.nii.gz").unlink()
     train_bundle(tiny_bundle, data, out, fold=1, epochs=1, skip_damaged=True)
     counted = read_run_record(out / "runs" / "fold1")["data"]
     assert (counted["training_cases"], counted["held_out_cases"]) == (2, 2)
@@ -60,6 +62,15 @@ def test_processes_share_the_cases_and_wait_for_each_other(tiny_bundle):
         assert checked == [3, 3, 3]
     left = [case.case for case in read_datalist(tiny_bundle / "configs" / "datalist.json")]
     assert left == ["ball0", "ball1", "ball4", "ball5"]
+
+
+def test_what_was_left_out_before_stays_written_down(tiny_bundle):
+    data = tiny_bundle.parent / "data"
+    for case in ("ball2", "ball3"):
+        (data / "images" / f"{case}.nii.gz").write_bytes(b"nothing")
+        assert list(leave_out_damaged(open_bundle(tiny_bundle), data)) == [case]
+    datalist = tiny_bundle / "configs" / "datalist.json"
+    assert list(json.loads(datalist.read_text())["left_out"]) == ["ball2", "ball3"]
 
 
 def test_nothing_left_is_refused(tiny_bundle):

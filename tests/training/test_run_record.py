@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import subprocess
 
-from volseg.training import read_run_record
+import torch
+from ignite.engine import Engine
+
+from volseg.data import read_datalist, write_datalist
+from volseg.training import RecordRun, TrainingClock, TrainingHistory, read_run_record
 from volseg.training.progress import duration
 from volseg.training.run_record import git_state
 
@@ -42,6 +46,30 @@ def test_a_record_that_is_not_there_or_damaged_says_nothing(tmp_path):
     assert read_run_record(tmp_path) == {}
     (tmp_path / "run.json").write_text("{")
     assert read_run_record(tmp_path) == {}
+
+
+def recorded_data(bundle, folder, **options):
+    """What a run with fold 0 held out tells of its data."""
+    trainer = Engine(lambda engine, batch: None)
+    trainer.state.device = "cpu"
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    clock = TrainingClock()
+    history = TrainingHistory(folder, clock, optimizer, Engine(lambda engine, batch: None))
+    data = bundle.parent / "data"
+    RecordRun(bundle, data, {"fold": 0}, history, clock, **options).attach(trainer)
+    trainer.run([0], max_epochs=1)
+    return read_run_record(folder)["data"]
+
+
+def test_the_cases_that_are_told_of_are_those_of_the_list_that_is_trained_on(tiny_bundle, tmp_path):
+    own, other = tiny_bundle / "configs" / "datalist.json", tmp_path / "other.json"
+    write_datalist(read_datalist(own)[:5], other, about={})
+    whole = recorded_data(tiny_bundle, tmp_path / "whole")
+    assert (whole["training_cases"], whole["held_out_cases"]) == (4, 2)
+    own.unlink()
+    part = recorded_data(tiny_bundle, tmp_path / "part", datalist=str(other))
+    assert (part["training_cases"], part["held_out_cases"]) == (3, 2)
+    assert part["sha256"] != whole["sha256"]
 
 
 def test_times_are_told_as_they_are_spoken():

@@ -44,7 +44,8 @@ class Member:
     def of(cls, network: str, spatial_dims: int, inference: Mapping[str, Any]) -> Member:
         """Return the network that the configuration of a bundle's inference has."""
         own = yaml.safe_load(_piece(network, spatial_dims))
-        values = {name: inference[name] for name in own if name != _SECTION}
+        # An entry that the piece has got since says what the network was built with before.
+        values = {name: inference.get(name, own[name]) for name in own if name != _SECTION}
         return cls(network, spatial_dims, values)
 
     def definition(self, kind: str) -> dict[str, Any]:

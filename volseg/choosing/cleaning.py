@@ -97,22 +97,26 @@ def choose_pooled_cleaning(
             _Stored(Path(folder), "prediction"),
             _Stored(Path(folder), "reference"),
         )
-        spacings = []
+        grids = []
         for fold, bundle in opened.items():
             segmenter = Segmenter(bundle.folder, device=device, clean=False)
             for case in cases[fold]:
                 prediction = segmenter.segment(case.image)
                 references.append(case.reference(prediction))
                 predictions.append(prediction.numpy()[0])
-                spacings.append(grid_of(prediction).spacing)
+                grids.append(grid_of(prediction))
                 done += 1
                 if progress is not None:
                     progress(done, total)
+        spacings = [grid.spacing for grid in grids]
+        volumes = [grid.voxel_volume for grid in grids]
+        labelled = _Labelled(references, first.ignore)
         return choose_rules(
             predictions,
             references,
-            propose_rules(_Labelled(references, first.ignore), spacings=spacings),
+            propose_rules(labelled, spacings=spacings, voxel_volumes=volumes),
             spacings=spacings,
+            voxel_volumes=volumes,
             classes=list(first.labels.values()),
             metric=_metric(first),
             margin=margin,

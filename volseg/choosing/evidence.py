@@ -68,7 +68,7 @@ class CaseEvidence:
         try:
             with np.load(path) as file:
                 entries = {name: file[name] for name in cls.__dataclass_fields__}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
         plain = {name: entries[name].item() for name in ("case", "fold", "voxels", "made_of")}
         return cls(**{**entries, **plain}) if plain["made_of"] == made_of else None

@@ -163,11 +163,12 @@ def new(
     if patients is not None and data is None:
         raise InputError("--patients says whom the cases of --data are of: give both, or neither.")
     bundle = new_bundle(folder, composition, data=data, patients=patients)
-    output.print(str(bundle.folder), soft_wrap=True)
+    output.print(str(bundle.folder), soft_wrap=True, markup=False)
     errors.print(
         f"train it with: volseg train {bundle.folder} --data DATA -o OUT; what it holds is in "
         f"{bundle.folder / 'configs'}, yours to edit.",
         soft_wrap=True,
+        markup=False,
     )
 
 
@@ -194,7 +195,7 @@ def ensemble(
     from volseg.bundle import make_ensemble
 
     bundle = make_ensemble(out, bundles, values=named_values(change or ()))
-    output.print(str(bundle.folder), soft_wrap=True)
+    output.print(str(bundle.folder), soft_wrap=True, markup=False)
     errors.print(
         f"use it with: volseg segment INPUT -o OUT --bundle {bundle.folder}",
         soft_wrap=True,

@@ -48,7 +48,8 @@ def run(
         str,
         typer.Option(
             "--format",
-            help="Of the results, some of: nifti, dicom-seg, dicom-labelmap, rtstruct, sr.",
+            help="Of the results, some of: nifti, dicom-seg, dicom-labelmap, dicom-probabilities, "
+            "rtstruct, sr.",
         ),
     ] = "nifti",
     as_json: _Json = False,

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.atomic import require_writable
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.evaluation_tables import show_calibration, show_comparison, show_evaluation
 from volseg.cli.label_options import named_regions
 from volseg.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.progress import Progress, TaskID
 
     from volseg.evaluation import (
         CasePair,
         Evaluation,
+        Label,
     )
 
 
@@ -50,7 +54,10 @@ def evaluate(
         typer.Option(help="Label to score, NAME=VALUE, or values: tumour=1,2,3; repeat."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Surface distance that still counts as agreement, in mm.")
+        float,
+        typer.Option(
+            help="Surface distance that still counts as agreement, in mm; of pictures in pixels."
+        ),
     ] = 1.0,
     ignore: Annotated[
         int | None,
@@ -71,9 +78,8 @@ def evaluate(
     missed_distance: Annotated[
         float | None,
         typer.Option(
-            metavar="MM",
-            help="What distances are where one map alone holds the label; infinite, and left out "
-            "of means, without it.",
+            help="What distances are where one map alone holds the label, in mm; of pictures in "
+            "pixels. Infinite, and left out of means, without it.",
         ),
     ] = None,
     against: Annotated[
@@ -109,9 +115,9 @@ def evaluate(
         write_evaluation,
     )
 
-    _require_output(out, images)
+    _require_output(out, images, patients)
     labels, ignore = _labels(bundle, label, ignore)
-    regions = None if probabilities is None else _channels_of_regions(bundle, labels)
+    channels = None if probabilities is None else _channels(bundle, labels)
     rule = EmptyRule(empty is EmptyCases.PERFECT, missed_distance)
     sets = _pairs(predictions, references, against)
     cases = list(dict.fromkeys(pair.case for pairs in sets for pair in pairs))
@@ -139,7 +145,7 @@ def evaluate(
             calibration = calibrate_files(
                 sets[0],
                 probabilities,
-                labels=regions or evaluations[0].labels,
+                labels=channels or evaluations[0].labels,
                 ignore=ignore,
                 progress=partial(_advance, bar, task),
             )
@@ -190,8 +196,10 @@ def evaluate(
         raise typer.Exit(1 if evaluation.rows else 2)
 
 
-def _require_output(out: Path, images: Path | None) -> None:
+def _require_output(out: Path, images: Path | None, patients: str | None) -> None:
     """Refuse what cannot be written or shown, before anything is compared."""
+    from volseg.evaluation import evaluation_paths
+
     if out.suffix.lower() not in {".html", ".csv", ".json"}:
         raise OutputError(
             f"{out} cannot hold an evaluation; expected a name that ends in .html (page), .csv "
@@ -199,6 +207,12 @@ def _require_output(out: Path, images: Path | None) -> None:
         )
     if images is not None and not images.is_dir():
         raise InputError(f"there is no folder {images}: give one that holds the images.")
+    for path in (out, *evaluation_paths(out)):
+        if patients is not None and path.resolve() == Path(patients).resolve():
+            raise InputError(
+                f"{path} says whom the cases are of, and would be replaced: give another --output."
+            )
+        require_writable(path)
 
 
 def _advance(bar: Progress, task: TaskID, done: int, _: int) -> None:
@@ -255,10 +269,10 @@ def _labels(
     return structures or None, ignore
 
 
-def _channels_of_regions(
-    bundle: str | None, labels: dict[str, tuple[int, ...]] | None
-) -> dict[str, tuple[int, ...]] | None:
-    """Return the region of each channel of probabilities, in order; None if channels are classes.
+def _channels(
+    bundle: str | None, labels: Mapping[str, tuple[int, ...]] | None
+) -> Mapping[str, Label] | None:
+    """Return what the probabilities of a bundle are of, whatever is scored; None without a bundle.
 
     Raises:
         InputError: Regions were named by hand, which says nothing of the order of the channels.
@@ -267,7 +281,7 @@ def _channels_of_regions(
         from volseg.bundle import open_bundle
 
         opened = open_bundle(bundle)
-        return opened.structures if opened.regions else None
+        return opened.regions or opened.labels
     several = [name for name, values in (labels or {}).items() if len(values) > 1]
     if several:
         raise InputError(

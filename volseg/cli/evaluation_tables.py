@@ -15,6 +15,7 @@ _SHOWN = ("dice", "iou", "surface_dice", "hausdorff95_mm", "volume_error_ml")
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Print the means of an evaluation with their intervals, and how they came about."""
+    from rich.markup import escape
     from rich.table import Table
 
     from volseg.evaluation import how_computed
@@ -24,7 +25,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     table = Table("label", *(metric.heading for metric in shown.values()), "cases")
     for name, metrics in evaluation.summary().items():
         table.add_row(
-            name,
+            escape(name),
             *(
                 _text(metrics[metric].mean, metrics[metric].interval, about)
                 for metric, about in shown.items()
@@ -43,15 +44,17 @@ def show_evaluation(evaluation: Evaluation) -> None:
 
 def show_comparison(evaluation: Evaluation, comparison: Comparison) -> None:
     """Print how an evaluation compares with another one."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("label", "metric", *comparison.names, "difference", "effect", "p (Holm)", "cases")
+    names = map(escape, comparison.names)
+    table = Table("label", "metric", *names, "difference", "effect", "p (Holm)", "cases")
     for row in comparison.rows:
         if not row.cases or row.metric not in evaluation.metrics:
             continue
         metric = evaluation.metrics[row.metric]
         table.add_row(
-            row.name,
+            escape(row.name),
             metric.heading,
             metric.text(row.first),
             metric.text(row.second),
@@ -67,11 +70,12 @@ def show_comparison(evaluation: Evaluation, comparison: Comparison) -> None:
 
 def show_calibration(found: CasesCalibration) -> None:
     """Print how well probabilities are calibrated."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("probability of", "calibration error", "Brier score")
     for name, curve in found.curves.items():
-        table.add_row(name, f"{curve.expected_error:.4g}", f"{curve.brier:.4g}")
+        table.add_row(escape(name), f"{curve.expected_error:.4g}", f"{curve.brier:.4g}")
     output.print(table)
     whole = found.calibration
     output.print(

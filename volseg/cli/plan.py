@@ -64,7 +64,11 @@ def plan(
         typer.Option(help="Every fold gets its part of: labels, a column of that CSV, or none."),
     ] = "labels",
     workers: Annotated[
-        int | None, typer.Option(help="Cases read at a time; one a processor by default.", min=1)
+        int | None,
+        typer.Option(
+            help="Cases read at a time; one a processor by default, fewer where memory is short.",
+            min=1,
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="To train on: auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
@@ -74,6 +78,7 @@ def plan(
     Cases that cannot be used are named, with the reason, and left out; the exit code is then 1.
     Run again after a stop, it goes on with the cases it has not seen.
     """
+    from collections import Counter
     from dataclasses import replace
 
     from rich.markup import escape
@@ -128,6 +133,7 @@ def plan(
             what = escape(f"{fault.case}: {fault.sentence}")
             errors.print(f"[red]left out:[/] {what}", soft_wrap=True)
         _require_options_for(fingerprint.spatial_dims, grid, modality)
+        cases, _ = dataset.dealt(fingerprint.label_voxels)
         wishes = Wishes(
             preset=chosen,
             scheme=scheme
@@ -138,6 +144,7 @@ def plan(
             modality=kind,
             spacing=grid,
             folds=dataset.folds,
+            largest_fold=max(Counter(case.fold for case in cases).values()),
         )
         made = make_plan(fingerprint, wishes)
         bar.update(task, description="writing the bundle", completed=0)
@@ -146,7 +153,7 @@ def plan(
     if as_json:
         print_json(_as_json(bundle.folder, made, fingerprint))
     else:
-        output.print(str(bundle.folder), soft_wrap=True)
+        output.print(str(bundle.folder), soft_wrap=True, markup=False)
         errors.print(wishes.scheme.describe(), soft_wrap=True, markup=False)
         _show(made, fingerprint, dataset)
         errors.print(

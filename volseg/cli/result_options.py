@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from volseg.atomic import require_writable
+from volseg.atomic import require_writable_folder
 from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
@@ -68,7 +68,7 @@ class Results:
             raise InputError("dicom-preview belongs to a DICOM series: it needs volumes.")
         _require_map_suffix("--probabilities", self.probabilities, dims)
         _require_map_suffix("--uncertainty", self.uncertainty, dims)
-        require_writable(self.record("case"))
+        require_writable_folder(self.folder)
 
     def files(self, case: str, spatial_dims: int) -> dict[str, Path]:
         """Return the file of the result in each format, and of the picture.

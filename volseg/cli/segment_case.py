@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -74,17 +76,15 @@ class CaseRunner:
             self.results.record(case),
             files | self.results.maps(case, self.segmenter.passes),
             bundles=self.segmenter.bundles,
-            **self._stated(case, source, settings),
+            **self._stated(source, settings),
         )
 
     def _segment_source(self, case: str, source: Source, files: dict[str, Path]) -> dict[str, Any]:
         path = self.results.record(case)
         with self._on_disk(case, source) as image:
             started = time.perf_counter()
-            with writing_to(path):  # an old record must not lie beside new results
-                path.unlink(missing_ok=True)
             record = self._segment(case, image, files)
-            record = replace(record, **self._stated(case, source, record.settings))
+            record = replace(record, **self._stated(source, record.settings))
             record.write(path)
             seconds = round(time.perf_counter() - started, 3)
         first, *others = record.files.items()
@@ -96,22 +96,39 @@ class CaseRunner:
             "seconds": seconds,
         }
 
-    def _stated(self, case: str, source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def _stated(self, source: Source, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Return what a record says was given: what was fetched lies here only for a while.
 
-        An anonymized one says nothing of it.
+        An anonymized one has a pseudonym of it, by which it is known again.
         """
         channels = source.images if isinstance(source, Channels) else {}
-        if self.anonymizer is None:
-            places = {name: str(one) for name, one in channels.items()}
-            return {"image": str(described(source)), "channels": places, "settings": settings}
-        settings = {name: value for name, value in settings.items() if name != "series"}
-        hidden = dict.fromkeys(channels, case)
-        return {"image": case, "channels": hidden, "settings": settings}
+        image = _place(described(source))
+        places = {name: _place(one) for name, one in channels.items()}
+        if self.anonymizer is not None:
+            given = [image, *places.values(), settings.get("series")]
+            image = self.anonymizer.new_name(json.dumps(given))
+            places = dict.fromkeys(places, image)
+            settings = {name: value for name, value in settings.items() if name != "series"}
+        return {"image": image, "channels": places, "settings": settings}
 
     def _segment(self, case: str, image: ImageSource, files: dict[str, Path]) -> CaseRecord:
         """Write all results of what lies here."""
-        from volseg.segmenter import segment_to_files
+        from volseg.segmenter import require_pictures, segment_to_files
+
+        if any(name in files for name in PICTURES):
+            require_pictures(
+                image,
+                self.segmenter,
+                self.reading,
+                self.anonymizer,
+                as_dicom="dicom-preview" in files,
+            )
+        path = self.results.record(case)
+
+        def remove_old_record() -> None:
+            """It must not lie beside new results; where there are none it stays."""
+            with writing_to(path):
+                path.unlink(missing_ok=True)
 
         with self.progress.stage(case, "segmenting") as tiles:
             record = segment_to_files(
@@ -123,6 +140,7 @@ class CaseRunner:
                 anonymizer=self.anonymizer,
                 reading=self.reading,
                 planned=_show_plan if self.segmenter.memory_budget is not None else None,
+                before_writing=remove_old_record,
                 progress=tiles,
                 **self.results.maps(case, self.segmenter.passes),
             )
@@ -138,10 +156,8 @@ class CaseRunner:
 
         from volseg.io import read_image
         from volseg.report import preview_picture, write_preview
-        from volseg.segmenter import require_showable, write_dicom_picture
+        from volseg.segmenter import write_dicom_picture
 
-        if self.anonymizer is not None:
-            require_showable(image, self.segmenter, self.reading, self.anonymizer)
         names = {value: name for name, value in self.segmenter.labels.items()}
         values, labels = read_image(image, **self.reading), read_image(files["nifti"])
         if png is not None:
@@ -173,6 +189,11 @@ class CaseRunner:
                 yield {name: fetched(one) for name, one in source.images.items()}
             else:
                 yield fetched(source)
+
+
+def _place(source: Path | RemoteSeries) -> str:
+    """Return what names an image wherever one looks from; links stay as they were given."""
+    return os.path.abspath(source) if isinstance(source, Path) else str(source)  # noqa: PTH100
 
 
 def _show_plan(plan: MemoryPlan) -> None:

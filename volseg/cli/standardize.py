@@ -88,6 +88,12 @@ def _listed(
 def _labels_of(cases: list[str], folder: Path) -> list[Path]:
     from volseg.data import list_images
 
+    twice = next((case for number, case in enumerate(cases) if case in cases[:number]), None)
+    if twice is not None:
+        raise InputError(
+            f"two images are named {twice}, and {folder} has one label map of that name: give each "
+            "a name of its own."
+        )
     label_of = {item["case"]: Path(item["image"]) for item in list_images(folder)}
     lonely = [case for case in cases if case not in label_of]
     if lonely:

@@ -30,7 +30,7 @@ def stamp_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None 
     for path in (file for source in inputs.values() for file in files_of(source)):
         try:
             found = path.stat()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a name that no file can have, too
             raise _unreadable(path, error) from error
         stamps.append((str(path), found.st_size, found.st_mtime_ns))
     return hashlib.sha256(json.dumps([stamps, series], sort_keys=True).encode()).hexdigest()
@@ -94,5 +94,6 @@ def _files_of_series(source: Path, uid: str | None) -> list[Path]:
     return files_of(source)  # reading it will say what is there
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot read {path}: {error.strerror or error}.")
+def _unreadable(path: Path, error: OSError | ValueError) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) else None
+    return InputError(f"cannot read {path}: {reason or error}.")

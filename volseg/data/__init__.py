@@ -10,7 +10,7 @@ from volseg.data.datalist import (
     write_datalist,
 )
 from volseg.data.draws import Draw, PreparedDraws, RandomDraws, SharedBatches
-from volseg.data.fingerprint import hash_files
+from volseg.data.fingerprint import file_stamps, hash_files
 from volseg.data.folds import grouped_folds
 from volseg.data.listing import LABELS, list_cases
 from volseg.data.prepared import PreparedCases
@@ -25,6 +25,7 @@ __all__ = [
     "RandomDraws",
     "SharedBatches",
     "datalist_text",
+    "file_stamps",
     "fold_cases",
     "grouped_folds",
     "hash_files",

@@ -1,4 +1,4 @@
-"""Hashes of data, to tell what a result was made from."""
+"""Hashes and stamps of data, to tell what a result was made from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from volseg.errors import InputError
 from volseg.io import files_of_image
 
 # Files change unseen within a tick of the clock that stamps them: what is younger is read again.
@@ -24,9 +25,27 @@ def hash_files(paths: Iterable[str | Path]) -> str:
     """
     digests: list[str] = []
     for path in map(Path, paths):
-        files = files_of_image(path) if path.is_file() else path.rglob("*")
-        digests += [f"{file.name}:{_digest(file)}" for file in files if file.is_file()]
+        digests += [f"{file.name}:{_digest(file)}" for file in _files_of(path)]
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+
+
+def file_stamps(path: str | Path) -> list[tuple[str, int, int]]:
+    """Return path, size and time of each of the files that `hash_files` takes a path for.
+
+    They are looked at, not read. A header that says nothing of its voxels stands for itself:
+    whoever reads the image says what is wrong with it.
+    """
+    try:
+        files = _files_of(Path(path))
+    except InputError:
+        files = [Path(path)]
+    states = [(file, file.stat()) for file in files]
+    return [(str(file.absolute()), state.st_size, state.st_mtime_ns) for file, state in states]
+
+
+def _files_of(path: Path) -> list[Path]:
+    files = files_of_image(path) if path.is_file() else sorted(path.rglob("*"))
+    return [file for file in files if file.is_file()]
 
 
 def _digest(file: Path) -> str:

@@ -28,6 +28,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from volseg.atomic import replacing_folder
+from volseg.data.fingerprint import file_stamps
 from volseg.errors import (
     GeometryError,
     InputError,
@@ -83,7 +84,7 @@ class PreparedCases:
 
         Raises:
             InputError: The case cannot be prepared; it is named.
-            OutputError: Its files cannot be written.
+            OutputError: Its files cannot be written, or are damaged and cannot be replaced.
         """
         key = _key(case)
         for folder in self._folders:
@@ -93,6 +94,11 @@ class PreparedCases:
         else:
             place = self._write(case, key)
             manifest = _manifest(place) or {}
+            if not _is_intact(place, manifest):  # it is the one before, which could not be removed
+                raise OutputError(
+                    f"the prepared case {place} is damaged and cannot be replaced: remove it, or "
+                    "give another folder (prepared)."
+                )
         return place, sum(int(one["bytes"]) for one in manifest.values())
 
     def read(self, case: Mapping[Hashable, Any], place: Path | None = None) -> Case:
@@ -271,9 +277,8 @@ def _said(value: Any) -> Any:
         return [[str(name), _said(one)] for name, one in value.items()]
     if isinstance(value, (list, tuple)):
         return [_said(one) for one in value]
-    if isinstance(value, (str, Path)) and (path := Path(value)).exists():
-        files = [path] if path.is_file() else sorted(one for one in path.rglob("*"))
-        return [[str(one.absolute()), one.stat().st_size, one.stat().st_mtime_ns] for one in files]
+    if isinstance(value, (str, Path)) and Path(value).exists():
+        return file_stamps(value)
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return value_fingerprint(value)
     return str(value)

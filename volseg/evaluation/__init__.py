@@ -40,7 +40,7 @@ from volseg.evaluation.patients import patients_by_pattern, patients_of_table, r
 from volseg.evaluation.probabilities import CasesCalibration, calibrate_files, require_probabilities
 from volseg.evaluation.summary import Statistics
 from volseg.evaluation.table import read_table
-from volseg.evaluation.write import write_evaluation
+from volseg.evaluation.write import EvaluationPaths, evaluation_paths, write_evaluation
 
 __all__ = [
     "METRICS",
@@ -53,6 +53,7 @@ __all__ = [
     "Comparison",
     "EmptyRule",
     "Evaluation",
+    "EvaluationPaths",
     "GroupComparison",
     "GroupMean",
     "Interval",
@@ -73,6 +74,7 @@ __all__ = [
     "evaluate_case",
     "evaluate_files",
     "evaluate_pairs",
+    "evaluation_paths",
     "group_mean",
     "holm",
     "how_computed",

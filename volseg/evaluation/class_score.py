@@ -14,9 +14,9 @@ Label = int | tuple[int, ...]
 class ClassScore:
     """How well one class of one case agrees with its reference: a row of the table.
 
-    A metric that does not apply, because neither map holds the class, is NaN; a distance to a
-    class that one map lacks is infinite (the table in `volseg.metrics`, and `EmptyRule`). Volumes
-    are NaN of pictures.
+    A metric that does not apply, because neither map holds the class or it has no surface, is NaN;
+    a distance to a class that one map lacks is infinite (the table in `volseg.metrics`, and
+    `EmptyRule`). Volumes are NaN of pictures.
     """
 
     case: str

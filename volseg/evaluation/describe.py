@@ -10,9 +10,10 @@ def how_computed(evaluation: Evaluation) -> list[str]:
     """Return the rules that were followed, a sentence each."""
     cases = evaluation.cases
     patients = {evaluation.patient(case) for case in cases}
+    alone = "Each case counts as a patient of its own"
     tolerance = f"{evaluation.surface_tolerance_mm:g} {evaluation.length_unit}"
     return [
-        *evaluation.empty.sentences(),
+        *evaluation.empty.sentences(evaluation.length_unit),
         f"Surface Dice counts surfaces within {tolerance} as agreeing.",
         *(
             []
@@ -26,5 +27,5 @@ def how_computed(evaluation: Evaluation) -> list[str]:
         f"accelerated bootstrap, {RESAMPLES} draws of patients with all of their cases.",
         f"{len(cases)} cases are of {len(patients)} patients."
         if patients != set(cases)
-        else "Each case counts as a patient of its own: none were named.",
+        else f"{alone}{'.' if evaluation.patients else ': none were named.'}",
     ]

@@ -26,7 +26,8 @@ class EmptyRule:
         neither_is_perfect: Whether a case where neither map holds the class counts as perfect (Dice
             1, distance 0, as BraTS has it) or is left out of the means (as nnU-Net has it).
         missed_distance_mm: What distances are where one map alone holds the class, such as the
-            diagonal of the image (BraTS: 374 mm); infinite and left out of the means without it.
+            diagonal of the image (BraTS: 374 mm), of pictures in pixels; infinite and left out of
+            the means without it.
     """
 
     neither_is_perfect: bool = False
@@ -55,8 +56,8 @@ class EmptyRule:
             return replace(score, **distances)
         return score
 
-    def sentences(self) -> list[str]:
-        """Return the rule in words."""
+    def sentences(self, length_unit: str) -> list[str]:
+        """Return the rule in words, with distances in their unit."""
         return [
             "Where neither map holds a class, the case counts as perfect: overlaps 1, distances 0."
             if self.neither_is_perfect
@@ -66,7 +67,7 @@ class EmptyRule:
             "and counted as missed."
             if self.missed_distance_mm is None
             else "Where only one map holds it, overlaps are 0 and distances count as "
-            f"{self.missed_distance_mm:g} mm.",
+            f"{self.missed_distance_mm:g} {length_unit}.",
         ]
 
 

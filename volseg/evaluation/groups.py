@@ -71,7 +71,7 @@ class RankTest(NamedTuple):
     """Wilcoxon's signed-rank test; both NaN where nothing differs."""
 
     p: float
-    """Two-sided; NaN of fewer than two, or of differences that are all one."""
+    """Two-sided; NaN of fewer than two."""
     effect: float
     """Matched-pairs rank-biserial correlation, from -1 to 1; see `GroupComparison`."""
 

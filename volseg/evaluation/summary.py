@@ -36,7 +36,7 @@ class Statistics:
     n: int
     """Cases with a finite value."""
     n_empty: int
-    """Cases in which neither map holds the class, so that the metric does not apply (NaN)."""
+    """Cases to which the metric does not apply (NaN): without the class, or without a surface."""
     n_infinite: int
     """Cases in which only one of the maps holds the class, for metrics that are infinite then."""
     patients: int

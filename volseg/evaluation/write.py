@@ -7,8 +7,9 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from volseg.atomic import replacing
 from volseg.errors import OutputError
@@ -18,6 +19,32 @@ from volseg.evaluation.describe import how_computed
 from volseg.evaluation.evaluation import Evaluation
 from volseg.evaluation.probabilities import CasesCalibration
 from volseg.evaluation.summary import Statistics
+
+
+class EvaluationPaths(NamedTuple):
+    """The files of an evaluation."""
+
+    table: Path
+    summary: Path
+    summary_table: Path
+    comparison_table: Path
+    """Written where there is a comparison."""
+
+
+def evaluation_paths(path: str | Path) -> EvaluationPaths:
+    """Return where `write_evaluation` writes.
+
+    Args:
+        path: The table, the summary, or a page beside them.
+    """
+    path = Path(path)
+    table = path if path.suffix.lower() == ".csv" else path.with_suffix(".csv")
+    return EvaluationPaths(
+        table=table,
+        summary=path if path.suffix.lower() == ".json" else path.with_suffix(".json"),
+        summary_table=table.with_name(f"{table.stem}_summary.csv"),
+        comparison_table=table.with_name(f"{table.stem}_comparison.csv"),
+    )
 
 
 def write_evaluation(
@@ -34,7 +61,7 @@ def write_evaluation(
     confidence intervals, the means over classes, the failed cases and the undeclared values; what
     is not a finite number is `null` there, and the counts `n`, `n_empty` and `n_infinite` say why.
     The statistics are also written as a table, `<name>_summary.csv`, and so is a comparison,
-    `<name>_comparison.csv`.
+    `<name>_comparison.csv`. If one of the files cannot be written, all stay as they were.
 
     Args:
         evaluation: Result of `evaluate_files`.
@@ -51,20 +78,21 @@ def write_evaluation(
             f"{path} cannot hold an evaluation; expected a name that ends in .csv (table) or .json "
             "(summary): both are written."
         )
-    table = path if path.suffix.lower() == ".csv" else path.with_suffix(".csv")
-    summary = path if path.suffix.lower() == ".json" else path.with_suffix(".json")
-    _write_csv(table, case_rows(evaluation))
-    _write_csv(table.with_name(f"{table.stem}_summary.csv"), summary_rows(evaluation))
+    paths = evaluation_paths(path)
+    tables = {paths.table: case_rows(evaluation), paths.summary_table: summary_rows(evaluation)}
     entries = _summary(evaluation)
     if comparison is not None:
-        _write_csv(table.with_name(f"{table.stem}_comparison.csv"), comparison_rows(comparison))
+        tables[paths.comparison_table] = comparison_rows(comparison)
         entries["comparison"] = _comparison(comparison)
     if calibration is not None:
         entries["calibration"] = _calibration(calibration)
-    with replacing(summary) as temporary:
-        text = json.dumps(entries, indent=2, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-    return table, summary
+    text = json.dumps(entries, indent=2, allow_nan=False, ensure_ascii=False)
+    with ExitStack() as files:  # all are written before the first takes its place
+        summary = files.enter_context(replacing(paths.summary))
+        summary.write_text(text + "\n", encoding="utf-8")
+        for table, rows in tables.items():
+            _write_csv(files.enter_context(replacing(table)), rows)
+    return paths.table, paths.summary
 
 
 def case_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -100,7 +128,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         names = rows[0] if rows else [field.name for field in dataclasses.fields(ClassScore)]
         writer = csv.DictWriter(stream, names)
         writer.writeheader()

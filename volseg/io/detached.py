@@ -12,8 +12,9 @@ from volseg.io.formats import ImageFormat, format_of_name
 
 _LONGEST_HEADER = 1 << 20
 _MOST_FILES = 100_000
-# "slice%03d.raw 1 90 1": numbered files, from, to and step, in NRRD with their dimensions.
-_NUMBERED = re.compile(r"([^%]*%\d*d[^%]*?)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(?:\s+\d+)?")
+# "slice%03d.raw 1 90 1": numbered files, from, to and step, in NRRD with their dimensions; in
+# MetaImage, of which there are as many as slices, the numbers may be left out from the end.
+_NUMBERED = re.compile(r"([^%]*%\d*d[^%]*?)((?:\s+-?\d+){0,4})")
 _FIELDS = {
     ImageFormat.NRRD: (":", ("data file", "datafile")),
     ImageFormat.METAIMAGE: ("=", ("elementdatafile",)),
@@ -63,24 +64,39 @@ def _lines(stream: BinaryIO) -> Iterator[str]:
 
 def _named_in_header(lines: Iterator[str], sign: str, fields: tuple[str, ...]) -> list[str]:
     """Return the files that the field of a header names; none where the voxels follow it."""
+    slices = 0
     for line in lines:
         field, _, value = line.partition(sign)
-        if field.strip().lower() in fields:
-            return _meant(value.strip(), lines)
+        name = field.strip().lower()
+        if name == "dimsize":  # of MetaImage
+            slices = _last_number(value)
+        if name in fields:
+            return _meant(value.strip(), lines, slices)
         if not line and sign == ":":  # where the header of an NRRD ends
             break
     return []
 
 
-def _meant(value: str, following: Iterator[str]) -> list[str]:
+def _last_number(text: str) -> int:
+    words = text.split()
+    return int(words[-1]) if words and words[-1].isdecimal() else 0
+
+
+def _meant(value: str, following: Iterator[str], slices: int) -> list[str]:
     if value.upper() == "LOCAL":
         return []
     if value.upper().split()[:1] == ["LIST"]:
         return [line for line in following if line]
     numbered = _NUMBERED.fullmatch(value)
-    if numbered is None or int(numbered[4]) == 0:
+    if numbered is None:
         return [value]
-    first, last, step = (int(numbered[group]) for group in (2, 3, 4))
-    numbers = range(first, last + (1 if step > 0 else -1), step)
+    numbers = [int(number) for number in numbered[2].split()]
+    if len(numbers) < 2 and slices:
+        first = numbers[0] if numbers else 1
+        numbers = [first, first + slices - 1, 1]
+    if len(numbers) < 3 or numbers[2] == 0:
+        return [value]
+    first, last, step = numbers[:3]
+    every = range(first, last + (1 if step > 0 else -1), step)
     # One more is enough to tell that there are too many.
-    return [numbered[1] % number for number in numbers[: _MOST_FILES + 1]]
+    return [numbered[1] % number for number in every[: _MOST_FILES + 1]]

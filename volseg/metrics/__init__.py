@@ -14,8 +14,8 @@ What holds when a class is empty in one of the maps, or in both:
 NaN says "not applicable": a case without the structure, correctly left without it, tells nothing
 about how well the structure is outlined. Counting it as a Dice of 1 would lift the mean of a rare
 class by its rarity; such cases are left out of means and counted beside them. Distances and
-surface_dice are NaN, too, where both maps hold the class and it fills in one all voxels that are
-not ignored: it has no surface there.
+surface_dice are NaN, too, where both maps hold the class and it meets in one of them nothing but
+ignored voxels: it has no surface there.
 """
 
 from __future__ import annotations

@@ -84,9 +84,9 @@ def surface_distances(
             a mask ends at one of them is none either.
 
     Returns:
-        Both arrays are empty if the class is in neither map, or fills in one all that is known, so
-        that it ends nowhere; where only one holds it, its border voxels are infinitely far from
-        the other surface.
+        Both arrays are empty if the class is in neither map, or meets in one of them nothing else
+        that is known, so that it ends nowhere; where only one holds it, its border voxels are
+        infinitely far from the other surface.
 
     Raises:
         ShapeError: The shapes differ, or have neither two nor three axes.

@@ -6,11 +6,14 @@ the studies, then the series of each. One search goes beyond: a series known by 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from volseg.errors import InputError, ServerError
 from volseg.pacs.query import FoundSeries, SeriesQuery, is_uid
 from volseg.pacs.server import Instance, Server
+
+logger = logging.getLogger(__name__)
 
 _STUDY = ("PatientID", "PatientName", "StudyDate", "AccessionNumber", "StudyDescription")
 _SERIES = ("Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
@@ -21,10 +24,16 @@ _CALLED = {
 }
 
 
+class _OddUidError(ServerError):
+    """What a server gives as a UID is none."""
+
+
 def find_series(
     server: Server, query: SeriesQuery, *, limit: int | None = None
 ) -> list[FoundSeries]:
     """Return the series that meet all conditions, in the order of the server.
+
+    What it lists under something that is no UID is left out, with a warning.
 
     Args:
         server: where to look.
@@ -41,12 +50,15 @@ def find_series(
         if not keys["StudyInstanceUID"]:
             return []
     for study in server.find("STUDY", keys, ("StudyInstanceUID", *_STUDY)):
-        uid = _uid(study, "StudyInstanceUID", "a study", server)
+        uid = _listed_uid(study, "StudyInstanceUID", "a study", server)
+        if not uid:
+            continue
         series_keys = {"StudyInstanceUID": uid} | query.series_keys()
         wanted = ("SeriesInstanceUID", *_SERIES)
         for series in server.find("SERIES", series_keys, wanted):
-            one = _found(uid, _uid(series, "SeriesInstanceUID", "a series", server), study, series)
-            if query.matches(one):
+            own = _listed_uid(series, "SeriesInstanceUID", "a series", server)
+            one = _found(uid, own, study, series)
+            if own and query.matches(one):
                 found.append(one)
             if limit is not None and len(found) >= limit:
                 return found
@@ -107,6 +119,15 @@ def _study_of(server: Server, series: str) -> str:
     return _uid(found, "StudyInstanceUID", f"the series {series}", server) if found else ""
 
 
+def _listed_uid(row: Mapping[str, str], keyword: str, what: str, server: Server) -> str:
+    """Return a UID of a row of a list; empty if it is an odd one, as the others count, still."""
+    try:
+        return _uid(row, keyword, what, server)
+    except _OddUidError as error:
+        logger.warning("left out: %s", error)
+        return ""
+
+
 def _uid(row: Mapping[str, str], keyword: str, what: str, server: Server) -> str:
     """Return a UID of a row; folders and files are called after it, so it must be one.
 
@@ -117,7 +138,7 @@ def _uid(row: Mapping[str, str], keyword: str, what: str, server: Server) -> str
     if not uid:
         raise ServerError(f"{server.name} lists {what} without its {_CALLED[keyword]}.")
     if not is_uid(uid):
-        raise ServerError(
+        raise _OddUidError(
             f"{server.name} lists {what} with the {_CALLED[keyword]} {uid[:80]!r}: expected "
             "digits and dots, 64 at most; nothing can be fetched under such a name."
         )

@@ -43,8 +43,8 @@ _SIDES = ("left", "right", "l", "r", "lh", "rh")
 _FACES = ("anterior", "posterior", "ventral", "dorsal")
 _HEIGHTS = ("superior", "inferior", "upper", "lower", "cranial", "caudal")
 _ENDS = {2: ((*_SIDES, *_FACES), (*_HEIGHTS, *_FACES)), 3: (_SIDES, _FACES, _HEIGHTS)}
-# A word begins at a capital after a small letter, too; L1 is a word.
-_WORD = re.compile(r"[A-Z]+[0-9]+|[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+# A word begins at a capital after a small letter, too, and ends at a digit; but L1 is a word.
+_WORD = re.compile(r"[A-Za-z][0-9]+|[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 @dataclass
@@ -242,7 +242,7 @@ def choose_cache(
     fingerprint: Fingerprint,
     spacing: Sequence[float],
     *,
-    folds: int,
+    held_out: int,
     memory: int,
 ) -> None:
     """Choose which part of the held-out cases is kept in memory, and say what all take on the disk.
@@ -253,10 +253,10 @@ def choose_cache(
         choices: Takes the choice.
         fingerprint: Of the data set.
         spacing: Of the network's grid.
-        folds: Into how many the cases are dealt.
+        held_out: Most cases of a fold.
         memory: Bytes that those of one may take.
     """
-    prepared, held_out = 0.0, []
+    prepared, judged = 0.0, []
     for case in fingerprint.cases:
         resampled = math.prod(
             side * step / new
@@ -264,8 +264,8 @@ def choose_cache(
         )
         prepared += (_FLOAT * case.channels + 1) * resampled
         # Cases are judged by labels on the grid of the file.
-        held_out.append(_FLOAT * case.channels * resampled + math.prod(case.shape))
-    largest = sum(sorted(held_out)[-math.ceil(len(held_out) / folds) :])
+        judged.append(_FLOAT * case.channels * resampled + math.prod(case.shape))
+    largest = sum(sorted(judged)[-held_out:])
     share = min(1.0, math.floor(100 * memory / largest) / 100)
     choices.choose(
         "cached", share, f"of the held-out cases in memory; all prepared: {prepared / 1e9:.2g} GB"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from volseg.atomic import writing_to
+from volseg.data import file_stamps
 from volseg.errors import InputError
 from volseg.io import ImageSource
 from volseg.job_limits import memory_of_job, usable_processors
@@ -72,6 +73,14 @@ class Fingerprint:
     def label_values(self) -> list[int]:
         """The labels that occur, background left out."""
         return sorted({value for case in self.cases for value in case.labels})
+
+    @property
+    def label_voxels(self) -> dict[str, dict[int, int]]:
+        """Voxels of each label in each case, by name of the case and value of the label."""
+        return {
+            case.case: {value: size.voxels for value, size in case.labels.items()}
+            for case in self.cases
+        }
 
     def text(self) -> str:
         """Return it as JSON, one case a line."""
@@ -165,8 +174,8 @@ def _measured(
 
 
 def _size(files: tuple[ImageSource, str | Path]) -> int:
-    """Return the bytes of the files of an image; of a folder it says nothing."""
-    return sum(path.stat().st_size for path in _paths(files[0]) if path.exists())
+    """Return the bytes of the files of an image."""
+    return sum(size for path in _paths(files[0]) for _path, size, _time in file_stamps(path))
 
 
 def _paths(source: ImageSource) -> list[Path]:
@@ -285,10 +294,6 @@ def _stamp(
     ignore: int | None,
 ) -> str:
     """Return a text that changes when a file of the case, or what is expected of it, does."""
-    states = []
-    for source in files:
-        for path in _paths(source):
-            state = path.stat() if path.exists() else None
-            states.append([str(path), *([state.st_size, state.st_mtime_ns] if state else [])])
+    states = [[str(path), *file_stamps(path)] for source in files for path in _paths(source)]
     expected = None if values is None else sorted(values)
     return json.dumps([_VERSION, case, states, expected, ignore])

@@ -51,6 +51,7 @@ class Wishes:
         modality: ``CT``, ``MR`` or any other; empty if it is not known.
         spacing: Of the network's grid, in mm; the plan's own without it.
         folds: Into how many the cases are dealt.
+        largest_fold: Cases of the one with the most; as many in each without it.
     """
 
     preset: Preset
@@ -60,6 +61,7 @@ class Wishes:
     modality: str = ""
     spacing: tuple[float, ...] | None = None
     folds: int = 5
+    largest_fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
     image = median_shape(sampled, [case.content for case in fingerprint.cases], spacing)
     choose_sampling(shared, len(wishes.scheme.labels))
     cache = int(_CACHE_OF_MEMORY * memory_of_job())
-    choose_cache(shared, fingerprint, spacing, folds=wishes.folds, memory=cache)
+    held_out = wishes.largest_fold or math.ceil(len(fingerprint.cases) / wishes.folds)
+    choose_cache(shared, fingerprint, spacing, held_out=held_out, memory=cache)
     if wishes.channels and len(wishes.channels) != fingerprint.channels:
         raise InputError(
             f"the images have {fingerprint.channels} channels, but these are named: "

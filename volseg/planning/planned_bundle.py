@@ -37,12 +37,7 @@ def write_planned_bundle(
         OutputError: The folder is not free or cannot be written.
     """
     names = [case.case for case in fingerprint.cases]
-    cases, about = dataset.dealt(
-        {
-            case.case: {value: size.voxels for value, size in case.labels.items()}
-            for case in fingerprint.cases
-        }
-    )
+    cases, about = dataset.dealt(fingerprint.label_voxels)
     files = {
         "configs/datalist.json": datalist_text(cases, about=about),
         "configs/fingerprint.json": fingerprint.text(),

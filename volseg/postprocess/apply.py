@@ -14,13 +14,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from volseg.errors import InputError, ShapeError
 from volseg.postprocess.label_map import check_label_map, check_not_negative, check_spacing
 from volseg.postprocess.neighbourhood import NeighbourhoodRule, apply_neighbourhood_rule
 from volseg.postprocess.region_graph import GraphPlan, build_region_graph, write_regions
 from volseg.postprocess.rule import GraphRule, Rule
-from volseg.postprocess.slabs import Slabs, cut_into_slabs
+from volseg.postprocess.slabs import Slabs, cut_into_slabs, parts_at_once
 
 # A rule on neighbourhoods reads a margin with every slab: thicker slabs read less twice.
 _WIDE = 64
@@ -49,7 +50,8 @@ def apply_rules(
             where axes are not at right angles, as of a tilted gantry.
         out: Receives the result: an array in memory or on disk of the same shape and dtype, or
             `labels` itself to work in place. Without it a new array in memory is made.
-        planes: Indices of the slowest axis taken at a time; without it a few million voxels.
+        planes: Indices of the slowest axis that a thread takes at a time; without it a few million
+            voxels.
 
     Returns:
         `out`, or the new array.
@@ -94,7 +96,10 @@ def apply_rules(
         if plan is None:
             assert isinstance(stage[0], NeighbourhoodRule)
             assert spacing is not None
-            wide = slabs if planes else cut_into_slabs(labels, planes, at_least=_WIDE)
+            # Its slabs come one after the other: each may be as much as others share.
+            at_once = parts_at_once(torch.get_num_threads())
+            together = None if planes is None else planes * at_once
+            wide = cut_into_slabs(labels, together, at_least=_WIDE)
             apply_neighbourhood_rule(stage[0], source, out, wide, spacing)
         else:
             graph = build_region_graph(source, slabs, plan)

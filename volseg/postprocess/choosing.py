@@ -34,6 +34,7 @@ def choose_rules(
     candidates: Iterable[Rule],
     *,
     spacings: Sequence[Sequence[float]] | None = None,
+    voxel_volumes: Sequence[float] | None = None,
     classes: Collection[int] | None = None,
     metric: Metric | None = None,
     margin: float = 0.001,
@@ -59,6 +60,8 @@ def choose_rules(
             for each of them by itself, one with a region for the region.
         spacings: For each case the distance of neighbouring voxels on each axis in mm; needed by
             rules in mm.
+        voxel_volumes: For each case in mm³ (in 2D: mm²), where that is not the product of the
+            spacing: of grids whose axes are not at right angles.
         classes: Classes to decide on; without it all that occur in a reference.
         metric: Metric of each class, higher is better; the Dice coefficient without it.
         margin: A rule must raise the mean by more than this.
@@ -68,13 +71,12 @@ def choose_rules(
         InputError: There is no case, the numbers of cases differ, or a rule cannot be applied.
         ShapeError: A prediction and its reference differ in shape.
     """
-    if not 0 < len(predictions) == len(references) or (
-        spacings is not None and len(spacings) != len(predictions)
-    ):
+    given = [one for one in (spacings, voxel_volumes) if one is not None]
+    if not 0 < len(predictions) == len(references) or {*map(len, given)} - {len(predictions)}:
         raise InputError(
             f"there are {len(predictions)} predictions, {len(references)} references and "
             f"{'no' if spacings is None else len(spacings)} spacings; expected the same number of "
-            "each, at least one."
+            "each (and of the voxel volumes, where given), at least one."
         )
     if not margin >= 0 or not 0 <= worse_share <= 1:
         raise InputError(
@@ -84,7 +86,12 @@ def choose_rules(
     if classes is None:
         classes = {c for case in range(len(references)) for c in _classes_in(references[case])}
     judge = _Judge(
-        predictions, references, spacings, metric or _dice, sorted({int(c) for c in classes})
+        predictions,
+        references,
+        spacings,
+        voxel_volumes,
+        metric or _dice,
+        sorted({int(c) for c in classes}),
     )
     chosen: list[Rule] = []
     decisions: list[Decision] = []
@@ -114,11 +121,12 @@ class _Judge:
     predictions: Sequence[Any]
     references: Sequence[Any]
     spacings: Sequence[Sequence[float]] | None
+    voxel_volumes: Sequence[float] | None
     metric: Metric
     classes: list[int]
 
-    def case(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Sequence[float] | None]:
-        """Return prediction, reference and spacing of a case."""
+    def case(self, index: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], dict[str, Any]]:
+        """Return prediction and reference of a case, and of its grid what `apply_rules` takes."""
         prediction = _label_map(self.predictions[index])
         reference = _label_map(self.references[index])
         if prediction.shape != reference.shape:
@@ -126,7 +134,9 @@ class _Judge:
                 f"prediction {index} has the shape {prediction.shape} and its reference "
                 f"{reference.shape}; expected the same grid."
             )
-        return prediction, reference, None if self.spacings is None else self.spacings[index]
+        given = {"spacing": self.spacings, "voxel_volume": self.voxel_volumes}
+        grid = {name: values[index] for name, values in given.items() if values is not None}
+        return prediction, reference, grid
 
     def compare(
         self, chosen: Sequence[Rule], trials: Mapping[Target, Sequence[Rule]]
@@ -134,12 +144,12 @@ class _Judge:
         """Return what each trial does after the chosen rules, by target and place in its list."""
         found: dict[tuple[Target, int], _Comparison] = defaultdict(_Comparison)
         for case in range(len(self.predictions)):
-            prediction, reference, spacing = self.case(case)
-            base = apply_rules(prediction, chosen, spacing=spacing)
+            prediction, reference, grid = self.case(case)
+            base = apply_rules(prediction, chosen, **grid)
             without = self.metric(base, reference, self.classes)
             for group in _side_by_side(trials):
                 rules = [trials[target][place] for target, place in group]
-                result = apply_rules(base, rules, spacing=spacing)
+                result = apply_rules(base, rules, **grid)
                 after = self.metric(result, reference, self.classes)
                 for target, place in group:
                     found[target, place].add(target, without, after)
@@ -272,9 +282,9 @@ def _search(
 def _outcomes(judge: _Judge, chosen: Sequence[Rule]) -> tuple[Outcome, ...]:
     totals = {label: _Comparison() for label in judge.classes}
     for case in range(len(judge.predictions)):
-        prediction, reference, spacing = judge.case(case)
+        prediction, reference, grid = judge.case(case)
         before = judge.metric(prediction, reference, judge.classes)
-        result = apply_rules(prediction, chosen, spacing=spacing)
+        result = apply_rules(prediction, chosen, **grid)
         after = judge.metric(result, reference, judge.classes)
         for label, comparison in totals.items():
             comparison.add((label,), before, after)

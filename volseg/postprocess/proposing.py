@@ -24,7 +24,12 @@ _PARTS = (0.01, 0.03, 0.1, 0.3)  # of the typical structure: what is smaller may
 _STEPS = 1.5  # voxels that neighbourhoods reach: the nearest neighbours along edges and over faces
 
 
-def propose_rules(references: Sequence[Any], *, spacings: Sequence[Sequence[float]]) -> list[Rule]:
+def propose_rules(
+    references: Sequence[Any],
+    *,
+    spacings: Sequence[Sequence[float]],
+    voxel_volumes: Sequence[float] | None = None,
+) -> list[Rule]:
     """Return candidates for `choose_rules`: every kind of rule, for each class by itself.
 
     Small components are judged against the typical structure of a class, the median over the
@@ -34,6 +39,7 @@ def propose_rules(references: Sequence[Any], *, spacings: Sequence[Sequence[floa
     Args:
         references: Label maps `(x, y)` or `(x, y, z)`; each is asked for once, by index.
         spacings: For each the distance of neighbouring voxels on each axis in mm.
+        voxel_volumes: For each in mm³; the product of its spacing without it.
 
     Raises:
         ShapeError: A map has neither two nor three axes.
@@ -47,7 +53,9 @@ def propose_rules(references: Sequence[Any], *, spacings: Sequence[Sequence[floa
         dimensions = len(labels.shape)
         steps = check_spacing(spacing, dimensions)
         finest.append(min(steps))
-        voxel = math.prod(steps) if dimensions == 3 else 1.0
+        voxel = 1.0
+        if dimensions == 3:
+            voxel = math.prod(steps) if voxel_volumes is None else voxel_volumes[index]
         for label, voxels in _largest_components(labels).items():
             largest[label].append(voxels * voxel)
     typical = {label: float(np.median(sizes)) for label, sizes in sorted(largest.items())}

@@ -143,6 +143,11 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+def parts_at_once(threads: int) -> int:
+    """Return how many tasks `in_threads` holds at most: one a thread, and one that waits."""
+    return 1 if threads == 1 else threads + 1
+
+
 def in_threads(tasks: Iterable[Task], work: Callable[[Task], Result]) -> Iterator[Result]:
     """Yield the result of each task in order; the compiled loops of several run at a time.
 

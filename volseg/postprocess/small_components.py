@@ -115,6 +115,7 @@ def remove_small_components(
     min_size_mm3: float | Mapping[int, float] | None = None,
     min_size_voxels: float | Mapping[int, float] | None = None,
     spacing: Sequence[float] | None = None,
+    voxel_volume: float | None = None,
     classes: Collection[int] | None = None,
     region: Collection[int] | None = None,
     connectivity: int | None = None,
@@ -139,6 +140,7 @@ def remove_small_components(
             `spacing`.
         min_size_voxels: Smallest size that stays, in voxels; give one of the two.
         spacing: Distance of neighbouring voxels on each axis in mm.
+        voxel_volume: In mm³, where that is not the product of the spacing; see `apply_rules`.
         classes: Classes to clean; all without it. A class that is not in the map has no effect.
         region: Classes whose union is cleaned as one.
         connectivity: Neighbours that hold a component together: 4 or 8 in 2D, 6, 18 or 26 in 3D;
@@ -169,4 +171,4 @@ def remove_small_components(
         replace_with=replace_with,
         never_empty=never_empty,
     )
-    return apply_rules(labels, [rule], spacing=spacing, out=out)
+    return apply_rules(labels, [rule], spacing=spacing, voxel_volume=voxel_volume, out=out)

@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from volseg.predictors.contract import first_line
 
 _MANIFEST = "entry.json"
 _KEPT = 16  # entries a folder; the least recently used go
+_DRAFT = ".volseg-{}"
+_ABANDONED_SECONDS = 24 * 3600  # no conversion takes so long: the process was killed
 _CHECKS_KEPT = 256  # small files: a conversion has one a precision and processor
 
 _log = logging.getLogger(__name__)
@@ -190,10 +193,13 @@ def _write(folder: Path, names: Sequence[str], write: Callable[[Sequence[Path]],
         with writing_to(folder):
             digests = {path.name: _digest(path) for path in files}
             _write_json(draft / _MANIFEST, {"files": digests})
-            if (found := _read(folder, names)) is not None:
-                return found
-            _entry(folder, {}).discard()  # what is left of one
-            draft.rename(folder)
+            try:
+                draft.rename(folder)
+            except OSError:  # something is there: of another process, or what is left of one
+                if (found := _read(folder, names)) is not None:
+                    return found
+                _entry(folder, {}).discard()
+                draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return _entry(folder, digests)
@@ -201,7 +207,7 @@ def _write(folder: Path, names: Sequence[str], write: Callable[[Sequence[Path]],
 
 def _beside(folder: Path) -> Path:
     """Return a name that nobody else uses or looks for."""
-    return folder.with_name(f".volseg-{secrets.token_hex(8)}")
+    return folder.with_name(_DRAFT.format(secrets.token_hex(8)))
 
 
 def _entry(folder: Path, digests: dict[str, str]) -> Entry:
@@ -222,6 +228,10 @@ def _digest(path: Path) -> str:
 def _remove_old(folder: Path) -> None:
     for manifest in _least_used(folder.glob(f"*/{_MANIFEST}"), _KEPT):
         _entry(manifest.parent, {}).discard()
+    for draft in folder.glob(_DRAFT.format("*")):
+        with contextlib.suppress(OSError):  # another process removes it now
+            if draft.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _least_used(paths: Iterable[Path], kept: int) -> list[Path]:

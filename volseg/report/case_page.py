@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import volseg
 from volseg.atomic import replacing
 from volseg.geometry import Grid
 from volseg.io import StoredVolume
@@ -71,7 +72,7 @@ def write_case_page(
         preview=_preview(shown, rows),
         notes=_notes(shown, solid=solid, has_viewer=script is not None),
         cohort=cohort,
-        volseg=record.volseg,
+        volseg=volseg.__version__,
         viewer=script,
         viewer_version=VERSION,
         script=template_text("case.js"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import volseg
 from volseg.atomic import replacing
@@ -19,9 +20,10 @@ from volseg.evaluation import (
     Comparison,
     Evaluation,
     how_computed,
+    length_unit,
     read_pair,
 )
-from volseg.geometry import require_same_grid
+from volseg.geometry import Grid, require_same_grid
 from volseg.io import grid_of, image_name, read_image
 from volseg.report.agreement_chart import agreement_charts
 from volseg.report.chart_marks import EDGE, SQUARE
@@ -208,17 +210,30 @@ def _picture(
     if evaluation.ignore is not None:
         unknown = maps.reference == evaluation.ignore
         maps.prediction[unknown] = maps.reference[unknown] = 0
-    path = _image_of(case, pair.prediction.parent, images)
-    if path is None:
-        return error_picture(maps, None, evaluation.labels), "Its image was not found."
+    values: npt.NDArray[Any] | None = None
+    trouble: str | None = None
     try:
-        image = read_image(path)
-        require_same_grid(grid_of(image), maps.grid, what=f"the image {path} and {pair.prediction}")
+        path = _image_of(case, pair.prediction.parent, images)
+        if path is None:
+            trouble = "Its image was not found."
+        else:
+            values = _values_of(path, pair.prediction, maps.grid)
     except VolsegError as error:
-        return error_picture(maps, None, evaluation.labels), str(error)
-    values = image.as_tensor().numpy()
-    in_colour = len(maps.grid.shape) == 2 and values.shape[0] in (3, 4)
-    return error_picture(maps, values[: 3 if in_colour else 1], evaluation.labels), None
+        trouble = str(error)
+    return error_picture(maps, values, evaluation.labels), trouble
+
+
+def _values_of(path: Path, prediction: Path, grid: Grid) -> npt.NDArray[Any]:
+    """Return the first channel of an image on the grid of a label map, or the colours of one."""
+    image = read_image(path)
+    found = grid_of(image)
+    # A picture does not say where its pixels lie.
+    is_picture = "pixels" in (length_unit([path]), length_unit([prediction]))
+    if not (is_picture and found.shape == grid.shape):
+        require_same_grid(found, grid, what=f"the image {path} and {prediction}")
+    values: npt.NDArray[Any] = image.as_tensor().numpy()
+    in_colour = len(grid.shape) == 2 and values.shape[0] in (3, 4)
+    return values[: 3 if in_colour else 1]
 
 
 def _image_of(case: str, predictions: Path, images: Path | None) -> Path | None:

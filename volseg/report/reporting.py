@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import volseg
 from volseg.errors import InputError, UnknownNameError, VolsegError
 from volseg.evaluation import read_table
 from volseg.io import (
@@ -82,35 +83,52 @@ def write_report(
     Args:
         records: As `find_records` gives them.
         folder: Where the pages go.
-        images: Folder of the images, or the image of the only case, where they are no longer where
-            they were segmented.
+        images: Folder of the images, at the depth at which they were, or the image of the only
+            case, where they are no longer where they were segmented.
         viewer: Script of NiiVue.
         further: Further columns of the table, by case and heading.
         progress: Called as ``progress(done, total)`` with cases.
 
     Raises:
+        InputError: No record can be read.
         OutputError: The table cannot be written.
     """
     folder = Path(folder)
-    cases: list[CohortCase] = []
-    outcomes: list[Outcome] = []
-    for done, (name, path) in enumerate(records.items(), start=1):
-        record = page = error = None
+    found: dict[str, CaseRecord] = {}
+    errors: dict[str, str] = {}
+    for name, path in records.items():
         try:
-            record = read_record(path)
-            _write_page(record, folder / f"{name}.html", images, viewer)
-            page = folder / f"{name}.html"
+            found[name] = read_record(path)
         except VolsegError as trouble:
-            error = str(trouble)
-        outcomes.append(Outcome(name, page, error))
-        if record is not None:
-            address = None if page is None else quote(page.name)
-            cases.append(CohortCase(record, address, (further or {}).get(record.case, {})))
+            errors[name] = str(trouble)
+    if errors and not found:
+        reason = next(iter(errors.values())).rstrip(".")
+        raise InputError(f"none of {len(errors)} records can be read ({reason}).")
+    places = {name: _place_of(record, images) for name, record in found.items()}
+    meant: dict[Path, set[Path]] = {}
+    for name, record in found.items():
+        meant.setdefault(places[name], set()).add(Path(record.image))
+    cases: list[CohortCase] = []
+    for done, name in enumerate(records, start=1):
+        if name in found:
+            address: str | None = None
+            try:
+                _require_page_of_its_own(name)
+                _require_one_image(places[name], meant[places[name]])
+                _write_page(found[name], places[name], folder / f"{name}.html", viewer)
+                address = quote(f"{name}.html")
+            except VolsegError as trouble:
+                errors[name] = str(trouble)
+            columns = (further or {}).get(found[name].case, {})
+            cases.append(CohortCase(found[name], address, columns))
         if progress is not None:
             progress(done, len(records))
     if cases:
-        write_cohort_page(cases, folder / COHORT_PAGE, volseg=cases[0].record.volseg)
-    return outcomes
+        write_cohort_page(cases, folder / COHORT_PAGE, volseg=volseg.__version__)
+    return [
+        Outcome(name, None if name in errors else folder / f"{name}.html", errors.get(name))
+        for name in records
+    ]
 
 
 def read_further_columns(
@@ -157,13 +175,35 @@ def _records_of(path: Path) -> list[Path]:
     return [record]
 
 
-def _write_page(record: CaseRecord, page: Path, images: Path | None, viewer: Path | None) -> None:
+def _require_page_of_its_own(name: str) -> None:
+    if f"{name}.html".casefold() == COHORT_PAGE:
+        raise InputError(
+            f"the page of the case {name} would be {COHORT_PAGE}, which is that of all cases: give "
+            "its files another name."
+        )
+
+
+def _require_one_image(place: Path, meant: Set[Path]) -> None:
+    """Refuse a file that is taken for several images: on one grid nothing else would tell."""
+    if len(meant) > 1:
+        first, second = sorted(meant)[:2]
+        raise InputError(
+            f"{place} cannot be both {first} and {second}: give the folder that both were in, "
+            "wherever it is now, with --images."
+        )
+
+
+def _write_page(record: CaseRecord, path: Path, page: Path, viewer: Path | None) -> None:
+    if not path.exists():
+        raise InputError(
+            f"the image of {record.case} is not at {path}: give the folder of the images with "
+            "--images."
+        )
     said: Any = {
         name: record.settings[name]
         for name in ReadingOptions.__annotations__
         if name in record.settings
     }
-    path = _image_of(record, images)
     # The channel that is shown is the first one.
     channel = next(iter(record.channels), None)
     _, reading = first_file(path if channel is None else {channel: path}, said)
@@ -173,16 +213,19 @@ def _write_page(record: CaseRecord, page: Path, images: Path | None, viewer: Pat
         write_case_page(record, image, labels, page, viewer=viewer, cohort=COHORT_PAGE)
 
 
-def _image_of(record: CaseRecord, images: Path | None) -> Path:
+def _place_of(record: CaseRecord, images: Path | None) -> Path:
+    """Return where the image of a case is to be: in a folder below as many of its own as are there.
+
+    Cases may differ by their folders alone, such as `sub-01/ct.nii.gz` and `sub-02/ct.nii.gz`.
+    """
     path = Path(record.image)
-    if images is not None:
-        path = images / path.name if images.is_dir() else images
-    if not path.exists():
-        raise InputError(
-            f"the image of {record.case} is not at {path}: give the folder of the images with "
-            "--images."
-        )
-    return path
+    if images is None:
+        return path
+    if not images.is_dir():
+        return images
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    places = [images.joinpath(*parts[start:]) for start in range(len(parts))]
+    return next((place for place in places if place.exists()), images / path.name)
 
 
 def _labels_of(record: CaseRecord, image: StoredVolume) -> StoredVolume:

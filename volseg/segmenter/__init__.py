@@ -1,7 +1,7 @@
 """Load a bundle once, segment many volumes, in the memory that is allowed."""
 
 from volseg.segmenter.device import choose_device
-from volseg.segmenter.dicom_results import require_showable, write_dicom_picture
+from volseg.segmenter.dicom_results import require_pictures, write_dicom_picture
 from volseg.segmenter.memory_plan import MemoryPlan, bytes_of
 from volseg.segmenter.process_memory import peak_bytes
 from volseg.segmenter.record import (
@@ -33,7 +33,7 @@ __all__ = [
     "choose_device",
     "peak_bytes",
     "read_record",
-    "require_showable",
+    "require_pictures",
     "result_files",
     "segment_to_files",
     "stated_settings",

@@ -192,22 +192,30 @@ def write_dicom_picture(
         )
 
 
-def require_showable(
-    image: ImageSource, segmenter: Segmenter, reading: ReadingOptions, anonymizer: Anonymizer
+def require_pictures(
+    image: ImageSource,
+    segmenter: Segmenter,
+    reading: ReadingOptions,
+    anonymizer: Anonymizer | None,
+    *,
+    as_dicom: bool,
 ) -> None:
-    """Refuse to show an image that may have a name burnt into it.
+    """Refuse, before the network runs, an image of which no pictures can be made.
 
     Args:
         image: its path, or those of its channels, of which the first is shown.
         segmenter: what segments it.
         reading: how it is read.
-        anonymizer: knows which images may.
+        anonymizer: knows which images may have a name burnt into them.
+        as_dicom: whether one is to be made with `write_dicom_picture`.
 
     Raises:
-        InputError: if it may.
+        InputError: if it may have a name burnt into it, or a DICOM picture could not refer to it.
     """
     path, of_first = first_file(segmenter.in_order(image), reading)
-    if format_of_input(path) is not ImageFormat.DICOM:
+    if as_dicom:
+        series_slices(path, of_first)
+    if anonymizer is None or format_of_input(path) is not ImageFormat.DICOM:
         return
     for headers in open_series(path, of_first.get("series")).datasets():
         for header in headers:

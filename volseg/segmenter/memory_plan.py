@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from volseg.errors import InputError, MemoryLimitError
 from volseg.geometry import Grid, relate_grids
 from volseg.inference import Tiling, restoring_bytes, stream_footprint
+from volseg.postprocess.slabs import parts_at_once
 
 _FLOAT = 4
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -25,6 +26,8 @@ _CLEANING = 24
 _MEASURING = 40
 # Bytes a byte of the whole label map, while it is written as DICOM.
 _AS_DICOM = 8
+# What needs less where a stage takes too much; nothing does of the others.
+_ADVICE = {"inference": "use smaller tiles", "DICOM": "leave the DICOM formats out"}
 # The part of a GPU's free memory that logits may take; the rest is for the network at work.
 _LOGITS_OF_FREE = 0.5
 # What maps hold on their way to a file: some groups of planes (see `volseg.io`).
@@ -68,7 +71,7 @@ class Work:
         maps_in_memory: Bytes of other maps that are wanted, in memory.
         maps_on_disk: Likewise, on the disk.
         cleans: Whether there are rules for the label map.
-        threads: That clean parts of it side by side.
+        threads: That clean parts of it, or count what is in them, side by side.
         afterwards: What comes then.
         device: Where the networks compute.
         device_free: Bytes of it that are free; None of the CPU.
@@ -190,13 +193,15 @@ def plan_memory(
         if plan.expected_peak <= budget:
             return plan
     least = plans[-1]
-    stage = max(least.stages.values(), key=_in_memory)
-    largest = max(stage, key=lambda share: share.size)
+    name, stage = max(least.stages.items(), key=lambda one: _in_memory(one[1]))
+    held = [share for share in stage if share.where == "memory"]
+    largest = max(held, key=lambda share: share.size)
+    advice = f", or {_ADVICE[name]}" if name in _ADVICE else ""
     needed = _shown(math.ceil(least.expected_peak / 1e7) * 10**7)
     raise MemoryLimitError(
         f"segmenting {work.source.describe()} needs {needed} of memory, {_shown(budget)} are "
         f"allowed: {_shown(resident)} are held before it begins, and most of the rest by "
-        f"{largest.what} ({_shown(largest.size)}); allow {needed}, or use smaller tiles."
+        f"{largest.what} ({_shown(largest.size)}); allow {needed}{advice}."
     )
 
 
@@ -229,17 +234,19 @@ def _plan(
     spooling = Share(
         "parts of the maps on their way to the disk", "memory", _SPOOLING * bool(work.maps_on_disk)
     )
-    # Label maps are taken in the order in which they lie; each thread has a part, one waits.
+    # Label maps are taken in the order in which they lie.
     slowest = work.source.shape[0 if work.labels_in_memory else -1]
-    at_once = 1 if work.threads == 1 else work.threads + 1
+    at_once = parts_at_once(work.threads)
     shared_by = 1 if budget is None else at_once
     cleaning_planes = max(1, block_voxels * slowest // voxels // shared_by)
     cleaned = min(slowest, at_once * cleaning_planes) * (voxels // slowest)
     where = "memory" if work.device == "cpu" else work.device
-    blended, copied = where, 0
+    blended, copied, pinned = where, 0, 0
     if work.device_free is not None:
+        pinned = _FLOAT * work.tile_batch * work.channels * math.prod(work.tiling.tile)
         if footprint.accumulator > _LOGITS_OF_FREE * work.device_free:
-            blended = "memory"
+            blended = "memory"  # tile by tile
+            copied = _FLOAT * (work.classes + work.disagrees) * math.prod(work.tiling.result)
         else:  # they are copied to the memory in parts, on their way to the file's grid
             copied = min(max(block_bytes, _logits(work, footprint.axis)), footprint.accumulator)
     return MemoryPlan(
@@ -250,6 +257,7 @@ def _plan(
                 Share("logits that are not finished", blended, footprint.accumulator),
                 Share("planes of the image", "memory", footprint.reader),
                 Share("a batch of tiles", where, footprint.batch),
+                Share("tiles on their way to the GPU", "memory", pinned),
                 Share("the network at work", where, activation),
                 Share("planes on the way to the file's grid", "memory", restoring + copied),
                 labels,
@@ -284,7 +292,9 @@ def _afterwards(work: Work, block_voxels: int) -> dict[str, tuple[Share, ...]]:
     """Return what is held once the label map is written."""
     found: dict[str, tuple[Share, ...]] = {}
     if work.afterwards.measures:
-        size = _MEASURING * _part(work, block_voxels)
+        # Intensities are counted part by part, components in several parts side by side.
+        a_voxel = max(_MEASURING, _CLEANING * parts_at_once(work.threads))
+        size = a_voxel * _part(work, block_voxels)
         found["measuring"] = (Share("parts of image and label map", "memory", size),)
     if work.afterwards.as_dicom:
         size = _AS_DICOM * work.label_bytes * math.prod(work.source.shape)

@@ -54,7 +54,7 @@ class CaseRecord:
 
     Attributes:
         case: Its name.
-        image: Path of the image as given, or of its first channel.
+        image: Path of the image, or of its first channel.
         channels: Paths by name, where each channel is a file or series of its own; else empty.
         grid: Of the image.
         modality: Of a DICOM image, as it says; None for others.

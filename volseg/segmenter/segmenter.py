@@ -265,6 +265,7 @@ class Segmenter:
         disagreement: str | Path | None = None,
         afterwards: Afterwards = NOTHING,
         planned: Planned | None = None,
+        before_writing: Callable[[], None] | None = None,
         progress: Progress | None = None,
         cancelled: Cancelling | None = None,
         **reading: Unpack[ReadingOptions],
@@ -283,6 +284,7 @@ class Segmenter:
             disagreement: Where the disagreement of the passes goes, likewise.
             afterwards: What the caller will do with the label map, which is planned for.
             planned: Called with the plan before the run begins.
+            before_writing: Called when all is computed, before the first file is replaced.
             progress: Called as ``progress(done, total)`` with tiles.
             cancelled: Asked between parts; ``True`` stops with `Cancelled`.
             **reading: How the image is read, such as ``series=...``: as for `read_image`.
@@ -343,6 +345,8 @@ class Segmenter:
                         in_memory=not by_planes,
                         afterwards=afterwards,
                     )
+                if before_writing is not None:
+                    before_writing()
             write_segmentation(labels, output, like=volume)
 
     def _streamed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 from collections.abc import AsyncIterator
 
@@ -19,13 +18,13 @@ from volseg.errors import InputError, OutputError, UnknownNameError, VolsegError
 from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import NotThereError
+from volseg.server.faults import is_of_the_disk
 from volseg.server.guard import Guard
 from volseg.server.own_folder import claim_folder
 from volseg.server.service import FullError, Service
 from volseg.server.settings import ServerSettings
 
 _log = logging.getLogger(__name__)
-_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 _ABOUT = """Segments medical images with MONAI bundles. Research software, not a medical device.
 
 Submit an image with `POST /v1/jobs`, follow it with `GET /v1/jobs/{id}/events`, and fetch the label
@@ -115,7 +114,7 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 async def _not_written(_: Request, error: Exception) -> Response:
     """Tell a full disk from a fault, which it raises again."""
-    if getattr(error, "errno", None) not in _OF_THE_DISK:
+    if not is_of_the_disk(error):
         raise error
     return _no_place(error)
 

@@ -25,6 +25,9 @@ _PICTURES = {
     b"MM\x00+": ".tif",
 }
 _IS_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"  # Media Storage SOP Class UID
+# A field of a MetaImage on a line of its own; names are printable, as "0008|0005" of DICOM.
+_META_FIELD = re.compile(rb"\s*([!-9;<>-~](?:[\t -9;<>-~]*[!-9;<>-~])?)[ \t]*=([^\r]*)\r?")
+_SIZES = re.compile(rb"\d{1,18}(?:[ \t]+\d{1,18}){0,16}")  # NRRD has 16 axes at most
 _KNOWN = "NIfTI, NRRD, MetaImage, DICOM, PNG, TIFF or JPEG, or a zip of DICOM files"
 
 
@@ -55,7 +58,7 @@ def suffix_of_content(path: Path, *, most_bytes: int) -> str:
             return suffix
     if start.startswith(b"NRRD000"):
         return _nrrd(start, most_bytes)
-    if re.search(rb"^\s*ElementDataFile\s*=", start, re.MULTILINE):
+    if re.search(rb"^\s*ElementDataFile\s*[=:]", start, re.MULTILINE):
         return _metaimage(start, most_bytes)
     return _nifti(start, ".nii")
 
@@ -82,23 +85,52 @@ def _nifti(start: bytes, suffix: str) -> str:
 
 
 def _nrrd(start: bytes, most_bytes: int) -> str:
-    header, end, _ = start.replace(b"\r\n", b"\n").lower().partition(b"\n\n")
-    if not end or re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
+    text = re.sub(rb"\r\n?", b"\n", start).lower()  # its reader ends lines at each of the three
+    header, end, _ = text.partition(b"\n\n")
+    # It puts long lines together from pieces, which a zero byte would end.
+    if not end or b"\0" in header or re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
         raise InputError("the uploaded NRRD refers to another file: send it with its voxels.")
-    _require_moderate(re.search(rb"^sizes\s*:([\d ]+)", header, re.MULTILINE), most_bytes)
+    sizes = re.search(rb"^sizes\s*:(.*)", header, re.MULTILINE)
+    _require_moderate(sizes[1].strip() if sizes else b"", most_bytes)
     return ".nrrd"
 
 
 def _metaimage(start: bytes, most_bytes: int) -> str:
-    places = re.findall(rb"^\s*ElementDataFile\s*=[ \t]*([^\r\n]*)", start, re.MULTILINE)
-    if any(place.strip() != b"LOCAL" for place in places):
-        raise InputError("the uploaded MetaImage refers to another file: send one .mha.")
-    _require_moderate(re.search(rb"^\s*DimSize\s*=([\d ]+)", start, re.MULTILINE), most_bytes)
+    """Tell a MetaImage that holds its voxels.
+
+    Its reader takes ':' for '=' and looks for the value of a field on the lines that follow, too.
+    So nothing but plain fields are taken, each of them once.
+    """
+    fields: dict[bytes, bytes] = {}
+    *lines, _ = start.split(b"\n")  # the last one may be cut off
+    for line in filter(bytes.strip, lines):
+        field = _META_FIELD.fullmatch(line)
+        if field is None or field[1] in fields:
+            break
+        fields[field[1]] = field[2].strip(b" \t")
+        if field[1] == b"ElementDataFile":  # which ends the header
+            break
+    if fields.get(b"ElementDataFile") != b"LOCAL":
+        raise InputError(
+            "the uploaded MetaImage refers to another file, or its header is not made of lines "
+            "'Name = value', one a field: send one .mha."
+        )
+    sizes = fields.get(b"DimSize", b"")
+    if fields.get(b"NDims") != b"%d" % len(sizes.split()):
+        sizes = b""  # its reader takes what lacks from the next line
+    channels = fields.get(b"ElementNumberOfChannels", b"1")
+    _require_moderate(b"%b %b" % (sizes, channels), most_bytes)
     return ".mha"
 
 
-def _require_moderate(sizes: re.Match[bytes] | None, most_bytes: int) -> None:
-    voxels = math.prod(int(word) for word in sizes[1].split()) if sizes else 0
+def _require_moderate(sizes: bytes, most_bytes: int) -> None:
+    """Refuse a header unless it says in plain numbers that the image is not too large."""
+    if _SIZES.fullmatch(sizes) is None:
+        raise InputError(
+            "the header of the uploaded file does not say how large the image is, in whole "
+            "numbers, one for each axis: export it again."
+        )
+    voxels = math.prod(map(int, sizes.split()))
     if voxels > most_bytes:
         raise InputError(
             f"the header of the uploaded file promises {voxels:,} voxels, more than this server "

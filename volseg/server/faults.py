@@ -1,8 +1,16 @@
-"""What is written down of an error that nobody expected."""
+"""Whose fault an error is, and what is written down of one that nobody expected."""
 
 from __future__ import annotations
 
+import errno
 import traceback
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
+
+
+def is_of_the_disk(error: BaseException | None) -> bool:
+    """Return whether the disk is full or broken, of which no request and no job is the cause."""
+    return getattr(error, "errno", None) in _OF_THE_DISK
 
 
 def described(error: BaseException) -> str:

@@ -13,8 +13,10 @@ from volseg.errors import InputError
 _MARK = "volseg-server.json"
 _FORMAT = 1
 # What earlier versions, which left no mark, had made once they had started.
-_UNMARKED = {"datastore", "jobs", "server.lock", "sessions", "trained", "training"}
+_UNMARKED = {"jobs", "server.lock", "sessions", "trained", "training"}
 _MADE_FIRST = Path("jobs") / "incoming"
+# What may be there before: images laid ready, and what a file system makes in its root.
+_LAID_READY = {"datastore", "lost+found"}
 
 
 def claim_folder(folder: Path) -> None:
@@ -29,7 +31,9 @@ def claim_folder(folder: Path) -> None:
         if (folder / _MARK).is_file():
             return
         names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    strange = names - _UNMARKED if (folder / _MADE_FIRST).is_dir() else names
+    strange = names - _LAID_READY
+    if (folder / _MADE_FIRST).is_dir():
+        strange -= _UNMARKED
     if strange:
         raise InputError(
             f"{folder} is not the folder of a server: it holds {min(strange)} and no {_MARK}; give "

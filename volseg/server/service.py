@@ -19,7 +19,7 @@ from volseg import __version__
 from volseg.errors import OutputError, VolsegError
 from volseg.server.catalogue import Catalogue
 from volseg.server.datastore import Datastore
-from volseg.server.faults import described
+from volseg.server.faults import described, is_of_the_disk
 from volseg.server.jobs import Job, JobFolder, Outcome, held_bytes
 from volseg.server.models import Health, JobStatus, Progress
 from volseg.server.sessions import Sessions
@@ -96,7 +96,7 @@ class Service:
         for job in interrupted:
             if not job.has_ended:
                 job.attempts -= 1  # it is not the job that brought the server down
-                self.folder.save(job)
+                self._save(job)
 
     def health(self) -> Health:
         """Return how busy the server is."""
@@ -189,8 +189,12 @@ class Service:
             outcome: Outcome | None = None
             try:
                 outcome = await self._outcome(worker, job)
-            except OutputError:  # the disk is full, which is no fault of the job
+            except FullError as error:  # which is no fault of the job
                 self._waiting.appendleft(job.id)
+                _log.warning("%d jobs wait: %s", len(self._waiting), error)
+            except OutputError:  # which says where the files of this server lie
+                why = "its folder on the server cannot be written."
+                outcome = Outcome(ended="failed", error=why)
             except VolsegError as error:  # the bundle is not served any more
                 outcome = Outcome(ended="failed", error=str(error))
             except Exception as error:  # a fault of ours must not stop the queue
@@ -200,7 +204,6 @@ class Service:
             finally:
                 self._at_work.pop(job.id, None)
             if outcome is None:
-                _log.warning("the disk is full: %d jobs wait for room", len(self._waiting))
                 await asyncio.sleep(_SECONDS_UNTIL_ROOM)
             else:
                 await self._end(job, outcome)
@@ -209,17 +212,20 @@ class Service:
         """Do a job and return how it ended.
 
         Raises:
-            OutputError: it was not begun, as the disk is full.
+            FullError: it was not begun, as the disk is full or broken.
+            OutputError: it was not begun, as its folder cannot be written.
             UnknownNameError: its bundle is not served any more.
         """
         bundle = self.catalogue.find(job.bundle).folder
         job.state, job.started, job.attempts = "running", time.time(), job.attempts + 1
         try:
             if shutil.disk_usage(self.settings.folder).free < _LEAST_FREE:
-                raise OutputError("there is no room for results.")
+                raise FullError("there is no room for results.")
             self.folder.save(job)
-        except OutputError:
+        except VolsegError as error:
             job.state, job.started, job.attempts = "queued", None, job.attempts - 1
+            if is_of_the_disk(error.__cause__):
+                raise FullError("the disk is full or broken.") from error
             raise
         self._tell(job)
 
@@ -233,12 +239,16 @@ class Service:
         job.held_bytes = await asyncio.to_thread(held_bytes, self.folder.path(job))
         job.state, job.error, job.files = outcome.ended, outcome.error, outcome.files
         job.ended = time.time()
-        try:
-            self.folder.save(job)
-        except OutputError:  # it is done again after a restart, which is no harm
-            _log.error("job %s: its end could not be written down", job.id)
+        self._save(job)
         _log.info("job %s: %s", job.id, job.state)
         self._tell(job)
+
+    def _save(self, job: Job) -> None:
+        """Write down how far a job is; if that fails, it is done again after a restart: no harm."""
+        try:
+            self.folder.save(job)
+        except OutputError:
+            _log.error("job %s: that it is %s could not be written down", job.id, job.state)
 
     def _tell(self, job: Job) -> None:
         event = self._changed.pop(job.id, None)

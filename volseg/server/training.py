@@ -101,16 +101,12 @@ class Trainer:
             "device": self._device,
             "result": str(result),
         }
-        # Not to the log of the server: file names are in it, which may be those of patients.
-        with (folder / _LOG).open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-P", "-m", "volseg.server.training_process"),  # nothing of the folder it is in
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
+        try:
+            self._process = await _launched(folder / _LOG)
+        except OSError:
+            self.task.status, self.task.end_ts = "ERROR", _now()
+            self.task.result = "the process that trains could not be started."
+            raise
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self.task.status = "RUNNING"
@@ -158,6 +154,20 @@ class Trainer:
         """Remove what earlier runs left, also those that ended with an earlier process."""
         for left in own_entries(self._folder):
             shutil.rmtree(left, ignore_errors=True)
+
+
+async def _launched(log: Path) -> asyncio.subprocess.Process:
+    """Return the process that trains, which waits for its order."""
+    # Not to the log of the server: file names are in it, which may be those of patients.
+    with log.open("wb") as stream:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-P", "-m", "volseg.server.training_process"),  # nothing of the folder it is in
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stream,
+            start_new_session=True,
+        )
 
 
 def _values(label: Path) -> dict[str, int] | None:

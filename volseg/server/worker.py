@@ -119,7 +119,7 @@ class _Work:
         formats, stable = options.pop("formats"), options.pop("stable_uids")
         image = self._image(job, folder)
         paths = image.values() if isinstance(image, dict) else [image]
-        _require_moderate(paths, self._setup["most_bytes"], options["orientation"])
+        _require_moderate(paths, self._setup["most_bytes"])
         files = result_files(
             folder / "results",
             "image",
@@ -199,7 +199,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_moderate(paths: Iterable[Path], most_bytes: int, orientation: str | None) -> None:
+def _require_moderate(paths: Iterable[Path], most_bytes: int) -> None:
     """Refuse what becomes larger than what is taken, however small its file is.
 
     Of the other formats the size was known when they were received.
@@ -207,13 +207,12 @@ def _require_moderate(paths: Iterable[Path], most_bytes: int, orientation: str |
     Raises:
         InputError: it does.
     """
-    from volseg.io import open_volume  # noqa: PLC0415
+    from volseg.io.nifti_header import open_nifti  # noqa: PLC0415
 
     for path in paths:
         if not path.name.endswith(".nii.gz"):
             continue
-        with open_volume(path, orientation=orientation) as volume:  # reads the header
-            voxels = volume.channels * math.prod(volume.grid.shape)
+        voxels = math.prod(open_nifti(path).shape)  # of the header alone
         if voxels > most_bytes:
             raise InputError(f"the image has {voxels:,} voxels, more than this server takes.")
 

@@ -14,10 +14,10 @@ from volseg.errors import InputError, OutputError
 
 # In the copy: which bundle it is of, the digest of that, and whether all of it is there.
 _NOTE = Path("runs", "copied_from.json")
-# What metadata and files tell of the weights before, which are not these; values that were chosen
-# for them are in the configurations, and stay.
-_TOLD = ("training", "eval_metrics", "cross_validation")
-_TABLES = ("quality.json", "decision.json", "tuning.json", "training.json")
+#: What metadata and files of ``configs`` tell of the weights before, which are not these; values
+#: that were chosen for them are in the configurations, and stay.
+TOLD = ("training", "eval_metrics", "cross_validation")
+TABLES = ("quality.json", "decision.json", "tuning.json", "training.json")
 
 
 def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
@@ -56,11 +56,11 @@ def forget_measurements(bundle: Bundle) -> None:
     Raises:
         OutputError: A file cannot be removed, or the metadata cannot be written.
     """
-    for name in _TABLES:
+    for name in TABLES:
         path = bundle.folder / "configs" / name
         with writing_to(path):
             path.unlink(missing_ok=True)
-    metadata = {name: one for name, one in bundle.metadata.items() if name not in _TOLD}
+    metadata = {name: one for name, one in bundle.metadata.items() if name not in TOLD}
     if metadata != bundle.metadata:
         write_metadata(bundle, metadata)
 

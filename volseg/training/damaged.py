@@ -63,6 +63,7 @@ def leave_out_damaged(
         about = json.loads(datalist.read_text(encoding="utf-8"))
         about.pop("training")
         left = [case for case in cases if case.case not in faults]
-        write_datalist(left, datalist, about={**about, _LEFT_OUT: faults})
+        missing = {**about.get(_LEFT_OUT, {}), **faults}
+        write_datalist(left, datalist, about={**about, _LEFT_OUT: missing})
     meeting.gather(None)  # all read the list as it is now
     return faults

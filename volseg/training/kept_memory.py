@@ -11,9 +11,10 @@ import ctypes
 import logging
 import sys
 
-import psutil
 import torch
 from ignite.engine import Engine, Events
+
+from volseg.job_limits import memory_of_job
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def keep_freed_memory() -> None:
     library = _glibc()
     library.mallopt(_MMAP_MAX, 0)
     library.mallopt(_TRIM_THRESHOLD, -1)
-    size = int(_SHARE_OF_MEMORY * psutil.virtual_memory().total)
+    size = int(_SHARE_OF_MEMORY * memory_of_job())
     # Whole pages of the free end of the heap are marked; nothing is written, so nothing is used.
     start = library.malloc(size)
     if start is None:

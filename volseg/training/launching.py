@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from volseg.errors import VolsegError
+from volseg.job_limits import usable_processors
 from volseg.processes import launched_count
 
 
@@ -31,8 +32,8 @@ def is_first_process() -> bool:
 def run_in_processes(count: int, words: Sequence[str]) -> int:
     """Run ``volseg`` in some processes of this machine, as ``torchrun`` does, and wait for them.
 
-    They share the cores of the machine, unless ``OMP_NUM_THREADS`` says otherwise. When one ends
-    before its time, the others are stopped.
+    They share the cores that this job may use, unless ``OMP_NUM_THREADS`` says otherwise. When one
+    ends before its time, the others are stopped.
 
     Args:
         count: How many.
@@ -44,7 +45,7 @@ def run_in_processes(count: int, words: Sequence[str]) -> int:
     Raises:
         VolsegError: A process was killed.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable_processors() // count)))
     # What it says of failures is a page; the process that failed has said it in a sentence.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     configuration = LaunchConfig(

@@ -44,10 +44,11 @@ class RecordRun:
 
     Args:
         bundle_root: The bundle.
-        dataset_dir: What the paths of its datalist are relative to.
+        dataset_dir: What the paths of the datalist are relative to.
         settings: Of the run.
         history: Of the training; attach it before.
         clock: Of the training.
+        datalist: File that lists the cases; the bundle's own by default.
     """
 
     FILE = "run.json"
@@ -59,8 +60,10 @@ class RecordRun:
         settings: Mapping[str, Any],
         history: TrainingHistory,
         clock: TrainingClock,
+        *,
+        datalist: str | Path | None = None,
     ) -> None:
-        self._bundle_root = Path(bundle_root)
+        self._datalist = Path(datalist or Path(bundle_root, "configs", "datalist.json"))
         #: The bundle that is trained, where another one than the copy that it is trained in.
         self.origin = Path(bundle_root)
         self._data = Path(dataset_dir)
@@ -123,7 +126,7 @@ class RecordRun:
         ]
 
     def _describe_data(self) -> dict[str, Any]:
-        cases = read_datalist(self._bundle_root / "configs" / "datalist.json")
+        cases = read_datalist(self._datalist)
         fold = self._settings.get("fold")
         return {
             "sha256": hash_files(self._data / name for case in cases for name in case.files),
@@ -180,7 +183,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return None
 
     def ask(*words: str) -> str:
-        # Nothing that the folder's own configuration names is run.
+        # The monitor that the folder's own configuration may name is not run.
         command = [git, "-C", str(folder), "-c", "core.fsmonitor=false", *words]
         found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603 - fixed words
         return found.stdout.strip()

@@ -74,11 +74,14 @@ def train_bundle(
     if epochs is not None:
         chosen["epochs"] = epochs
     running = require_run_settings(source, chosen)
-    datalist = source.folder / "configs" / "datalist.json"
-    require_cases(datalist, data, fold=fold, number=running.get("cases"))
+    datalist = Path("configs", "datalist.json")
+    # What is gone on with has a list of its own, which lacks the cases that were left out.
+    if not (Path(output) / datalist).is_file():
+        require_cases(source.folder / datalist, data, fold=fold, number=running.get("cases"))
     with processes_together(device) as where:
         with first_process_first() as is_first:
             target = copy_to_train(source, Path(output)) if is_first else open_bundle(output)
+        require_cases(target.folder / datalist, data, fold=fold, number=running.get("cases"))
         if skip_damaged:
             left_out = leave_out_damaged(target, data)
             for case, reason in left_out.items() if is_first else ():

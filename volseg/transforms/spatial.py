@@ -79,8 +79,9 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             all: along axes of less than half the longest there are then fewer, as far apart, and
             along a thin patch the deformation is constant.
         displacement: Standard deviation of the normal displacement of each control point, in
-            `unit`; one for all axes or one an axis. 0.08 of the distance of two points if None; 0
-            for no deformation. Displacements that could fold are scaled down as a whole
+            `unit`; one for all axes or one an axis. 0.08 of the distance of two points if None,
+            and along an axis with one point up to 0.16 of its extent; 0 for no deformation.
+            Displacements that could fold are scaled down as a whole
             (`volseg.transforms.displacement.without_folds`).
         unit: "mm" or "voxels", of translation and displacement.
         prob_affine: How often a draw is rotated, scaled, sheared and translated.

@@ -122,6 +122,25 @@ def test_frames_that_cannot_be_there_are_damage(
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize(("frame_bytes", "series"), [(48, [4]), (47, [])])
+def test_frames_whose_pixels_share_their_colours_are_there(
+    synthetic: Any, tmp_path: Path, frame_bytes: int, series: list[int]
+) -> None:
+    """As those of uncompressed clips of ultrasound, of two bytes a pixel."""
+    synthetic(shape=(6, 4, 1), kind="uint8").write(tmp_path)
+    edit(
+        tmp_path / "0000",
+        SamplesPerPixel=3,
+        PlanarConfiguration=0,
+        PhotometricInterpretation="YBR_FULL_422",
+        NumberOfFrames=4,
+        PixelData=bytes(4 * frame_bytes),
+    )
+    found = survey(tmp_path)
+    assert [len(one.frames) for one in found.series] == series
+    assert bool(found.damaged) == (not series)
+
+
 @pytest.mark.parametrize("name", ["InstanceNumber", "SeriesNumber", "EchoTime", "Rows"])
 def test_a_value_of_the_wrong_type_stops_no_other_file(
     synthetic: Any, tmp_path: Path, name: str

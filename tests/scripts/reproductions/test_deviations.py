@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from reproductions.deviations import PLANNED, THEIRS
+from reproductions.deviations import CLASSES, PLANNED, THEIRS, table
+from reproductions.parts import Part
 from volseg.cli.main import main
 from volseg.training import read_run_record
 
@@ -32,6 +33,23 @@ def test_a_rule_is_all_that_differs(unconverted_bundle, reproduction, tmp_path):
         gain = sum(values[0][case] - values[1][case] for case in values[0]) / len(values[0])
         assert float(cell.split(" ")[0]) == pytest.approx(gain, abs=1e-4)
     assert rows[THEIRS["heads"].about][1:] == ["0", "-", "-"]
+
+
+def test_a_case_to_which_the_metric_does_not_apply_is_left_out():
+    parts = [
+        Part(
+            part=rule,
+            settings={"rule": rule, "seed": 0, "fold": 2},
+            figures={"scores": {name: {"dice": values} for name in CLASSES}},
+            date="2026-01-01",
+            machine={"threads": 1, "processor": "A processor", "torch": "2"},
+        )
+        for rule, values in (("ours", {"a": 0.9, "b": 0.5}), ("movement", {"a": 0.8, "b": None}))
+    ]
+    lines = table(parts)
+    [cells] = [line.split(" | ") for line in lines if THEIRS["movement"].about in line]
+    assert all(cell.startswith("+0.1000") for cell in cells[2:])
+    assert "case by case of fold 2" in "\n".join(lines)
 
 
 def test_every_rule_changes_what_is_planned():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,26 @@ def test_a_part_that_fails_does_not_stop_others_and_is_tried_again(tmp_path, cap
     again = PartStore(tmp_path / "row")
     assert again.do("one", {"seed": 1}, lambda: {"dice": 0.75}).figures == {"dice": 0.75}
     assert [part.failure for part in again.read()] == [None, None]
+
+
+def test_the_command_is_kept_without_places(tmp_path, monkeypatch):
+    words = ["row", "--data=/home/me/patients", "--output", "runs/mine", "--bundle=/home/me/unet"]
+    monkeypatch.setattr("sys.argv", ["reproduce.py", *words, "--epochs=8", "/home/me/x"])
+    part = PartStore(tmp_path / "row").do("one", {}, dict)
+    assert part.command == (
+        "python scripts/reproduce.py row --data=... --output ... --bundle=unet --epochs=8 x"
+    )
+
+
+def test_a_place_in_the_working_directory_does_not_change_sentences(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def fail():
+        raise InputError(f"No. 1 in {tmp_path}/r is no real image.")
+
+    store = PartStore(tmp_path / "row", {Path("r"): "RESULTS", Path(): "DATA"})
+    failure = store.do("one", {}, fail).failure
+    assert failure == "InputError: No. 1 in RESULTS is no real image."
 
 
 def test_an_interruption_leaves_nothing(tmp_path):

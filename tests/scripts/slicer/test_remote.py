@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -147,6 +149,24 @@ def test_addresses_that_are_none_are_refused(address):
 def test_a_server_that_is_not_there_is_a_sentence():
     with pytest.raises(VolSegError, match=r"http://127\.0\.0\.1:9 cannot be reached: .*refused"):
         result_of(VolSegServer("http://127.0.0.1:9/").bundles())
+
+
+def test_a_connection_that_never_came_about_is_a_sentence():
+    """As where a firewall resets what is encrypted."""
+
+    def reset() -> None:
+        connection, _ = listener.accept()
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=reset)
+        thread.start()
+        address = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(VolSegError, match="cannot be reached: .*reset"):
+            result_of(VolSegServer(address).bundles())
+        thread.join()
 
 
 @contextlib.contextmanager

@@ -82,7 +82,10 @@ class PixelFormat:
     @property
     def frame_bytes(self) -> int:
         """Bytes of one frame that is not compressed."""
-        return self.rows * self.columns * self.samples * self.bits_allocated // 8
+        values = self.rows * self.columns * self.samples
+        if self.photometric == "YBR_FULL_422":  # two pixels share their colours
+            values = values * 2 // 3
+        return values * self.bits_allocated // 8
 
     @property
     def value_type(self) -> np.dtype[Any]:

@@ -38,6 +38,7 @@ class _Connection(http.client.HTTPConnection):
     """Reads the answer of a server that refused before all of the request was sent."""
 
     def request(self, *arguments: Any, **options: Any) -> None:
+        self.connect()  # a failure of which is no refusal
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             super().request(*arguments, **options)
 
