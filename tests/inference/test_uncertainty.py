@@ -63,6 +63,17 @@ def test_disagreement_is_the_jensen_shannon_divergence_of_the_passes():
     np.testing.assert_allclose(spread.value()[:, 0], expected / np.log(3), atol=1e-6)
 
 
+def test_disagreement_of_a_single_channel_is_that_of_yes_and_no():
+    found = []
+    for kind in ("classes", "regions"):
+        disagreement = Disagreement(kind)
+        for value in (2.0, -1.0):
+            disagreement.add(torch.full((1, 1, 3), value))
+        found.append(disagreement.value())
+    torch.testing.assert_close(found[0], found[1])
+    assert (found[0] > 0.1).all()
+
+
 def test_disagreement_is_streamed_beside_the_logits():
     volume = torch.randn(1, 20, 12)
     members = [lambda x: torch.cat([x, -x], 1), lambda x: torch.cat([-2 * x, x], 1)]

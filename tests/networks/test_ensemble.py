@@ -23,6 +23,16 @@ def test_the_logits_are_those_of_the_mean_of_probabilities(kind):
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["classes", "regions"])
+def test_a_single_channel_is_the_foreground(kind):
+    """Its softmax would be 1 whatever the networks say."""
+    mean = ProbabilityMean(kind)
+    for value in (2.0, -1.0):
+        mean.add(torch.full((1, 1, 4), value))
+    expected = torch.tensor([2.0, -1.0]).sigmoid().mean()
+    torch.testing.assert_close(mean.logits().sigmoid(), expected.expand(1, 1, 4))
+
+
 def test_networks_that_are_sure_of_different_things_leave_finite_logits():
     """A mean of probabilities in float32 would be 0 for the third class, its logarithm infinite."""
     mean = ProbabilityMean("classes")

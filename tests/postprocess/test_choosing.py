@@ -76,6 +76,18 @@ def test_sizes_are_tried_on_the_volume_that_they_are_applied_by():
     assert proposed[-1].min_size_mm3 == {1: 0.3 * 256, 2: 0.3 * 144}
 
 
+def test_masks_may_be_booleans():
+    predictions, references = ([labels > 0 for labels in maps] for maps in cases())
+    found = choose_rules(predictions, references, CANDIDATES, margin=0.0005)
+    as_numbers = choose_rules(
+        [mask.astype(np.uint8) for mask in predictions],
+        [mask.astype(np.uint8) for mask in references],
+        CANDIDATES,
+        margin=0.0005,
+    )
+    assert found == as_numbers
+
+
 def test_every_decision_is_in_the_table():
     predictions, references = cases()
     table = choose_rules(predictions, references, CANDIDATES, margin=0.0005)

@@ -96,6 +96,39 @@ def test_borders_within_a_region_stay():
     assert result[15, 25] == 0
 
 
+def test_a_region_wins_dents_for_the_class_around_them():
+    labels = np.zeros((20, 20), np.uint8)
+    labels[:10, :10], labels[10:, :10] = 1, 2
+    labels[4, 9] = labels[15, 9] = 0
+    labels[9, 10] = 1  # a bump, away from the dents
+    result = smooth_boundaries(labels, sigma_mm=1.2, spacing=(1, 1), region=[1, 2])
+    assert (result[4, 9], result[15, 9], result[9, 10]) == (1, 2, 0)
+
+
+@given(arrays(np.uint8, (9, 8, 7), elements=st.integers(0, 3)), st.sampled_from([0.8, 1.3]))
+@settings(max_examples=40, deadline=None)
+def test_a_region_is_smoothed_as_the_one_class_that_it_is(labels, sigma):
+    mask = (labels > 0).astype(np.uint8)
+    options = {"sigma_mm": sigma, "spacing": (1, 1, 1.5)}
+    result = smooth_boundaries(labels, region=[1, 2, 3], **options)
+    np.testing.assert_array_equal(result > 0, smooth_boundaries(mask, **options) > 0)
+    stays = (labels > 0) & (result > 0)
+    np.testing.assert_array_equal(result[stays], labels[stays])
+
+
+def test_a_class_that_is_kept_still_holds_its_region_up():
+    """A thin cap would vanish: kept, it is no reason for the class below it to erode."""
+    labels = np.zeros((40, 25), np.uint8)
+    labels[10:29, 10:15], labels[29, 10:15] = 1, 2
+    options = {"sigma_mm": 2.2, "spacing": (1, 1), "region": [1, 2]}
+    plain = smooth_boundaries(labels, **options)
+    kept = smooth_boundaries(labels, never_empty=True, **options)
+    assert not (plain == 2).any()
+    assert (plain == 1).any()
+    np.testing.assert_array_equal(kept == 2, labels == 2)
+    assert ((kept == 1) >= (plain == 1)).all()
+
+
 def test_thick_slices_are_not_smoothed_across():
     labels = np.random.default_rng(0).integers(0, 2, (20, 20, 6)).astype(np.uint8)
     result = smooth_boundaries(labels, sigma_mm=1, spacing=(1, 1, 8))

@@ -39,7 +39,8 @@ class Disagreement:
     """The disagreement of passes that come one after another; holds the sum of two things only.
 
     Args:
-        kind: ``classes`` (one label a voxel, softmax) or ``regions`` (each on its own, sigmoid).
+        kind: ``classes`` (one label a voxel, softmax; a single channel is the foreground, sigmoid)
+            or ``regions`` (each on its own, sigmoid).
 
     Raises:
         InputError: Another kind.
@@ -55,6 +56,7 @@ class Disagreement:
 
     def add(self, logits: Tensor) -> None:
         """Take the logits ``(tiles, classes, ...)`` of one pass."""
+        self._classes &= logits.shape[1] > 1
         probabilities = logits.softmax(1) if self._classes else logits.sigmoid()
         entropies = self._entropy(probabilities)
         if self._probabilities is None or self._entropies is None:

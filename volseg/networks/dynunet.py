@@ -48,7 +48,7 @@ class DynUNet(nn.Module):
         dropout: Probability of zeroing single values after each convolution; in MONAI, and so
             here, after the last one too.
         transposed_bias: Give the transposed convolutions a bias.
-        deep_supervision: A head on every decoder stage but the deepest; a list in training.
+        deep_supervision: A head on every decoder stage; a list in training.
 
     Raises:
         InputError: An option is out of range.

@@ -21,7 +21,8 @@ class ProbabilityMean:
     the mean of sigmoids. Sums are taken of logarithms, so that no probability is lost to rounding.
 
     Args:
-        kind: ``classes`` (one label a voxel, softmax) or ``regions`` (each on its own, sigmoid).
+        kind: ``classes`` (one label a voxel, softmax; a single channel is the foreground, sigmoid)
+            or ``regions`` (each on its own, sigmoid).
 
     Raises:
         InputError: Another kind.
@@ -45,6 +46,7 @@ class ProbabilityMean:
                 f"the networks of an ensemble returned {tuple(self._sums[0].shape)} and "
                 f"{tuple(logits.shape)}: expected the same classes from all of them."
             )
+        self._classes &= logits.shape[1] > 1
         if self._classes:
             self._add(0, logits.log_softmax(1))
         else:  # of yes and of no, one after the other

@@ -43,7 +43,8 @@ class MonaiVNet(nn.Module):
         activation: ``elu`` (MONAI's default), ``relu`` or ``prelu``.
         dropout: Probability of dropping whole feature maps, in the deeper half of the levels and
             on all skip connections.
-        bias: Give the convolutions before a normalisation a bias.
+        bias: Give the convolutions of encoder and head that stand before a normalisation a bias; in
+            the decoder MONAI gives one to the transposed convolutions alone, whatever this is.
 
     Raises:
         InputError: An option is out of range.

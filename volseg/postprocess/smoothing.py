@@ -68,17 +68,23 @@ class SmoothBoundaries(NeighbourhoodRule):
         voters = [
             label
             for label, target in zip(brick.present, targets.tolist(), strict=True)
-            if (target or label == 0) and label not in frozen
+            if target or label == 0
         ]
-        if len(voters) < 2:
+        moving = [label for label in voters if label not in frozen]
+        if len(moving) < 2:
             return None
+        if self.region is None:
+            voters = moving
         weights = self._weights(spacing)
         votes = {
             label: along_axes(blur, brick.where(label), weights, inside=1, outside=0)
             for label in voters
         }
         values = brick.values
-        result = _winners(values, votes) if self.region is None else _region(values, votes)
+        if self.region is None:
+            result = _winners(values, votes)
+        else:
+            result = _region(values, votes, [label for label in moving if label])
         return None if np.array_equal(result, values) else result
 
     def _weights(self, spacing: Sequence[float]) -> list[npt.NDArray[np.int32]]:
@@ -99,14 +105,21 @@ def _winners(values: Voxels, votes: dict[int, npt.NDArray[np.int32]]) -> Voxels:
     return np.where(own >= best, values, result)
 
 
-def _region(values: Voxels, votes: dict[int, npt.NDArray[np.int32]]) -> Voxels:
-    """Return the union against background; a voxel it wins goes to its class with most votes."""
+def _region(
+    values: Voxels, votes: dict[int, npt.NDArray[np.int32]], moving: Sequence[int]
+) -> Voxels:
+    """Return the union against background; a voxel it wins goes to its class with most votes.
+
+    Classes that do not move vote for the union, but neither lose nor win.
+    """
     background = votes.pop(0, np.zeros(values.shape, dtype=np.int32))
     union = np.add.reduce(list(votes.values()))
-    inside = np.isin(values, list(votes))
-    result = np.where(inside & (background > union), values.dtype.type(0), values)
-    won = (values == 0) & (union > background)
-    return np.where(won, _winners(np.zeros_like(values), votes), result)
+    lost = np.isin(values, moving) & (background > union)
+    result = np.where(lost, values.dtype.type(0), values)
+    of_moving = np.stack([votes[label] for label in moving])
+    won = (values == 0) & (union > background) & of_moving.any(axis=0)
+    most = np.array(moving, values.dtype)[of_moving.argmax(axis=0)]  # of equal ones the lowest
+    return np.where(won, most, result)
 
 
 def _gaussian(sigma: float) -> npt.NDArray[np.int32]:

@@ -11,7 +11,9 @@ from volseg.compiled import compiled
 
 
 def count_values(values: npt.NDArray[Any]) -> dict[int, int]:
-    """Return how often each value of an array of integers that are not negative occurs."""
+    """Return how often each value of an array occurs: integers not below 0, or booleans."""
+    if values.dtype.kind == "b":  # with which compiled code indexes nothing
+        values = values.view(np.uint8)
     if values.dtype.itemsize > 2:
         found, counts = np.unique(values, return_counts=True)
         return dict(zip(found.tolist(), counts.tolist(), strict=True))
