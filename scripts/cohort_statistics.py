@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def grouped(volumes: Iterable[StructureVolume], table: Path, reference: str | No
     """Return the mean volume of each patient, by structure and group, the reference first.
 
     Raises:
-        InputError: The table cannot be used, or has no such group.
+        InputError: The table cannot be used, has no such group, or one without a structure.
     """
     found = volumes_of_table(volumes, table, ["patient", "group"])
     names = list(dict.fromkeys(row["group"] for row in read_table(table, ["group"])))
@@ -81,12 +82,19 @@ def grouped(volumes: Iterable[StructureVolume], table: Path, reference: str | No
     for one, row in found:
         values[one.structure, row["group"]].append(one.ml)
         patients[one.structure, row["group"]].append(row["patient"])
+    structures = sorted({one.structure for one, _ in found})
+    for structure, name in product(structures, names):
+        if (structure, name) not in values:
+            raise InputError(
+                f"no case of the group {name} in {table} has a volume of {structure}: name with "
+                "--labels what the cases of every group have."
+            )
     return {
         structure: {
             name: patient_means(values[structure, name], patients[structure, name])
             for name in names
         }
-        for structure in sorted({one.structure for one, _ in found})
+        for structure in structures
     }
 
 

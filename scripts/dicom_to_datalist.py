@@ -3,11 +3,13 @@
     python scripts/dicom_to_datalist.py archive/ dataset/
 
 DATASET gets ``images/<case>.nii.gz`` (axes and values as stored), ``dataset.json`` as the Medical
-Decathlon has it, ``manifest.csv`` for `volseg cohort run`, and ``refused.csv``: series that are no
-volume and files that are no image, each with a reason. Patients get pseudonyms that stay the same
-as long as ``pseudonyms.key`` does: keep that file where the archive is, and give it to nobody. What
-pixels and descriptions of series may tell is left there, and ``manifest.csv`` has the dates of the
-studies. Images that are there are not written again, so a stopped run goes on.
+Decathlon has it, and ``manifest.csv`` for `volseg cohort run`. Beside it, for it is not to be given
+away, lies DATASET.refused.csv: series that are no volume and files that are no image, each with a
+reason, by the UIDs and paths of the archive. Patients get pseudonyms by the secret in --key, which
+is made for the first run; one that an earlier version made, ``pseudonyms.key``, is used where it
+is. Keep it, and give it to nobody. What pixels and descriptions of series may tell is left in
+DATASET, and its manifest has the dates of the studies. Images that are there are not written again,
+so a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from rich.console import Console
 from rich.progress import Progress
 
@@ -66,6 +67,9 @@ def main() -> None:
     parser.add_argument("dicom", type=Path, help="folder with DICOM files at any depth")
     parser.add_argument("dataset", type=Path, help="folder for the data set")
     parser.add_argument("--modality", help="only these, such as CT,MR; all by default")
+    parser.add_argument(
+        "--key", type=Path, help="secret of the pseudonyms (default: DATASET.key, beside DATASET)"
+    )
     parser.add_argument("--least-slices", type=int, default=1, help="of a volume (default: 1)")
     parser.add_argument(
         "--irregular", choices=["resample"], help="resample slices at unequal distances"
@@ -76,23 +80,40 @@ def main() -> None:
         converted, refused = convert_tree(
             arguments.dicom,
             arguments.dataset,
+            key=arguments.key or usual_key(arguments.dataset),
             modalities=modalities,
             least_slices=arguments.least_slices,
             irregular=arguments.irregular,
         )
-        write_lists(arguments.dataset, converted, refused)
+        write_lists(arguments.dataset, converted)
+        table = beside(arguments.dataset, ".refused.csv")
+        write_table(table, map(dataclasses.asdict, refused))
     except VolsegError as error:
         sys.exit(str(error))
     sys.stdout.write(
         f"{len(converted)} images in {arguments.dataset}, {len(refused)} series and files refused "
-        "(refused.csv)\n"
+        f"({table})\n"
     )
+
+
+def beside(dataset: Path, ending: str) -> Path:
+    """Return a file that goes with a data set and does not lie in it."""
+    place = dataset.resolve()  # so that it has a name
+    return place.with_name(f"{place.name}{ending}")
+
+
+def usual_key(dataset: Path) -> Path:
+    """Return where the secret of a data set is, if it is not said."""
+    # Earlier versions made it there: another one would give every case another name.
+    within = dataset / "pseudonyms.key"
+    return within if within.is_file() else beside(dataset, ".key")
 
 
 def convert_tree(
     folder: Path,
     dataset: Path,
     *,
+    key: Path,
     modalities: list[str] | None,
     least_slices: int,
     irregular: str | None,
@@ -100,19 +121,24 @@ def convert_tree(
     """Convert every series that is a volume; return these, and what was refused.
 
     Raises:
-        InputError: There is no such folder, or no DICOM series in it.
+        InputError: There is no such folder, no DICOM series in it, or no key of what is there.
         OutputError: An image cannot be written; those before are there.
     """
     found = survey(folder)
     if not found.series:
         raise InputError(f"{folder} holds no DICOM series.")
-    pseudonyms = Pseudonyms(read_key(dataset / "pseudonyms.key"))
+    if not key.exists() and any((dataset / "images").glob("*.nii.gz")):
+        raise InputError(
+            f"{dataset} holds images already, and the key of their names is not at {key}: say "
+            "where it is with --key, or convert into another folder."
+        )
+    pseudonyms = Pseudonyms(read_key(key))
     converted: list[Converted] = []
     refused = [Refused(str(file.path), "", "", file.reason) for file in found.unused]
     with Progress(console=Console(stderr=True)) as bar:
         for series in bar.track(found.series, description="series"):
             described = describe_series(series, found)
-            reason = why_not(described, modalities, least_slices, irregular)
+            reason = why_not(series, described, modalities, least_slices, irregular)
             try:
                 if not reason:
                     converted.append(convert(series, described, dataset, pseudonyms, irregular))
@@ -126,12 +152,15 @@ def convert_tree(
 
 
 def why_not(
+    series: Series,
     described: SeriesDescription,
     modalities: list[str] | None,
     least_slices: int,
     irregular: str | None,
 ) -> str:
     """Return why a series is not converted; empty if it is."""
+    if series.kind:
+        return f"it is {series.kind} and no image"
     if modalities is not None and described.modality not in modalities:
         return f"modality {described.modality or 'unknown'} was not asked for"
     if described.verdict == "refused" or (described.choice and irregular is None):
@@ -149,6 +178,8 @@ def convert(
     irregular: str | None,
 ) -> Converted:
     """Write a series as NIfTI, unless it is there, and return its row."""
+    import pydicom  # noqa: PLC0415 - an optional package, which `survey` has asked for
+
     header = pydicom.dcmread(series.frames[0].path, stop_before_pixels=True, force=True)
     patient = pseudonyms.patient(str(header.get("PatientID") or header.get("StudyInstanceUID")))
     # The same for the same series in every run, whatever else is in the tree by then.
@@ -172,14 +203,13 @@ def convert(
     )
 
 
-def write_lists(dataset: Path, converted: list[Converted], refused: list[Refused]) -> None:
-    """Write the data list, the manifest and what was refused.
+def write_lists(dataset: Path, converted: list[Converted]) -> None:
+    """Write the data list and the manifest.
 
     Raises:
         OutputError: A list cannot be written.
     """
     write_table(dataset / "manifest.csv", map(dataclasses.asdict, converted))
-    write_table(dataset / "refused.csv", map(dataclasses.asdict, refused))
     modalities = dict.fromkeys(row.modality for row in converted)
     content: dict[str, Any] = {
         "name": dataset.resolve().name,

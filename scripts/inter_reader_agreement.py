@@ -30,6 +30,7 @@ from volseg.evaluation import (
     intraclass_correlation,
     limits_of_agreement,
 )
+from volseg.io.folders import with_a_name
 
 # Volume in mL by structure, reader and case.
 Volumes = dict[str, dict[str, dict[str, float]]]
@@ -71,7 +72,7 @@ def named_readers(folders: list[Path]) -> dict[str, Path]:
     Raises:
         InputError: There is one alone, or two are called alike.
     """
-    readers = {folder.resolve().name: folder for folder in folders}
+    readers = {with_a_name(folder).name: folder for folder in folders}
     if len(folders) < 2 or len(readers) < len(folders):
         raise InputError("agreement is between two or more folders, each of a name of its own.")
     return readers

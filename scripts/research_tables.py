@@ -16,7 +16,7 @@ from volseg.errors import InputError, MissingPackageError
 from volseg.evaluation import case_name, read_table
 from volseg.io import grid_of, on_source_grid, read_image
 from volseg.metrics import LabelStatistics, label_statistics
-from volseg.segmenter import RECORD_SUFFIX, read_record
+from volseg.segmenter import RECORD_SUFFIX, CaseRecord, read_record
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,20 @@ def structure_volumes(folder: Path, names: str | None) -> list[StructureVolume]:
             maps need them.
 
     Raises:
-        InputError: There is neither, or a file cannot be used.
+        InputError: There is neither, a file cannot be used, or a label is not that of a record.
     """
     labels = None if names is None else named_labels(names)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}.")
     records = [read_record(path) for path in sorted(folder.glob(f"*{RECORD_SUFFIX}"))]
     if records:
+        if labels is not None:
+            _require_known(labels, records, folder)
         return [
             StructureVolume(record.case, row.name, _volume(row, record.case))
             for record in records
             for row in record.statistics.labels
-            if labels is None or row.name in labels
+            if labels is None or (row.name, row.label) in labels.items()
         ]
     if labels is None:
         raise InputError(
@@ -90,6 +92,16 @@ def structure_volumes(folder: Path, names: str | None) -> list[StructureVolume]:
             "maps are, --labels liver=1,spleen=2."
         )
     return map_volumes(folder, labels)
+
+
+def _require_known(labels: Mapping[str, int], records: Iterable[CaseRecord], folder: Path) -> None:
+    known = {(row.name, row.label) for record in records for row in record.statistics.labels}
+    unknown = [f"{name}={value}" for name, value in labels.items() if (name, value) not in known]
+    if unknown:
+        there = ",".join(f"{name}={value}" for name, value in sorted(known, key=lambda one: one[1]))
+        raise InputError(
+            f"the records in {folder} know no label {unknown[0]}: give --labels some of {there}."
+        )
 
 
 def map_volumes(folder: Path, labels: Mapping[str, int]) -> list[StructureVolume]:
@@ -139,15 +151,20 @@ def named_labels(text: str) -> dict[str, int]:
     """Return labels by name from a text such as ``liver=1,spleen=2``.
 
     Raises:
-        InputError: It cannot be read.
+        InputError: It cannot be read, or names something twice.
     """
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): int(value) for name, value in pairs}
+        labels = {name.strip(): int(value) for name, value in pairs}
     except ValueError as error:
         raise InputError(
             f"--labels {text!r} cannot be read: expected names with values, liver=1,spleen=2."
         ) from error
+    if len(labels) < len(pairs) or len(set(labels.values())) < len(pairs):
+        raise InputError(
+            f"--labels {text!r} names a structure or a value twice: expected each once."
+        )
+    return labels
 
 
 def plotting() -> Any:

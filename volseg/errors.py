@@ -8,6 +8,7 @@ not a `VolsegError` is a bug.
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -52,10 +53,13 @@ class MissingPackageError(VolsegError):
     """A feature needs an optional package that is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str | None = None) -> None:
-        what = f"'volseg[{extra}]'" if extra else package
+        # Double quotes are those of every shell; the Python that lacks the package is to get it.
+        what = f'"volseg[{extra}]"' if extra else package
+        python = sys.executable or "python"
+        python = f'"{python}"' if " " in python else python
         super().__init__(
             f"{feature} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install {what}."
+            f"install it with: {python} -m pip install {what}"
         )
 
 

@@ -204,6 +204,23 @@ def test_cases_that_were_trained_on_say_nothing(torch_bundle):
     assert len(unseen_cases(torch_bundle, others, data, fold=0)) == 2
 
 
+def test_weights_of_a_run_are_judged_on_what_it_held_out(torch_bundle):
+    bundle = open_bundle(torch_bundle)
+    write_metadata(bundle, {**bundle.metadata, "training": {"fold": 0}})
+    own, data = torch_bundle / "configs" / "datalist.json", torch_bundle.parent / "data"
+    run = torch_bundle / "runs" / "fold1"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"settings": {"fold": 1}}))
+    weights = run / "model.pt"
+    assert len(unseen_cases(torch_bundle, own, data, fold=1, checkpoint=weights)) == 2
+    with pytest.raises(InputError, match=r"model\.pt was trained on the cases of fold 0"):
+        unseen_cases(torch_bundle, own, data, fold=0, checkpoint=weights)
+    for others in (None, bundle.weights):
+        assert len(unseen_cases(torch_bundle, own, data, fold=0, checkpoint=others)) == 2
+        with pytest.raises(InputError, match="was trained on the cases of fold 1"):
+            unseen_cases(torch_bundle, own, data, fold=1, checkpoint=others)
+
+
 def test_a_temperature_takes_away_what_was_usual_of_entropy(torch_bundle):
     quality = torch_bundle / "configs" / "quality.json"
     quality.write_text("{}")

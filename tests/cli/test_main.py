@@ -86,14 +86,14 @@ def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_b
     assert (tmp_path / "out" / "statistics.csv").read_text().count("\n") == 13
 
 
-def test_only_what_is_whole_and_of_the_same_image_bundle_and_settings_is_skipped(
+def test_only_what_is_whole_and_of_the_same_bundle_and_settings_is_skipped(
     capfd, tmp_path, tiny_bundle, image
 ):
     words = ("-o", tmp_path / "out", "-b", tiny_bundle, "--json", "--skip-existing")
     words = (*words, "--backend", "torch")
 
-    def status(*others: object, given: object = image) -> str:
-        code, text, errors = run(capfd, "segment", given, *words, *others)
+    def status(*others: object) -> str:
+        code, text, errors = run(capfd, "segment", image, *words, *others)
         assert code == 0, errors
         return json.loads(text)[0]["status"]
 
@@ -108,38 +108,66 @@ def test_only_what_is_whole_and_of_the_same_image_bundle_and_settings_is_skipped
     # The maps are not of this run, whose record says so.
     assert [status("--overlap", "0.25"), status("--overlap", "0.25")] == ["done", "skipped"]
     assert status("--overlap", "0.25", *maps) == "done"
-    other = tmp_path / "other" / image.name
-    other.parent.mkdir()
-    other.write_bytes(image.with_name("ball1.nii.gz").read_bytes())
-    assert [status(), status(given=other), status(given=other)] == ["done", "done", "skipped"]
+    assert [status(), status()] == ["done", "skipped"]
     config = tiny_bundle / "configs" / "inference.yaml"
     config.write_text(config.read_text() + "\n")
-    assert [status(given=other), status(given=other)] == ["done", "skipped"]
+    assert [status(), status()] == ["done", "skipped"]
 
 
-def test_another_image_is_another_one_whatever_it_is_called(
+def test_results_of_another_image_are_not_replaced(
     capfd, tmp_path, tiny_bundle, image, monkeypatch
 ):
-    """As the same path from another folder, or behind the same pseudonym."""
-    words = ("-o", tmp_path / "out", "-b", tiny_bundle, "--json", "--skip-existing")
-    words = (*words, "--backend", "torch")
+    """Called the same: as the same path from another folder, or behind the same pseudonym."""
+    out = tmp_path / "out"
+    words = ("-o", out, "-b", tiny_bundle, "--json", "--backend", "torch")
     hidden = ("--anonymize", "--key", tmp_path / "key")
-    folders = [tmp_path / name for name in ("a", "b")]
-    for number, folder in enumerate(folders):
-        folder.mkdir()
-        image.with_name(f"ball{number}.nii.gz").rename(folder / "scan.nii.gz")
+    scans = [tmp_path / name / "scan.nii.gz" for name in ("a", "b")]
+    for number, scan in enumerate(scans):
+        scan.parent.mkdir()
+        image.with_name(f"ball{number}.nii.gz").rename(scan)
 
-    def status(folder: Path, *others: object) -> str:
-        monkeypatch.chdir(folder)
-        code, text, errors = run(capfd, "segment", "scan.nii.gz", *words, *others)
-        assert code == 0, errors
-        return json.loads(text)[0]["status"]
+    def segmented(scan: Path, *others: object) -> tuple[int, str, str]:
+        monkeypatch.chdir(scan.parent)
+        return run(capfd, "segment", scan.name, *words, *others)
 
     for others in ((), hidden):
-        found = [status(folder, *others) for folder in (*folders, folders[1])]
-        assert found == ["done", "done", "skipped"]
-    for record in (tmp_path / "out").glob("CASE-*_record.json"):
+        assert segmented(scans[0], *others)[0] == 0
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        for skipping in ((), ("--skip-existing",)):
+            code, text, errors = segmented(scans[1], *others, *skipping)
+            assert code == 2
+            (row,) = json.loads(text)
+            assert row["status"] == "failed"
+            assert "give each image a folder of its own (-o)" in row["error"]
+            assert row["error"] in errors
+            assert {path: path.read_bytes() for path in out.iterdir()} == before
+        _, text, _ = segmented(scans[0], *others, "--skip-existing")
+        assert json.loads(text)[0]["status"] == "skipped"
+    for record in out.glob("CASE-*_record.json"):
         assert "scan" not in record.read_text()
+
+    assert f"those of {scans[0]}, not of {scans[1]}:" in segmented(scans[1])[2]
+    (tmp_path / "link").symlink_to(scans[0].parent)
+    assert run(capfd, "segment", tmp_path / "link" / "scan.nii.gz", *words)[0] == 0
+    record = json.loads((out / "scan_record.json").read_text())
+    record["settings"]["series"] = "1.2.3"
+    (out / "scan_record.json").write_text(json.dumps(record))
+    code, _, errors = segmented(scans[0])
+    assert code == 2
+    assert f"those of the series 1.2.3 of {tmp_path / 'link' / 'scan.nii.gz'}, not of" in errors
+
+
+def test_results_beside_their_images_are_no_images(capfd, tmp_path, tiny_bundle, image):
+    (tmp_path / "scans").mkdir()
+    image.rename(tmp_path / "scans" / "a.nii.gz")
+    image.with_name("ball1.nii.gz").rename(tmp_path / "scans" / "b_seg.nii.gz")
+    words = ("segment", tmp_path / "scans", "-o", tmp_path / "scans", "-b", tiny_bundle, "--json")
+    for status in ("done", "skipped"):
+        code, text, errors = run(capfd, *words, "--preview", "--skip-existing")
+        assert code == 0, errors
+        assert [(row["case"], row["status"]) for row in json.loads(text)] == [
+            *(("a", status), ("b_seg", status))
+        ]
 
 
 def test_a_run_that_fails_before_it_writes_leaves_all_as_it_was(
@@ -353,6 +381,9 @@ def test_inspect(capfd, image):
     code, text, _ = run(capfd, "inspect", image)
     assert "LPS" in text
     assert run(capfd, "inspect", image.with_name("absent.nii"))[0] == 2
+    code, _, errors = run(capfd, "inspect", image.parent)
+    assert code == 2
+    assert f"holds no DICOM image; it holds image files such as {image}: give these" in errors
 
 
 def test_the_options_of_a_run(capfd, tmp_path, tiny_bundle, image):

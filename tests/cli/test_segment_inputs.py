@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from volseg.bundle import Composition, new_bundle
+from volseg.bundle import Composition, new_bundle, open_bundle
 from volseg.cli.channel_options import Channels, NamedCase
 from volseg.cli.segment_inputs import find_cases
 
@@ -29,3 +29,24 @@ def test_one_channel_that_has_a_name_may_be_numbered(tmp_path, folder, channels,
     assert list(found) == expected
     first = folder / "a_0000.nii.gz"
     assert found[expected[0]] == (Channels({"t1": first}) if channels else first)
+
+
+def test_links_keep_their_names(tmp_path, tiny_bundle, monkeypatch):
+    """As in a data set of git-annex, or beside an archive that nobody may write to."""
+    bundle = open_bundle(tiny_bundle)
+    scans, series = tmp_path / "scans", tmp_path / "4711"
+    for folder in (scans, series):
+        folder.mkdir()
+    (tmp_path / "MD5E-s9873--4f0c.nii.gz").write_bytes(b"x")
+    (series / "IM0001").write_bytes(bytes(128) + b"DICM")
+    image, linked = scans / "sub-01.nii.gz", tmp_path / "sub-02"
+    image.symlink_to(tmp_path / "MD5E-s9873--4f0c.nii.gz")
+    linked.symlink_to(series)
+
+    def names(*inputs: object) -> list[str]:
+        return list(find_cases([str(one) for one in inputs], NamedCase(None, {}), bundle, None))
+
+    assert names(scans) == names(image) == ["sub-01"]
+    assert names(linked) == ["sub-02"]
+    monkeypatch.chdir(series)
+    assert names(".") == ["4711"]

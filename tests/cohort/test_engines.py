@@ -29,6 +29,7 @@ from volseg.cohort import (
     run_cohort,
     work,
 )
+from volseg.cohort.engine import do_all
 from volseg.cohort.queue import TicketQueue
 from volseg.cohort.slurm_engine import slurm_parameters
 from volseg.errors import InputError, VolsegError
@@ -103,9 +104,15 @@ def assert_all_done(cohort: CohortFolder, expected: dict[str, bytes], killed: li
 
 
 def test_two_runs_at_once_share_the_work_and_a_killed_worker_loses_only_its_attempt(
-    cohort, expected
+    cohort, expected, tmp_path, monkeypatch
 ):
-    """Each run has a worker of its own; the two may be at the last cases together."""
+    """Each run has a worker of its own; the two may be at the last cases together.
+
+    They are started from a folder of data, and run nothing that lies there.
+    """
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "random.py").write_text("raise SystemExit('the file of the study ran')\n")
+    monkeypatch.chdir(tmp_path / "study")
     one, two = (LocalEngine(cohort.path, WorkerOptions(run=name)) for name in ("one", "two"))
     killed: list[str] = []
     with ThreadPoolExecutor(2) as runs:
@@ -177,6 +184,26 @@ def test_workers_that_end_without_doing_a_case_are_started_once_more(cohort):
     engine = NobodyWorks()
     with pytest.raises(VolsegError, match="no worker could do a case; .* they said nothing"):
         run_cohort(cohort, engine, 1, lambda *_: None)
+    assert engine.starts == 2
+
+
+def test_one_that_cannot_start_does_not_stop_one_that_works(cohort):
+    """Its replacements end at once, while the other is long at its case."""
+    queue = TicketQueue(cohort)
+
+    class OneWorks(NobodyWorks):
+        looks = 0
+
+        def running(self) -> int:
+            self.looks += 1
+            if self.looks == 20:
+                while ticket := queue.claim("it"):
+                    queue.close("it", ticket)
+            return int(self.looks <= 20)
+
+    engine = OneWorks()
+    do_all(TicketQueue(cohort), engine, 2, lambda _: None)
+    assert queue.unfinished() == set()
     assert engine.starts == 2
 
 

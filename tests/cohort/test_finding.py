@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from volseg.cohort import find_cases
@@ -60,4 +61,23 @@ def test_series_are_found(data_root: Path, tmp_path: Path) -> None:
     # A series that lies in two places is not guessed at.
     shutil.copytree(tmp_path / "in" / "one", tmp_path / "in" / "three")
     with pytest.raises(InputError, match="lie in .* list the cases in a manifest"):
+        find_cases(tmp_path / "in")
+
+
+@pytest.mark.data
+def test_series_without_uid_are_told_apart_by_their_folders(
+    data_root: Path, tmp_path: Path
+) -> None:
+    for name, place in (("mr_hippocrop_a", "p1"), ("mr_sagittal_raw", "p2")):
+        for file in (data_root / "dicom_series" / name).rglob("*.dcm"):
+            header = pydicom.dcmread(file)
+            header.SeriesInstanceUID = ""
+            target = tmp_path / "in" / place / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            header.save_as(target)
+    found = find_cases(tmp_path / "in")
+    assert [(case.case, case.series) for case in found] == [("p1", None), ("p2", None)]
+    # Of those within one another it is not known what belongs together.
+    shutil.move(tmp_path / "in" / "p2", tmp_path / "in" / "p1" / "p2")
+    with pytest.raises(InputError, match="files of a series without UID lie in .*p1 and in .*p2"):
         find_cases(tmp_path / "in")

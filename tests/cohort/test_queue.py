@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from volseg.cohort import cohort_rows
+import pytest
+
+from volseg.cohort import cohort_rows, cohort_status
 from volseg.cohort.case import CohortCase
-from volseg.cohort.folder import CohortFolder
+from volseg.cohort.folder import CohortFolder, list_names
 from volseg.cohort.presence import Worker
 from volseg.cohort.queue import Ticket, TicketQueue
 from volseg.cohort.settings import CohortSettings
@@ -62,6 +64,27 @@ def test_the_dead_are_succeeded_and_counted(tmp_path: Path) -> None:
     assert queue.unfinished() == {Ticket("case.0", 2)}
 
 
+def test_a_case_that_is_taken_over_while_others_look_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run would end without it."""
+    cohort = cohort_of(tmp_path, 1)
+    queue = TicketQueue(cohort)
+    queue.claim("a dead worker")
+    successor = "a successor"
+    (tmp_path / "queue" / "claimed" / successor).mkdir()
+
+    def listed(folder: Path) -> list[str]:
+        names = sorted(list_names(folder), reverse=True)  # the successor first
+        if folder.name == successor:  # seen to have nothing, and then takes it over
+            monkeypatch.undo()
+            TicketQueue(cohort).claim(successor)
+        return names
+
+    monkeypatch.setattr("volseg.cohort.queue.list_names", listed)
+    assert queue.unfinished() == {Ticket("case.0", 1)}
+
+
 def test_the_living_keep_what_they_have(tmp_path: Path) -> None:
     queue = TicketQueue(cohort_of(tmp_path, 1))
     worker = Worker.here()
@@ -104,6 +127,14 @@ def test_a_worker_of_another_machine_is_dead_when_it_is_silent(tmp_path: Path) -
     long_ago = time.time() - 91
     os.utime(file, (long_ago, long_ago))
     assert queue.presence.find("far") is None
+
+
+def test_no_rate_is_told_of_workers_whose_clock_is_ahead(tmp_path: Path) -> None:
+    cohort = cohort_of(tmp_path, 2)
+    ahead = replace(Worker.here(), machine="elsewhere", since=time.time() + 60)
+    with TicketQueue(cohort).presence.of(ahead):
+        found = cohort_status(cohort)
+    assert (found.workers, found.per_hour, found.seconds_left) == (1, None, None)
 
 
 def test_a_worker_is_told_to_leave_and_shows_itself_again(tmp_path: Path) -> None:

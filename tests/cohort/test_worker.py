@@ -233,3 +233,4 @@ def test_an_image_that_changes_while_it_is_read_is_not_taken(cohort, monkeypatch
     found = cohort_status(cohort)
     assert found.failed == 6
     assert "changed while they were read" in found.failures[0].error
+    assert list(cohort.results("").iterdir()) == []

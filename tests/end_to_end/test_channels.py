@@ -241,6 +241,7 @@ def test_results_in_dicom_are_of_the_first_channel(data_root, two_channel_bundle
     source = pydicom.dcmread(next((folder / "dicom").iterdir()))
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
     assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    out[1] = tmp_path / "other"
     code, errors = segment(
         capfd,
         *["--channel", f"t1={folder / 'dcm2niix.nii.gz'}", "--channel"],

@@ -42,6 +42,13 @@ def test_a_folder_given_as_a_dot_has_a_name(
     assert dicom_folders(".") == [tmp_path]
 
 
+def test_a_folder_given_as_a_link_keeps_its_name(tmp_path: Path) -> None:
+    (tmp_path / "4711").mkdir()
+    (tmp_path / "4711" / "IM0001").write_bytes(DICOM)
+    (tmp_path / "patient").symlink_to(tmp_path / "4711")
+    assert dicom_folders(tmp_path / "patient") == [tmp_path / "patient"]
+
+
 def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent"):
         image_files(tmp_path / "absent")

@@ -117,6 +117,8 @@ def test_orientations_are_one_brain(data_root: Path) -> None:
 @pytest.mark.data
 def test_stated_orientation_places_a_file_without_codes(data_root: Path) -> None:
     path = data_root / "nifti_odd/minimal_bigendian_nocodes.nii.gz"
+    with pytest.raises(GeometryError, match="volseg convert IN OUT --orientation RAS"):
+        read_image(path)
     image = read_image(path, orientation="LPS")
     np.testing.assert_array_equal(image.affine.numpy(), np.diag([-3, -3, 3, 1]))
     with pytest.raises(GeometryError, match="axis codes"):

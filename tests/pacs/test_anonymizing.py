@@ -118,6 +118,26 @@ def _reference(dataset):
     return str(dataset.SourceImageSequence[0].ReferencedSOPInstanceUID)
 
 
+def test_elements_that_nobody_can_read_go_and_stop_nothing(make_series, anonymizer, tmp_path):
+    paths = make_series(2)
+    dataset = pydicom.dcmread(paths[0])
+    reference = Dataset()
+    reference.ReferencedSOPInstanceUID = generate_uid()
+    for place in (dataset, reference):
+        place.add_new("AcquisitionDuration", "SH", "1A")
+    dataset.SourceImageSequence = [reference]
+    dataset.save_as(paths[0])
+    tag = bytes.fromhex("18007390")
+    # A number of type FD has eight bytes, not two.
+    paths[0].write_bytes(paths[0].read_bytes().replace(tag + b"SH", tag + b"FD"))
+    done = anonymize_files([paths[0].parent], tmp_path / "out", anonymizer)
+    assert (len(done.written), done.refused) == (2, {})
+    new = by_number(tmp_path / "out")[0]
+    assert _reference(new) == anonymizer.new_uid(str(reference.ReferencedSOPInstanceUID))
+    assert "AcquisitionDuration" not in new
+    assert "AcquisitionDuration" not in new.SourceImageSequence[0]
+
+
 def test_geometry_and_pixels_stay_and_the_volume_is_the_same(make_series, anonymizer, tmp_path):
     paths = make_series(6)
     anonymize_files([paths[0].parent], tmp_path / "out", anonymizer)
@@ -288,6 +308,23 @@ def test_name_and_number_go_where_the_profile_does_not_look(make_series, anonymi
 )
 def test_a_patient_is_found_however_the_name_is_written(make_series, anonymizer, label, left):
     (path,) = make_series(1, PatientName="Doe^Jane", PatientID="AB-77/x")
+    dataset = pydicom.dcmread(path)
+    segment = Dataset()
+    segment.SegmentLabel = label
+    dataset.SegmentSequence = [segment]
+    assert anonymizer.anonymize(dataset).SegmentSequence[0].SegmentLabel == left
+
+
+@pytest.mark.parametrize(
+    ("label", "left"),
+    [
+        ("MRN12345678 liver", "MRNANONYMIZED liver"),
+        ("liver_12345678b", "liver_ANONYMIZEDb"),
+        ("123456789", "123456789"),
+    ],
+)
+def test_a_number_of_digits_is_found_beside_letters(make_series, anonymizer, label, left):
+    (path,) = make_series(1, PatientID="12345678")
     dataset = pydicom.dcmread(path)
     segment = Dataset()
     segment.SegmentLabel = label

@@ -167,4 +167,7 @@ def test_a_picture_is_shown_as_one(page, make_case, tmp_path, viewer):
     page.goto((tmp_path / "report" / "case.html").as_uri())
     assert page.is_visible("#preview")
     assert "140" in page.locator("#statistics tbody tr").first.inner_text()
+    headings = page.locator("#statistics thead").text_content()
+    assert "box, pixels" in headings
+    assert "mm" not in headings
     assert "fetch-viewer" not in page.inner_text("main")

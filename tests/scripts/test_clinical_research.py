@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import shutil
 import sys
@@ -16,8 +17,10 @@ import cohort_statistics
 import dicom_to_datalist
 import inter_reader_agreement
 import longitudinal_change
+from research_tables import StructureVolume
 from volseg.cohort import read_manifest
-from volseg.io import as_image, read_image, write_segmentation
+from volseg.errors import InputError
+from volseg.io import as_image, convert_file, read_image, write_segmentation
 
 
 def run(script, monkeypatch, *words):
@@ -118,6 +121,39 @@ def test_records_need_no_names_of_labels(tiny_bundle, tmp_path, monkeypatch):
     labels = [read_image(tmp_path / "out" / f"ball{n}_seg.nii.gz").numpy() for n in (0, 1)]
     voxels = np.mean([(one == 1).sum() for one in labels])
     assert float(found[0]["mean_ml"]) == pytest.approx(voxels / 1000, rel=1e-5)
+    run(cohort_statistics, monkeypatch, *words, "--labels", "anterior=1")
+    (row, _) = rows_of(tmp_path / "statistics" / "groups.csv")
+    assert row == found[0]
+    for wrong in ("Anterior=1", "anterior=7"):
+        with pytest.raises(SystemExit, match=f"no label {wrong}: .* anterior=1,posterior=2"):
+            run(cohort_statistics, monkeypatch, *words, "--labels", wrong)
+
+
+def test_a_structure_that_a_group_lacks_is_named(tmp_path):
+    table = write_rows(
+        tmp_path / "groups.csv",
+        ["case", "patient", "group"],
+        [["a", "a", "control"], ["b", "b", "patient"]],
+    )
+    volumes = [StructureVolume("a", "liver", 1.0), StructureVolume("b", "spleen", 1.0)]
+    with pytest.raises(InputError, match="group patient in .* has a volume of liver"):
+        cohort_statistics.grouped(volumes, table, None)
+
+
+def test_the_help_needs_no_package_that_may_be_missing(tmp_path, monkeypatch):
+    (tmp_path / "slice").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    importlib.reload(dicom_to_datalist)
+    with pytest.raises(SystemExit, match=r'-m pip install "volseg\[dicom\]"$'):
+        run(dicom_to_datalist, monkeypatch, tmp_path, tmp_path / "dataset")
+
+
+def test_readers_keep_the_names_of_their_links(tmp_path):
+    (tmp_path / "v7").mkdir()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").symlink_to(tmp_path / "v7")
+    readers = inter_reader_agreement.named_readers([tmp_path / "a", tmp_path / "b"])
+    assert list(readers) == ["a", "b"]
 
 
 @pytest.mark.data
@@ -223,6 +259,13 @@ def test_a_dicom_tree_becomes_a_data_set(data_root, tmp_path, monkeypatch, capsy
     ):
         shutil.copytree(data_root / "dicom_series" / case / "dicom", tree / "deep" / case)
     (tree / "notes.txt").write_text("no image")
+    series = tree / "deep" / "mr_hippocrop_a"
+    expected = read_image(series)
+    labels = np.zeros(expected.shape[1:], np.uint8)
+    labels[10:20, 10:20, 10:20] = 1
+    write_segmentation(labels, tmp_path / "labels.nii.gz", like=expected)
+    kind = "dicom-labelmap"  # a volume like any other, but for what it is
+    convert_file(tmp_path / "labels.nii.gz", tree / "labels.dcm", kind=kind, source=series)
     run(dicom_to_datalist, monkeypatch, tree, dataset)
     assert "3 images in" in capsys.readouterr().out
     manifest = rows_of(dataset / "manifest.csv")
@@ -234,18 +277,20 @@ def test_a_dicom_tree_becomes_a_data_set(data_root, tmp_path, monkeypatch, capsy
         image = read_image(dataset / row["image"])
         assert image.shape[-1] == int(row["slices"])
     (crop,) = [row for row in manifest if row["slices"] == "32"]
-    expected = read_image(tree / "deep" / "mr_hippocrop_a")
     found = read_image(dataset / crop["image"])
     np.testing.assert_array_equal(found.numpy(), expected.numpy())
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
-    refused = {row["what"]: row["reason"] for row in rows_of(dataset / "refused.csv")}
+    refused = {row["what"]: row["reason"] for row in rows_of(tmp_path / "dataset.refused.csv")}
     assert any("equal gaps" in reason for reason in refused.values())
+    assert "it is a segmentation (DICOM SEG) and no image" in refused.values()
     assert any(what.endswith("notes.txt") for what in refused)
     listed = json.loads((dataset / "dataset.json").read_text())
     assert listed["numTest"] == 3
     assert all((dataset / path).is_file() for path in listed["test"])
-    # Nothing that the header says of the patient is in the names or the lists.
-    said = (dataset / "manifest.csv").read_text() + " ".join(listed["test"])
+    # Nothing that the header says of the patient is in the data set, nor what would undo its names.
+    names = {path.name for path in dataset.iterdir()}
+    assert names == {"images", "manifest.csv", "dataset.json"}
+    said = "".join((dataset / name).read_text() for name in ("manifest.csv", "dataset.json"))
     assert str(expected.meta["series_instance_uid"]) not in said
     assert all(row["patient"].startswith("ANON-") for row in manifest)
 
@@ -260,6 +305,17 @@ def test_a_dicom_tree_becomes_a_data_set(data_root, tmp_path, monkeypatch, capsy
     assert (dataset / gone["image"]).is_file()
     assert {row["case"] for row in manifest} < {row["case"] for row in again}
     assert len(again) == 4
+
+    # Nor does another key give every case a second name.
+    key = (tmp_path / "dataset.key").rename(tmp_path / "key")
+    with pytest.raises(SystemExit, match="the key of their names is not at"):
+        run(dicom_to_datalist, monkeypatch, tree, dataset)
+    words = (tree, dataset, "--irregular", "resample")
+    run(dicom_to_datalist, monkeypatch, *words, "--key", key)
+    assert rows_of(dataset / "manifest.csv") == again
+    key.rename(dataset / "pseudonyms.key")  # where earlier versions made it
+    run(dicom_to_datalist, monkeypatch, *words)
+    assert rows_of(dataset / "manifest.csv") == again
     run(dicom_to_datalist, monkeypatch, tree, dataset, "--modality", "CT", "--least-slices", "4")
     assert rows_of(dataset / "manifest.csv") == []
     (tmp_path / "empty").mkdir()
@@ -277,6 +333,9 @@ def test_tables_that_cannot_be_used_are_refused_with_a_sentence(tmp_path, monkey
         run(cohort_statistics, monkeypatch, *words, "--labels", "liver=1")
     with pytest.raises(SystemExit, match="'liver' cannot be read"):
         run(cohort_statistics, monkeypatch, *words, "--labels", "liver")
+    for twice in ("liver=1,liver=2", "liver=1,spleen=1"):
+        with pytest.raises(SystemExit, match="twice"):
+            run(cohort_statistics, monkeypatch, *words, "--labels", twice)
     words[1] = tmp_path / "absent.csv"
     with pytest.raises(SystemExit, match="cannot be read as a CSV table"):
         run(cohort_statistics, monkeypatch, *words, "--labels", "liver=1")

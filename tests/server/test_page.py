@@ -83,6 +83,11 @@ def test_a_folder_of_dicom_is_zipped_in_the_browser(server, page, data_root, tmp
     with page.expect_download() as download:
         row.get_by_role("button", name="SEG").click()
     assert download.value.suggested_filename == "study_seg.dcm"
+    # The next image is segmented as this one was, and is not this one.
+    assert page.input_value("#bundle") == "hippocampus_unet"
+    assert page.locator("#formats input[value=dicom-seg]").is_checked()
+    chosen = "[...document.querySelectorAll('#files input')].map(input => input.files.length)"
+    assert page.evaluate(chosen) == [0, 0]
     assert download.value.path().read_bytes()[128:132] == b"DICM"
 
 

@@ -3,43 +3,74 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from volseg.errors import InputError
-from volseg.segmenter import read_record
+from volseg.errors import InputError, MemoryLimitError
+from volseg.segmenter import CaseRecord, Segmenter, read_record, segment_to_files
 from volseg.server.jobs import RECORD
 from volseg.server.worker import _require_moderate, _Work
+
+SETUP = {"device": "cpu", "memory": None, "most_bytes": 10**9}
+
+
+def job_in(folder: Path, bundle: Path) -> dict[str, Any]:
+    """A job in a folder of its own, and its image there."""
+    folder.mkdir()
+    shutil.copy(bundle.parent / "data" / "images" / "ball0.nii.gz", folder)
+    return {
+        "folder": str(folder),
+        "bundle": str(bundle),
+        "inputs": {"image": "ball0.nii.gz"},
+        "reference": None,
+        "contiguous": False,
+        "options": {"formats": ["nifti"], "stable_uids": False, "orientation": None},
+    }
 
 
 def test_a_bundle_is_loaded_anew_once_its_configurations_changed(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    setup = {"device": "cpu", "memory": None, "most_bytes": 10**9}
-    work = _Work(setup, lambda _: None, lambda: False)
+    work = _Work(SETUP, lambda _: None, lambda: False)
     digests = []
     for name in ("first", "same", "changed"):
-        folder = tmp_path / name
-        folder.mkdir()
-        shutil.copy(tiny_bundle.parent / "data" / "images" / "ball0.nii.gz", folder)
         if name == "changed":  # as a choice of rules or of tiles changes it, but not the weights
             config = tiny_bundle / "configs" / "inference.yaml"
             config.write_text(config.read_text() + "\n")
-        job = {
-            "folder": str(folder),
-            "bundle": str(tiny_bundle),
-            "inputs": {"image": "ball0.nii.gz"},
-            "reference": None,
-            "contiguous": False,
-            "options": {"formats": ["nifti"], "stable_uids": False, "orientation": None},
-        }
-        assert work.outcome(job)["ended"] == "done"
-        [bundle] = read_record(folder / "results" / RECORD).bundles
+        assert work.outcome(job_in(tmp_path / name, tiny_bundle))["ended"] == "done"
+        [bundle] = read_record(tmp_path / name / "results" / RECORD).bundles
         digests.append(bundle.sha256)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_no_job_is_refused_for_the_networks_of_those_before_it(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are held only as long as memory suffices."""
+    other = shutil.copytree(tiny_bundle, tmp_path / "other_bundle")
+    held: weakref.WeakSet[Segmenter] = weakref.WeakSet()
+
+    def with_room_for_one(segmenter: Segmenter, *given: Any, **options: Any) -> CaseRecord:
+        held.add(segmenter)
+        if len(held) > 1:
+            raise MemoryLimitError("two networks are held.")
+        return segment_to_files(segmenter, *given, **options)
+
+    def without_room(*_: Any, **__: Any) -> CaseRecord:
+        raise MemoryLimitError("the image is too large.")
+
+    work = _Work(SETUP, lambda _: None, lambda: False)
+    monkeypatch.setattr("volseg.segmenter.segment_to_files", with_room_for_one)
+    assert work.outcome(job_in(tmp_path / "first", tiny_bundle))["ended"] == "done"
+    assert work.outcome(job_in(tmp_path / "second", other))["ended"] == "done"
+    monkeypatch.setattr("volseg.segmenter.segment_to_files", without_room)
+    refused = work.outcome(job_in(tmp_path / "third", tiny_bundle))
+    assert refused == {"ended": "failed", "error": "the image is too large."}
 
 
 def test_a_packed_image_is_not_unpacked_to_see_how_large_it_is(

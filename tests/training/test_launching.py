@@ -38,7 +38,7 @@ def test_each_process_knows_its_place_and_the_words(program, tmp_path):
     assert run_in_processes(2, ["train", "a bundle"]) == 0
     threads = max(1, os.cpu_count() // 2)
     found = [(tmp_path / str(rank)).read_text().strip() for rank in (0, 1)]
-    assert found == [f"{rank} of 2, {threads}: -m volseg train a bundle" for rank in (0, 1)]
+    assert found == [f"{rank} of 2, {threads}: -P -m volseg train a bundle" for rank in (0, 1)]
 
 
 def test_one_that_fails_ends_the_others_and_its_exit_code_is_given_back(program):

@@ -122,6 +122,9 @@ def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):
         train_bundle(tiny_bundle, data, tiny_bundle)
     with pytest.raises(OutputError, match="not a bundle"):
         train_bundle(tiny_bundle, data, data)
+    with pytest.raises(InputError, match="run #2 has a '#'"):
+        train_bundle(tiny_bundle, data, tmp_path / "run #2")
+    assert not (tmp_path / "run #2").exists()
     (data / "labels" / "ball2.nii.gz").unlink()
     with pytest.raises(InputError, match="ball2"):
         train_bundle(tiny_bundle, data, tmp_path / "u")

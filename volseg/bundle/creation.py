@@ -28,7 +28,8 @@ _SCHEMA_NAME = (
     "meta_schema_20240725.json"
 )
 _PACKAGES = ("nibabel", "numba", "pytorch-ignite")
-_TO_BE_STATED = "not stated yet"
+#: What the metadata say until their owner does.
+TO_BE_STATED = "not stated yet"
 
 
 def new_bundle(
@@ -150,10 +151,10 @@ def _metadata(name: str, composition: Composition, about: Mapping[str, Any]) -> 
         "task": f"segmentation of {classes}",
         "description": f"{spec.title}, {recipe.spatial_dims}D.",
         "intended_use": "Research. Not a medical device; not for diagnosis.",
-        "authors": _TO_BE_STATED,
-        "copyright": _TO_BE_STATED,
-        "data_source": _TO_BE_STATED,
-        "data_licence": _TO_BE_STATED,
+        "authors": TO_BE_STATED,
+        "copyright": TO_BE_STATED,
+        "data_source": TO_BE_STATED,
+        "data_licence": TO_BE_STATED,
         "references": [spec.paper],
         **about,
         "composition": composition.as_metadata(),

@@ -12,24 +12,17 @@ import yaml
 from volseg.atomic import replacing_folder
 from volseg.bundle.building import build_parts
 from volseg.bundle.composition import Composition, compose, composition_of
-from volseg.bundle.creation import new_bundle, require_free
+from volseg.bundle.creation import TO_BE_STATED, new_bundle, require_free
 from volseg.bundle.ensemble_members import Member
 from volseg.bundle.folder import Bundle, open_bundle
-from volseg.bundle.recipe_book import find_recipe, values_of
+from volseg.bundle.recipe_book import find_recipe, recipe_book, values_of
 from volseg.errors import BundleError, InputError
 from volseg.networks import NetworkEnsemble, network_spec, save_weights
 
-# What a user of the members is told holds for the ensemble, too.
-_KEPT = (
-    "task",
-    "intended_use",
-    "authors",
-    "copyright",
-    "data_source",
-    "data_type",
-    "data_licence",
-    "dicom_segments",
-)
+# What a user of the first member is told holds for the ensemble, too.
+_KEPT = ("task", "intended_use", "data_type", "dicom_segments")
+# What is told of each member: an ensemble is made of all of them.
+_OF_EACH = ("authors", "copyright", "data_source", "data_licence")
 _README = """\
 # {name}
 
@@ -85,6 +78,7 @@ def make_ensemble(
     networks = [network for bundle in opened for network in _networks(bundle)]
     kind = "regions" if composition.regions else "classes"
     told = {key: opened[0].metadata[key] for key in _KEPT if key in opened[0].metadata}
+    told |= {key: _of_each(opened, key) for key in _OF_EACH}
     titles = [network_spec(member.network) for member in composition.members]
     described = ", ".join(dict.fromkeys(spec.title for spec in titles))
     told |= {
@@ -100,7 +94,12 @@ def make_ensemble(
         count=len(networks),
         members="\n".join(map(_line, told["ensemble"])),
     )
-    texts = {"docs/README.md": readme, **_files(opened), **(files or {})}
+    texts = {
+        "docs/README.md": readme,
+        "LICENSE": _licence(opened),
+        **_files(opened),
+        **(files or {}),
+    }
     with replacing_folder(target, marked_by="configs/metadata.json", only_writing=False) as draft:
         new_bundle(draft, composition, about=told, files=texts)
         save_weights(NetworkEnsemble(networks, kind=kind), draft / "models" / "model.pt")
@@ -110,6 +109,25 @@ def make_ensemble(
 def _networks(bundle: Bundle) -> list[Any]:
     network = build_parts(bundle).network
     return list(network.networks) if isinstance(network, NetworkEnsemble) else [network]
+
+
+def _of_each(bundles: Sequence[Bundle], key: str) -> str:
+    """Return what the metadata of the members say, each text once."""
+    texts = [str(bundle.metadata.get(key, TO_BE_STATED)) for bundle in bundles]
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _licence(bundles: Sequence[Bundle]) -> str:
+    """Return the licence of the members; where they differ, each under the names it is of."""
+    named: dict[str, list[str]] = {}
+    for bundle in bundles:
+        path = bundle.folder / "LICENSE"
+        if not path.is_file():
+            path = recipe_book() / "bundle" / "LICENSE"
+        named.setdefault(path.read_text(encoding="utf-8"), []).append(bundle.name)
+    if len(named) == 1:
+        return next(iter(named))
+    return "\n".join(f"{', '.join(names)}:\n\n{text}" for text, names in named.items())
 
 
 def _told(bundle: Bundle) -> dict[str, Any]:
@@ -219,12 +237,9 @@ def _files(bundles: Sequence[Bundle]) -> dict[str, str]:
     Raises:
         InputError: Members have different ones.
     """
-    text = bundles[0].config("inference").read_text(encoding="utf-8")
     found = {}
-    for path in sorted((bundles[0].folder / "configs").iterdir()):
+    for path in bundles[0].named_files("inference"):
         name = f"configs/{path.name}"
-        if name not in text or path == bundles[0].config("inference"):
-            continue
         found[name] = path.read_text(encoding="utf-8")
         for other in bundles[1:]:
             file = other.folder / name

@@ -56,6 +56,20 @@ class Bundle:
             f"the bundle {self.folder} has no configs/{name}.yaml: it cannot be used for this."
         )
 
+    def named_files(self, name: str) -> list[Path]:
+        """Return the files beside the configuration ``name`` that it names, by rising name.
+
+        Raises:
+            BundleError: There is no such configuration.
+        """
+        config = self.config(name)
+        text = config.read_text(encoding="utf-8")
+        return [
+            path
+            for path in sorted(config.parent.iterdir())
+            if path.is_file() and path != config and f"configs/{path.name}" in text
+        ]
+
     @cached_property
     def labels(self) -> dict[str, int]:
         """Label values of the classes, background left out, as the metadata declares them."""

@@ -77,6 +77,12 @@ RULES: Mapping[str, Rule] = {
     "ignore": _or_none(_whole(0)),
     "patches": _whole(1),
     "cases": _or_none(_whole(1)),
+    "class_ratios": _or_none(
+        Rule(
+            "a list of numbers of at least 0, one a class",
+            lambda value: isinstance(value, list) and all(map(_FROM_0.fits, value)),
+        )
+    ),
     "optimizer_name": _word(*OPTIMIZERS),
     "learning_rate": _ABOVE_0,
     "schedule": _word(*SCHEDULES),
@@ -130,7 +136,10 @@ def require_settings(
         if rule is not None and not rule.fits(value):
             raise InputError(f"{name} is {value!r}; expected {rule.expected}.")
         if rule is None and not _same_kind(value, own[name]):
-            raise InputError(f"{name} is {value!r}; expected a value such as {own[name]!r}.")
+            kind = f"a value such as {own[name]!r}"
+            if own[name] is None:
+                kind = "null, or a list of whole numbers"
+            raise InputError(f"{name} is {value!r}; expected {kind}.")
 
 
 def _same_kind(value: Any, own: Any) -> bool:

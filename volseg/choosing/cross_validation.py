@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 
-from volseg.bundle import Bundle, open_bundle, write_metadata
+from volseg.bundle import Bundle, open_bundle
 from volseg.choosing.cleaning import choose_pooled_cleaning, record_cleaning
 from volseg.choosing.combining import combine_folds
 from volseg.choosing.cross_validation_folder import CrossValidationFolder
@@ -49,7 +49,7 @@ from volseg.evaluation import (
     write_evaluation,
 )
 from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentation
-from volseg.segmenter import Segmenter
+from volseg.segmenter import Segmenter, choose_device
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
 
@@ -137,11 +137,13 @@ def cross_validate(
         progress: Called with where it is.
 
     Raises:
-        InputError: The bundle or the data are unusable, something else was begun in ``output``, or
-            a choice cannot be made.
+        InputError: The bundle, the data or the device are unusable, something else was begun in
+            ``output``, or a choice cannot be made.
         OutputError: ``output`` cannot be written.
     """
     source = open_bundle(bundle)
+    if device is not None:
+        choose_device(device)  # which is refused before anything is begun
     place = CrossValidationFolder(output)
     plan = plan_cross_validation(
         source,
@@ -207,26 +209,23 @@ class _Run:
             self._progress(CrossValidationState(stage, fold, done, total, detail))
 
     def _train(self, fold: int) -> None:
-        if not self._place.trained(fold):
-            self._tell("training", fold, 0, 1000)
+        if self._place.trained(fold):
+            return
+        self._tell("training", fold, 0, 1000)
 
-            def show(state: TrainingState) -> None:
-                done = round(1000 * state.part_done)
-                self._tell("training", fold, done, 1000, state.describe())
+        def show(state: TrainingState) -> None:
+            done = round(1000 * state.part_done)
+            self._tell("training", fold, done, 1000, state.describe())
 
-            train_bundle(
-                self._plan.bundle,
-                self._plan.data,
-                self._place.fold(fold),
-                fold=fold,
-                device=self._device,
-                settings=self._plan.settings,
-                progress=show,
-            )
-        trained = open_bundle(self._place.fold(fold))
-        training = trained.metadata.get("training", {})
-        if training.get("fold") != fold:
-            write_metadata(trained, {**trained.metadata, "training": {**training, "fold": fold}})
+        train_bundle(
+            self._plan.bundle,
+            self._plan.data,
+            self._place.fold(fold),
+            fold=fold,
+            device=self._device,
+            settings=self._plan.settings,
+            progress=show,
+        )
 
     def _withdraw(self, fold: int) -> None:
         """Take back what an earlier run has chosen and this one is to be without."""

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from volseg.atomic import replacing
+from volseg.bundle import open_bundle
 from volseg.choosing.cross_validation_plan import CrossValidationPlan
 from volseg.data import read_datalist
 from volseg.errors import InputError, OutputError
 from volseg.evaluation import ClassScore, label_of
 from volseg.postprocess import DecisionTable
+from volseg.training.copying import begun_from
 
 _PLAN = "cross_validation.json"
 _STATUS = "status.json"
@@ -121,6 +123,8 @@ class CrossValidationFolder:
                 )
         elif before is not None:
             old, new = asdict(before), asdict(plan)
+            if before.configs_sha256 in begun_from(open_bundle(plan.bundle)):
+                old["configs_sha256"] = plan.configs_sha256  # of an earlier version
             for name in old.keys() - set(_LATER):
                 if old[name] != new[name]:
                     raise InputError(

@@ -12,8 +12,9 @@ from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle, compose, composition_of
 from volseg.choosing.decisions import THRESHOLD_METRICS
-from volseg.data import fold_cases, hash_files, read_datalist
+from volseg.data import fold_cases, read_datalist
 from volseg.errors import BundleError, InputError, UnknownNameError
+from volseg.training.copying import begun_from
 from volseg.training.run_settings import require_run_settings
 
 CHOICES = ("threshold", "temperature", "cleaning")
@@ -32,7 +33,7 @@ class CrossValidationPlan:
         metric: What a threshold is chosen by.
         probabilities: Whether those of held-out cases are written, too.
         ensemble: Whether the folds become one bundle.
-        configs_sha256: Of the bundle's training, inference and list of cases.
+        configs_sha256: Of what a training of the bundle is begun from.
     """
 
     bundle: str
@@ -82,16 +83,10 @@ def plan_cross_validation(
         metric=_known("metric", [metric], THRESHOLD_METRICS)[0],
         probabilities=probabilities,
         ensemble=ensemble,
-        configs_sha256=_training_digest(bundle),
+        configs_sha256=begun_from(bundle)[0],
     )
     _require_possible(plan, bundle)
     return plan
-
-
-def _training_digest(bundle: Bundle) -> str:
-    """Return one digest of what a bundle trains and infers with, and of its list of cases."""
-    datalist = bundle.folder / "configs" / "datalist.json"
-    return hash_files([bundle.config("train"), bundle.config("inference"), datalist])
 
 
 def _folds(bundle: Bundle, folds: Iterable[int] | None) -> tuple[int, ...]:

@@ -156,8 +156,8 @@ def record_decisions(
     """Make what was chosen a bundle's own, and keep in it how that was found.
 
     The bundle is composed again with the values, its version raised and its changelog extended; the
-    curve and the figures are in ``configs/decision.json``. What is usual of the entropy of cases
-    holds no more with another temperature: ``configs/quality.json`` is taken away then.
+    curve and the figures are in ``configs/decision.json``. What is usual for cases, such as
+    their entropy, is another when either value is: ``configs/quality.json`` is taken away then.
 
     Raises:
         BundleError: The bundle was not composed, or its inference was edited: nothing is changed.
@@ -166,14 +166,15 @@ def record_decisions(
     opened = open_bundle(bundle)
     composition = composition_of(opened.metadata, opened.name)
     values = decision_values(threshold, temperature)
-    before = composition.values.get("temperature", 1.0)
+    usual = {"threshold": 0.5, "temperature": 1.0}
+    before = {name: composition.values.get(name, usual[name]) for name in values}
     changed = replace(composition, values={**composition.values, **values})
     entries = read_decisions(opened) | _entries(threshold, temperature)
     text = json.dumps(entries, indent=2, allow_nan=False) + "\n"
     opened = recompose(
         opened, changed, _changelog(threshold, temperature), files={DECISION_FILE: text}
     )
-    if values.get("temperature", before) != before:
+    if values != before:
         (opened.folder / "configs" / QUALITY_FILE).unlink(missing_ok=True)
     return opened
 

@@ -17,6 +17,7 @@ from volseg.data import fold_cases
 from volseg.errors import InputError
 from volseg.geometry import require_same_grid
 from volseg.io import ImageSource, grid_of
+from volseg.training.run_record import read_run_record
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ def held_out_cases(
 
 
 def unseen_cases(
-    bundle: str | Path, datalist: str | Path, data: str | Path, *, fold: int
+    bundle: str | Path,
+    datalist: str | Path,
+    data: str | Path,
+    *,
+    fold: int,
+    checkpoint: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Return the cases of a fold for ``configs/evaluate.yaml``, as `volseg.data.fold_cases` does.
 
@@ -88,14 +94,21 @@ def unseen_cases(
         datalist: The bundle's own, or another one.
         data: The folder the paths in it are relative to.
         fold: Of the list.
+        checkpoint: The weights that are judged, the bundle's own by default. Of those of a run, its
+            record beside them says what was held out, and not the metadata of the bundle.
 
     Raises:
-        InputError: The bundle was trained on these cases, or the list has none of this fold.
+        InputError: The weights were trained on these cases, or the list has none of this fold.
         BundleError: The folder holds no bundle.
     """
     opened = open_bundle(bundle)
     if Path(datalist).resolve() == _own_list(opened).resolve():
-        require_unseen(opened, fold)
+        run = {} if checkpoint is None else read_run_record(Path(checkpoint).parent)
+        settings = run.get("settings", {})
+        if "fold" in settings:
+            _require_held_out(f"the network {checkpoint}", settings["fold"], fold)
+        else:
+            require_unseen(opened, fold)
     return fold_cases(datalist, data, fold=fold, held_out=True)
 
 
@@ -112,12 +125,16 @@ def require_unseen(bundle: Bundle, fold: int) -> None:
         InputError: Its metadata say that another fold was held out.
     """
     for name, held_out in _held_out_folds(bundle.metadata, bundle.name):
-        if held_out != fold:
-            kept = "none was" if held_out == "all" else f"{held_out} was"
-            raise InputError(
-                f"{name} was trained on the cases of fold {fold} ({kept} held out), which say "
-                "nothing of others: choose and measure on cases that no network has seen."
-            )
+        _require_held_out(name, held_out, fold)
+
+
+def _require_held_out(name: str, held_out: Any, fold: int) -> None:
+    if held_out != fold:
+        kept = "none was" if held_out == "all" else f"{held_out} was"
+        raise InputError(
+            f"{name} was trained on the cases of fold {fold} ({kept} held out), which say "
+            "nothing of others: choose and measure on cases that no network has seen."
+        )
 
 
 def _held_out_folds(metadata: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:

@@ -31,9 +31,8 @@ def uncleaned_origin(bundles: Iterable[Bundle]) -> str:
 
 def labels_origin(bundle: Bundle) -> str:
     """Return a digest of what makes the label maps of a bundle."""
-    rules = bundle.folder / CLEANING_TABLE
     decides = [bundle.weights, bundle.config("inference")]
-    return hash_files([*decides, *([rules] if rules.is_file() else [])])
+    return hash_files([*decides, *bundle.named_files("inference")])
 
 
 def case_origin(case: LabelledCase) -> str:
@@ -42,12 +41,17 @@ def case_origin(case: LabelledCase) -> str:
 
 
 def _composed(bundle: Bundle, without: Iterable[str] = ()) -> str:
-    """Return a digest of the weights and of all a bundle is composed of, but for its cleaning."""
+    """Return a digest of the weights and of all a bundle is composed of, but for its cleaning.
+
+    Files that its inference names, such as a standardisation, are a part of that.
+    """
     composition = with_cleaning(composition_of(bundle.metadata, bundle.name), CLEANING_PIECE)
     left_out = set(without)
     values = {name: own for name, own in composition.values.items() if name not in left_out}
     text = json.dumps(replace(composition, values=values).as_metadata(), sort_keys=True)
-    return _joined([hash_files([bundle.weights]), text])
+    rules = bundle.folder / CLEANING_TABLE
+    named = [path for path in bundle.named_files("inference") if path != rules]
+    return _joined([hash_files([bundle.weights, *named]), text])
 
 
 def _joined(parts: Iterable[str]) -> str:

@@ -34,6 +34,7 @@ from volseg.errors import BundleError, InputError, UnknownNameError
 from volseg.inference import Preparation
 from volseg.io import ImageSource, open_volume
 from volseg.predictors import PRECISIONS
+from volseg.quality import QUALITY_FILE
 from volseg.segmenter import Segmenter, choose_device
 from volseg.training.machine import describe_machine, today
 
@@ -138,7 +139,8 @@ def record_tuning(bundle: str | Path, table: TuningTable) -> Bundle:
     """Make the chosen setting the bundle's default, and keep the table in it.
 
     The bundle is composed again with the setting, its version raised and its changelog extended;
-    the table is ``configs/tuning.json``.
+    the table is ``configs/tuning.json``. What is usual for cases, such as their entropy, is another
+    where tiles are shown mirrored: with other axes ``configs/quality.json`` is taken away.
 
     Raises:
         BundleError: The bundle was not composed, or its inference was edited: only the table is
@@ -163,6 +165,8 @@ def record_tuning(bundle: str | Path, table: TuningTable) -> Bundle:
             f"the setting ({table.chosen.describe()}) is not stored, only the table, in "
             f"{opened.folder / _TABLE}: {error}"
         ) from error
+    if table.chosen.mirror_axes != table.present.mirror_axes:
+        (opened.folder / "configs" / QUALITY_FILE).unlink(missing_ok=True)
     _forget(opened)
     return opened
 

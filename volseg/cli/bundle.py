@@ -235,7 +235,9 @@ def tune(
 ) -> None:
     """Find the fastest setting that keeps the Dice of held-out cases, and make it the default.
 
-    Dice and seconds a case of every setting are kept in configs/tuning.json of the bundle.
+    Dice and seconds a case of every setting are kept in configs/tuning.json of the bundle. Where
+    tiles are shown mirrored along other axes than before, what is usual for cases is taken away:
+    learn it again with `volseg bundle quality`.
     """
     from volseg.choosing import record_tuning, tune_bundle
 

@@ -30,7 +30,8 @@ def threshold(
     """Choose what the probability of the foreground must exceed, on held-out cases.
 
     For bundles of two classes, or of regions. The threshold becomes the bundle's own; what every
-    other one reaches is kept in configs/decision.json.
+    other one reaches is kept in configs/decision.json. What is usual for cases is taken away, if
+    the threshold is another than before: learn it again with `volseg bundle quality`.
     """
     from dataclasses import asdict
 
@@ -57,7 +58,8 @@ def calibrate(
     """Fit the temperature at which probabilities mean what they say, on held-out cases.
 
     It becomes the bundle's own, and changes probabilities and entropy but no label. What is usual
-    of the entropy of cases is taken away: learn it again with `volseg bundle quality`.
+    for cases is taken away, if the temperature is another than before: learn it again with `volseg
+    bundle quality`.
     """
     from dataclasses import asdict
 

@@ -49,7 +49,7 @@ def crossval(
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Make one bundle of the folds, OUT/ensemble.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     status: Annotated[
         bool, typer.Option("--status", help="Only say how far the one in OUT is.")
     ] = False,

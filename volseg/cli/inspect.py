@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from volseg.cli.console import output, print_json, progress_bar
+from volseg.errors import InputError
 
 if TYPE_CHECKING:
     from volseg.io.dicom import FolderDescription, ObjectDescription, SeriesDescription
@@ -38,6 +39,8 @@ def inspect(
             folder = describe_dicom(
                 path, lambda done, total: bar.update(task, completed=done, total=total)
             )
+        if not (folder.series or folder.objects):
+            _require_no_other_images(path, folder)
         if as_json:
             print_json(asdict(folder))
         else:
@@ -55,6 +58,20 @@ def inspect(
         _print(f"{name.replace('_', ' ')}: {_readable(value)}")
     for remark in description.remarks:
         _print(f"note: {remark}", "yellow")
+
+
+def _require_no_other_images(path: Path, folder: FolderDescription) -> None:
+    """Refuse what is no folder of DICOM: there is more to say of what lies in it.
+
+    Raises:
+        InputError: if it holds images of other formats alone.
+    """
+    from volseg.io.dicom.files import where_images_lie
+    from volseg.io.folders import holds_dicom
+
+    advice = where_images_lie(Path(file["path"]) for file in folder.unused)
+    if advice and path.is_dir() and not holds_dicom(path, at_any_depth=True):
+        raise InputError(f"{path} holds no DICOM image; {advice}.")
 
 
 def _is_seg(path: Path) -> bool:

@@ -60,6 +60,7 @@ def segment(
     Beside it OUT/<case>_record.json: statistics, what stands out, how it was made.
     Of DICOM series also, or instead, OUT/<case>_seg.dcm, _labelmap.dcm, _probabilities.dcm,
     _rtstruct.dcm, _sr.dcm and _preview.dcm.
+    Results of another image or series under the same name are not replaced: that case fails.
 
     With --anonymize no result says who the patient is, and cases get new names, the same in every
     run: of a name that is a UID the new UID, of others CASE-...; only what is printed says which.

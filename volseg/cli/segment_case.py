@@ -58,6 +58,7 @@ class CaseRunner:
 
     def _run(self, case: str, source: Source) -> dict[str, Any]:
         files = self.results.files(case, self.segmenter.bundle.spatial_dims)
+        self._require_results_of(case, source)
         if self.results.skip_existing and self._is_done(case, source, files):
             row: dict[str, Any] = {"status": "skipped"}
         else:
@@ -67,6 +68,41 @@ class CaseRunner:
             to, connection = self.transfer.push, self.connection
             row["pushed"] = push_written([*files.values()], described(source), to, connection)
         return row
+
+    def _require_results_of(self, case: str, source: Source) -> None:
+        """Refuse to replace the results of another image, which is called the same.
+
+        Raises:
+            InputError: if the record beside them names another image, or another series of it.
+        """
+        from volseg.segmenter import read_record, stated_settings
+
+        path = self.results.record(case)
+        try:
+            record = read_record(path)
+        except InputError:  # there is none
+            return
+        stated = self._stated(source, stated_settings(self.segmenter, self.reading))
+        places = [(record.image, stated["image"])]
+        if record.channels and stated["channels"]:
+            # By name: another bundle may have them in another order, or only some of them.
+            channels = stated["channels"]
+            places = [(old, channels.get(name, old)) for name, old in record.channels.items()]
+        others = [(old, new) for old, new in places if not _is_same_place(old, new)]
+        series = record.settings.get("series"), stated["settings"].get("series")
+        if not others and series[0] == series[1]:
+            return
+        old, new = (others or places)[0]
+        if self.anonymizer is not None:  # whose pseudonym says nothing to the one who gave it
+            new = str(described(source))
+        named = [
+            f"the series {uid} of {place}" if uid else place
+            for uid, place in zip(series, (old, new), strict=True)
+        ]
+        raise InputError(
+            f"the results called {case} in {self.results.folder} are those of {named[0]}, not of "
+            f"{named[1]}: give each image a folder of its own (-o), or remove {path}."
+        )
 
     def _is_done(self, case: str, source: Source, files: dict[str, Path]) -> bool:
         from volseg.segmenter import are_results_of, stated_settings
@@ -194,6 +230,15 @@ class CaseRunner:
 def _place(source: Path | RemoteSeries) -> str:
     """Return what names an image wherever one looks from; links stay as they were given."""
     return os.path.abspath(source) if isinstance(source, Path) else str(source)  # noqa: PTH100
+
+
+def _is_same_place(first: str, second: str) -> bool:
+    """Whether two places are one, of files whatever links lead there; of servers as they read."""
+    from volseg.pacs import is_address
+
+    if is_address(first) or is_address(second):
+        return first == second
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _show_plan(plan: MemoryPlan) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ from volseg.errors import InputError
 if TYPE_CHECKING:
     from volseg.bundle import Bundle
     from volseg.pacs import Connection
+
+# What is written of a case; its record, which says so, lies beside it.
+_RESULT = re.compile(r"(.+)_(seg|probabilities|entropy|disagreement|preview)")
 
 Source = Path | RemoteSeries | Channels
 """Where the image of a case is."""
@@ -70,9 +74,13 @@ def _of_channels(named: NamedCase, bundle: Bundle, connection: Connection) -> tu
 
 
 def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[str, Source]]:
-    """Yield the cases that an input stands for: those in a folder, or one image or series."""
+    """Yield the cases that an input stands for: those in a folder, or one image or series.
+
+    What an earlier run wrote into the folder is no image to segment.
+    """
     from volseg.data import list_images
     from volseg.io import image_files
+    from volseg.segmenter import RECORD_SUFFIX
 
     path = Path(text)
     channels = bundle.channel_files
@@ -85,6 +93,9 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
         yield _one_image(text, connection)
         return
     for item in list_images(path, channels):
+        result = _RESULT.fullmatch(item["case"])
+        if result is not None and (path / f"{result[1]}{RECORD_SUFFIX}").is_file():
+            continue
         image = item["image"]
         if isinstance(image, Mapping):
             yield item["case"], Channels({name: Path(one) for name, one in image.items()})
@@ -102,6 +113,7 @@ def _one_image(text: str, connection: Connection) -> tuple[str, Path | RemoteSer
         InputError: if nothing is there.
     """
     from volseg.io import image_name
+    from volseg.io.folders import with_a_name
     from volseg.pacs import is_address
 
     if is_address(text):
@@ -112,4 +124,4 @@ def _one_image(text: str, connection: Connection) -> tuple[str, Path | RemoteSer
         raise InputError(f"there is no file or folder {path}.")
     if path.is_dir() and not any(path.iterdir()):
         raise InputError(f"the folder {path} is empty: give a folder of images.")
-    return image_name(path.resolve()), path
+    return image_name(with_a_name(path)), path

@@ -27,7 +27,7 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder of the data set the bundle lists.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the trained bundle.")],
     settings: dict[str, Any],
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     processes: Annotated[
         int,
         typer.Option(
@@ -37,7 +37,10 @@ def train(
         ),
     ] = 1,
     skip_damaged: Annotated[
-        bool, typer.Option("--skip-damaged", help="Leave cases out that cannot be read; say which.")
+        bool,
+        typer.Option(
+            "--skip-damaged", help="Leave out cases that a new run cannot read; say which."
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:

@@ -45,7 +45,7 @@ def do_all(
         progress: Called with the number of tickets that are left.
 
     Raises:
-        VolsegError: Workers end again and again without doing a case.
+        VolsegError: Workers end again and again without doing a case, and none is at work.
     """
     in_vain, before = 0, None
     try:
@@ -56,14 +56,16 @@ def do_all(
             if not left:
                 break
             progress(len(left))
-            missing = min(workers, claimable) - engine.running()
+            running = engine.running()
+            missing = min(workers, claimable) - running
             if missing > 0:
                 in_vain = in_vain + 1 if left == before else 0
-                if in_vain == _MOST_STARTS_IN_VAIN:
+                if in_vain < _MOST_STARTS_IN_VAIN:
+                    before = left
+                    engine.start(missing)
+                elif not running:  # else more are started once those at work have done a case
                     said = engine.last_words() or "they said nothing"
                     raise VolsegError(f"no worker could do a case; the last one said: {said}")
-                before = left
-                engine.start(missing)
             # Looking at a hundred thousand tickets takes a while: it is not done all the time.
             time.sleep(max(engine.interval, _REST * looking))
         progress(0)

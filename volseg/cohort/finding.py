@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give a folder of images or a manifest.")
     cases: list[CohortCase] = []
-    folder_of: dict[str, Path] = {}
+    folders_of: defaultdict[str, set[Path]] = defaultdict(set)
     for inner, files in _folders(folder, None if without is None else Path(without).resolve()):
         images = [name for name in files if name.lower().endswith(_IMAGES)]
         cases += [_image_case(folder, inner / name) for name in images]
@@ -43,12 +44,15 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
             continue
         uids = _series_in(inner)
         for uid in uids:
-            other = folder_of.setdefault(uid, inner)
-            if other != inner:
+            # Series without UID are told apart by their folders, unless one lies in the other.
+            others = folders_of[uid] if uid else folders_of[uid].intersection(inner.parents)
+            if others:
+                series = f"the series {uid}" if uid else "a series without UID"
                 raise InputError(
-                    f"files of the series {uid} lie in {other} and in {inner}: bring them "
-                    "together, or list the cases in a manifest."
+                    f"files of {series} lie in {min(others)} and in {inner}: bring them together, "
+                    "or list the cases in a manifest."
                 )
+            folders_of[uid].add(inner)
         cases += _series_cases(folder, inner, uids)
     if not cases:
         raise InputError(

@@ -67,7 +67,8 @@ class LocalEngine:
         for place in free[:count]:
             log = logs / f"{self._options.run}-{place}.log"
             options = replace(self._options, device=self._devices[place % len(self._devices)])
-            words = [sys.executable, "-m", "volseg", "cohort", "work", str(self._out)]
+            # Nothing of the folder that this is called in.
+            words = [sys.executable, "-P", "-m", "volseg", "cohort", "work", str(self._out)]
             with log.open("ab") as stream:
                 # In a session of its own: Ctrl-C reaches this process, which tells the others.
                 process = subprocess.Popen(  # noqa: S603 - our own command

@@ -105,7 +105,10 @@ class TicketQueue:
 
     def unfinished(self) -> set[Ticket]:
         """Return all tickets, also those that move from one folder to another meanwhile."""
-        return self.waiting().union(*self.claimed().values()) | self.waiting()
+        return self._tickets() | self._tickets()
+
+    def _tickets(self) -> set[Ticket]:
+        return self.waiting().union(*self.claimed().values())
 
     def claimable(self) -> int:
         """Return how many tickets wait, or were left by the dead."""

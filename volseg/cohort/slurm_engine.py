@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -80,7 +82,9 @@ class SlurmEngine:
         parameters, others = slurm_parameters(requested, SlurmExecutor._valid_parameters())
         cores = parameters.get("cpus_per_task", 1)  # so many SLURM gives unasked
         self._job = _Job(str(out), replace(options, threads=options.threads or cores))
-        self._executor = SlurmExecutor(folder=self._logs)
+        # Nothing of the folder that this is called in.
+        python = f"{shlex.quote(sys.executable)} -P"
+        self._executor = SlurmExecutor(folder=self._logs, python=python)
         self._executor.update_parameters(
             **parameters, job_name=self._name, additional_parameters=others
         )

@@ -46,7 +46,7 @@ class CohortStatus:
         waiting: How many wait for one.
         open: How many are none of these: they are queued by the next run.
         workers: How many workers are at work.
-        per_hour: Cases finished an hour, of late; None if nobody is at work.
+        per_hour: Cases finished an hour, of late; None if that cannot be told.
         seconds_left: Expected; None if that cannot be told.
         failures: The reasons, the most frequent first.
     """
@@ -90,10 +90,10 @@ def cohort_status(cohort: CohortFolder) -> CohortStatus:
 
 def _per_hour(cohort: CohortFolder, alive: Sequence[Worker]) -> float | None:
     """Return the rate of the last hour, or since the first of the workers at work began."""
-    if not alive:
-        return None
     now = time.time()
-    since = max(now - _RATE_SECONDS, min(worker.since for worker in alive))
+    since = max(now - _RATE_SECONDS, min((worker.since for worker in alive), default=now))
+    if since >= now:  # nobody is at work, or by another clock, which is ahead
+        return None
     recent = sum(
         entry.stat().st_mtime > since
         for state in STATES

@@ -236,11 +236,13 @@ class _CaseWorker:
             reading={**self._cohort.settings.reading, "series": case.series},
             cancelled=self._must_leave,
         )
-        if stamp_of(case.paths, case.series) != start.stamp:
-            raise InputError(f"the images of {case.case} changed while they were read: retry it.")
-        record.write(folder / f"{case.case}{RECORD_SUFFIX}")
         names = {name: path.name for name, path in files.items()}
-        return replace(start, state="done", files=names, record=f"{case.case}{RECORD_SUFFIX}")
+        done = replace(start, state="done", files=names, record=f"{case.case}{RECORD_SUFFIX}")
+        if stamp_of(case.paths, case.series) != start.stamp:
+            self._remove(case.case, _results(done))  # of neither the old nor the new images
+            raise InputError(f"the images of {case.case} changed while they were read: retry it.")
+        record.write(folder / done.record)
+        return done
 
     def _remove(self, case: str, names: Iterable[str]) -> None:
         """Remove results of a case."""

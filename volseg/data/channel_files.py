@@ -11,9 +11,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from volseg.errors import InputError
 from volseg.io import image_files, image_name
+
+T = TypeVar("T")
 
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
@@ -29,13 +32,12 @@ def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, 
         Nothing if the folder is laid out in neither way: then each file has all the channels.
 
     Raises:
-        InputError: A case lacks a channel, or has another one.
+        InputError: A case lacks a channel, has another one, or has one twice.
     """
     subfolders = {path.name.casefold(): path for path in folder.iterdir() if path.is_dir()}
     if all(name.casefold() in subfolders for name in channels):
         found = {
-            name: {image_name(path): path for path in image_files(subfolders[name.casefold()])}
-            for name in channels
+            name: by_name(_named(image_files(subfolders[name.casefold()]))) for name in channels
         }
         cases = {case for files in found.values() for case in files}
         return _complete(
@@ -46,34 +48,59 @@ def channel_files(folder: Path, channels: Sequence[str]) -> dict[str, dict[str, 
             channels,
             folder,
         )
-    numbered = _numbered(image_files(folder))
+    files = _named(image_files(folder))
+    numbered = _numbered(name for name, _ in files)
     if len(channels) == 1:
         # Cases themselves may be numbered; only 0000 throughout is a channel.
-        are_channels = all(set(files) == {0} for files in numbered.values())
+        are_channels = all(set(names) == {0} for names in numbered.values())
     else:
-        are_channels = any(0 in files for files in numbered.values())
+        are_channels = any(0 in names for names in numbered.values())
     if not are_channels:
         return {}
+    path_of = by_name(files)
     named = {
         case: {
-            (channels[number] if number < len(channels) else f"{number:04}"): path
-            for number, path in sorted(files.items())
+            (channels[number] if number < len(channels) else f"{number:04}"): path_of[name]
+            for number, name in sorted(names.items())
         }
-        for case, files in numbered.items()
+        for case, names in numbered.items()
     }
     return _complete(named, channels, folder)
 
 
-def _numbered(paths: Iterable[Path]) -> dict[str, dict[int, Path]]:
-    """Return the files by case and number; a file without a number is a case that has none."""
-    found: dict[str, dict[int, Path]] = defaultdict(dict)
-    for path in paths:
-        name = image_name(path)
+def by_name(files: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return files by their names.
+
+    Args:
+        files: Name and path of each.
+
+    Raises:
+        InputError: Two have one name, such as ``a.nii.gz`` and ``a.nrrd``: either may be meant.
+    """
+    found: dict[str, T] = {}
+    for name, file in files:
+        if name in found:
+            raise InputError(
+                f"{found[name]} and {file} are both called {name}: leave only one of them there, "
+                "or give each a name of its own."
+            )
+        found[name] = file
+    return found
+
+
+def _named(paths: Iterable[Path]) -> list[tuple[str, Path]]:
+    return [(image_name(path), path) for path in paths]
+
+
+def _numbered(names: Iterable[str]) -> dict[str, dict[int, str]]:
+    """Return names by case and number; one without a number is a case that has none."""
+    found: dict[str, dict[int, str]] = defaultdict(dict)
+    for name in names:
         match = _NUMBERED.fullmatch(name)
         if match is None:
             found[name] = {}
         else:
-            found[match["case"]][int(match["number"])] = path
+            found[match["case"]][int(match["number"])] = name
     return found
 
 

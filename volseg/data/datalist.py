@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volseg.atomic import replacing
-from volseg.data.channel_files import channel_files
+from volseg.data.channel_files import by_name, channel_files
 from volseg.errors import InputError
 from volseg.io import IMAGE_SUFFIXES, dicom_folders, image_files, image_name
 
@@ -50,7 +50,8 @@ def list_images(folder: str | Path, channels: Sequence[str] | None = None) -> li
             (see `volseg.data.channel_files`), ``image`` is their paths by name.
 
     Raises:
-        InputError: The folder does not exist or holds no image, or a case lacks a channel.
+        InputError: The folder does not exist or holds no image, or a case lacks a channel or has
+            one twice.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -82,10 +83,11 @@ def paired_cases(
         channels: As for `list_images`.
 
     Raises:
-        InputError: A folder is missing or empty, or a case lacks its image or its label.
+        InputError: A folder is missing or empty, a case lacks its image or its label, or two
+            images or labels have one name.
     """
-    image_of = {item["case"]: item["image"] for item in list_images(images, channels)}
-    label_of = {item["case"]: item["image"] for item in list_images(labels)}
+    image_of = by_name((item["case"], item["image"]) for item in list_images(images, channels))
+    label_of = by_name((item["case"], item["image"]) for item in list_images(labels))
     lonely = sorted(image_of.keys() ^ label_of.keys())
     if lonely:
         raise InputError(
@@ -121,8 +123,8 @@ def read_datalist(path: str | Path) -> list[Case]:
     """Return the cases of a datalist file.
 
     Raises:
-        InputError: The file is missing, is not JSON, a case lacks a key, two have one name, or a
-            patient is in two folds.
+        InputError: The file is missing, cannot be read, is not JSON, a case lacks a key, two have
+            one name, or a patient is in two folds.
     """
     path = Path(path)
     try:
@@ -130,12 +132,14 @@ def read_datalist(path: str | Path) -> list[Case]:
         cases = [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
         if not all(isinstance(name, str) for case in cases for name in case.files):
             raise TypeError("a path is no text")
+        if not all(isinstance(case.fold, int) for case in cases):
+            raise TypeError("a fold is no whole number")
     except FileNotFoundError as error:
         raise InputError(
             f"there is no datalist {path}, which says what to train on: make the bundle with "
             "`volseg bundle new ... --data FOLDER`, or write the list with volseg.data.list_cases."
         ) from error
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not a datalist ({type(error).__name__}: {error}): expected JSON with a "
             f"list 'training' of cases with the keys {', '.join(Case.__annotations__)}."

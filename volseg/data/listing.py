@@ -43,7 +43,8 @@ def list_cases(
         folds: Number of folds.
         seed: Of the dealing.
         blocks: Deal neighbours in the order of their names to one fold instead: for slices of one
-            volume, where neighbours look alike.
+            volume, where neighbours look alike. Not with `stratify`, nor where it would split a
+            patient.
         only: Names of the cases to take; all by default.
         channels: Names of the channels of an image, in order, which may be files of their own; see
             `list_images`.
@@ -53,7 +54,8 @@ def list_cases(
 
     Raises:
         InputError: Images and labels do not pair, a case in ``only`` does not exist, there are
-            fewer patients than folds, or the CSV file lacks a case or a column.
+            fewer patients than folds, the CSV file lacks a case or a column, or ``blocks`` goes
+            with neither ``stratify`` nor the patients.
     """
     data = Path(data)
     pairs = paired_cases(data / images, data / labels, channels)
@@ -67,9 +69,22 @@ def list_cases(
         patient_of = _column(Path(patients), names, "patient")
         grouping = Path(patients).name
     if blocks:
+        if stratify is not None:
+            raise InputError(
+                f"blocks of neighbours cannot be stratified by {stratify}: leave one of the two "
+                "options out."
+            )
         if not 2 <= folds <= len(names):
             raise InputError(f"{len(names)} cases cannot make {folds} blocks: use fewer folds.")
         fold_of = {case: index * folds // len(names) for index, case in enumerate(names)}
+        first_fold: dict[str, int] = {}
+        for case in names:
+            if first_fold.setdefault(patient_of[case], fold_of[case]) != fold_of[case]:
+                raise InputError(
+                    f"{folds} blocks of neighbours would split the patient {patient_of[case]} "
+                    "between folds: leave the option out, then the cases of a patient share a "
+                    "fold."
+                )
         dealing = f"{folds} blocks of neighbours in the order of the names"
     else:
         strata: Mapping[str, Collection[str]] | None = None

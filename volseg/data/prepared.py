@@ -268,7 +268,10 @@ def _opened(place: Path) -> Case | None:
 
 def _key(case: Mapping[Hashable, Any]) -> str:
     """Return a name for a case with the files that it has now."""
-    said = [[str(name), _said(value)] for name, value in case.items()]
+    # The name of a case may be that of a folder, too, of its results for example.
+    said = [
+        [str(key), str(value) if key == "case" else _said(value)] for key, value in case.items()
+    ]
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:24]
 
 

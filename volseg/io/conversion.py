@@ -94,7 +94,7 @@ def convert_file(
         OutputError: if writing fails; nothing half-written is left.
         MissingPackageError: if an optional package is missing.
     """
-    _require_target(Path(target), kind)
+    _require_target(Path(target), kind, compression)
     slices = None
     if source is not None:
         slices = source_slices(open_series(source, source_series))
@@ -108,8 +108,15 @@ def convert_file(
             options.require_none(str(path))
         grid = None if slices is None else slices.grid
         stored = read_segmentation(path, source=grid, overlap=overlap)
+        if slices is not None:
+            _note_another_space(stored, slices)
     else:
         stored = StoredSegmentation(read_stored(path, orientation, options), ())
+        if slices is not None and kind is None:
+            raise InputError(
+                f"cannot convert {path} to {target} with the series {source}: only DICOM objects "
+                "of labels belong to a series, and neither of the two is one; leave the source out."
+            )
     described = tuple(stored.segments if segments is None else segments)
     if algorithm is None:  # what is called by other names was made as before
         described = _keeping_algorithms(described, stored.segments)
@@ -139,7 +146,7 @@ def convert_file(
     )
 
 
-def _require_target(target: Path, kind: str | None) -> None:
+def _require_target(target: Path, kind: str | None, compression: str | None) -> None:
     known = ", ".join(DICOM_KINDS)
     if kind is not None and kind not in DICOM_KINDS:
         raise InputError(f"the kind {kind!r} is not known; expected one of {known}.")
@@ -153,11 +160,30 @@ def _require_target(target: Path, kind: str | None) -> None:
             f"cannot write {target}: the suffix {target.suffix!r} is not known; expected .nii.gz, "
             ".nii, .nrrd, .mha, .png, .tif or .dcm."
         )
+    elif compression is not None:
+        raise InputError(
+            f"cannot write {target} with the compression {compression}, which is one of .dcm "
+            "files; leave it out."
+        )
 
 
 def _is_segmentation(path: str | os.PathLike[str]) -> bool:
     file = Path(path)
     return file.is_file() and kind_of_segmentation(file) is not None
+
+
+def _note_another_space(stored: StoredSegmentation, slices: SourceSlices) -> None:
+    """Add a remark if positions are in another space than the series, such as of another scan.
+
+    It is no error, because anonymizers change these UIDs, and not always alike.
+    """
+    space = str(slices.headers[0].FrameOfReferenceUID)
+    others = sorted(stored.spaces - {space})
+    if others:
+        stored.image.remarks.append(
+            f"{stored.image.source} lies in another frame of reference ({others[0]}) than the series "
+            f"({space}): it may belong to another scan, and its positions mean other places"
+        )
 
 
 def _keeping_algorithms(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from monai.utils import SpaceKeys
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine
@@ -28,9 +29,10 @@ def as_image(value: Any, affine: npt.ArrayLike | Affine | None = None) -> MetaTe
     """Return an image as a MetaTensor (channels, x, y, z) or (channels, x, y) with its affine.
 
     Args:
-        value: a path, a channel-first MetaTensor, a SimpleITK image, or an array or tensor with
-            only the spatial axes of `affine` or with a channel axis before them; or any but an
-            array for each channel, by name.
+        value: a path, a channel-first MetaTensor, which may be in LPS+ if its meta entry `space`
+            says so, a SimpleITK image, or an array or tensor with only the spatial axes of
+            `affine` or with a channel axis before them; or any but an array for each channel, by
+            name.
         affine: RAS+ affine in mm; required for arrays, not allowed for values that carry their own.
 
     Raises:
@@ -78,7 +80,16 @@ def _checked_meta_tensor(image: Any) -> MetaTensor:
         )
     source = str(image.meta.get("filename_or_obj", ""))
     values = _torch_values(image.as_tensor())
-    return meta_tensor(values, affine_of(image), source, further_meta(image))
+    return meta_tensor(values, _affine_in_ras(image), source, further_meta(image))
+
+
+def _affine_in_ras(image: Any) -> Affine:
+    """Return the affine of a MetaTensor, also of one in LPS+, as MONAI's bridge from ITK gives."""
+    if image.meta.get("space") != SpaceKeys.LPS:
+        return affine_of(image)
+    affine = Affine.from_lps(image.affine.detach().cpu().numpy())
+    matrix = torch.tensor(affine.matrix.tolist(), dtype=torch.float64)
+    return affine_of(MetaTensor(image.as_tensor(), affine=matrix))
 
 
 def _torch_values(values: npt.NDArray[Any] | torch.Tensor) -> torch.Tensor:

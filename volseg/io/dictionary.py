@@ -12,17 +12,18 @@ from typing import Any, Unpack
 
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
 from volseg.errors import InputError, OutputError
-from volseg.io.channels import in_channel_order
+from volseg.io.channels import in_channel_order, joined_images, require_options_of_channels
 from volseg.io.convert import as_image
 from volseg.io.formats import image_name, segmentation_suffix
 from volseg.io.label_map import original_grid_of
 from volseg.io.meta_tensor import meta_tensor
 from volseg.io.read import read_image
-from volseg.io.reading_options import ReadingOptions
+from volseg.io.reading_options import ReadingOptions, reading_of_channel
 from volseg.io.write import write_segmentation
 
 
@@ -68,7 +69,7 @@ class ReadImaged(MapTransform):
             value = result[key]
             if isinstance(value, Mapping) and self.channels is not None:
                 value = in_channel_order(value, self.channels, f"the entry {key!r}")
-            image = read_image(value, **self.reading) if _is_on_disk(value) else as_image(value)
+            image = _read(value, **self.reading)
             result[key] = image if dtype is None else image.to(dtype)
         return result
 
@@ -112,12 +113,14 @@ class WriteSegmentationd(MapTransform):
         """Return a copy of the dictionary; the label maps are on the disk.
 
         Raises:
-            OutputError: if writing fails, or two images would share one file.
+            OutputError: if writing fails, or two images would share one file, as two in memory do
+                if the dictionaries do not name their cases.
         """
         result = dict(data)
         image = result[self.like]
-        source = str(image.meta.get("filename_or_obj", "")) or "image"
-        case = str(result.get(self.case) or image_name(source))
+        source = str(image.meta.get("filename_or_obj", ""))
+        named = result.get(self.case)
+        case = str(named or image_name(source or "image"))
         grid = original_grid_of(image)
         codes = {
             name: int(image.meta[name])
@@ -130,18 +133,29 @@ class WriteSegmentationd(MapTransform):
             postfix = self.postfix if len(self.keys) == 1 else f"_{key}{self.postfix}"
             suffix = self.suffix or segmentation_suffix(len(grid.shape))
             target = self.folder / f"{case}{postfix}{suffix}"
-            if self._source_of_target.setdefault(target, source) != source:
+            before = self._source_of_target.get(target)
+            if before is not None and (before != source or not (named or source)):
                 raise OutputError(
-                    f"cannot write {target}: the images {self._source_of_target[target]} and "
-                    f"{source} have one name; write them to different folders."
+                    f"cannot write {target}: {before or 'an image in memory'} and "
+                    f"{source or 'an image in memory'} have one name; name their cases (entry "
+                    f"{self.case!r}), or write them to different folders."
                 )
+            self._source_of_target[target] = source
             write_segmentation(result[key], target, like=like)
         return result
 
 
-def _is_on_disk(value: Any) -> bool:
-    parts = value.values() if isinstance(value, Mapping) else [value]
-    return all(isinstance(part, (str, os.PathLike)) for part in parts)
+def _read(value: Any, **reading: Unpack[ReadingOptions]) -> MetaTensor:
+    """Return an image, or one whose channels are files or in memory, each by its name."""
+    if isinstance(value, Mapping):
+        require_options_of_channels(reading, [*value])
+        images = {
+            name: _read(one, **reading_of_channel(reading, name)) for name, one in value.items()
+        }
+        return joined_images(images, onto_first=reading.get("onto_first", False))
+    if isinstance(value, (str, os.PathLike)):
+        return read_image(value, **reading)
+    return as_image(value)
 
 
 def _torch_type(name: str) -> torch.dtype:

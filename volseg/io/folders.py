@@ -52,10 +52,15 @@ def dicom_folders(folder: str | os.PathLike[str]) -> list[Path]:
     """
     source = Path(folder)
     if holds_dicom(source):
-        return [source.resolve()]  # so that it has a name
+        return [with_a_name(source)]
     return [
         path for path in _visible(source) if path.is_dir() and holds_dicom(path, at_any_depth=True)
     ]
+
+
+def with_a_name(path: Path) -> Path:
+    """Return a path that ends in a name, which `.` and `..` do not; links keep their own."""
+    return path.resolve() if path.name in ("", "..") else path
 
 
 def _visible(folder: Path) -> Iterator[Path]:

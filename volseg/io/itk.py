@@ -5,6 +5,7 @@ SimpleITK works in LPS+ millimetres and gives arrays as (z, y, x); both are turn
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from volseg.geometry import Affine, direction_of, parse_orientation
 from volseg.io.formats import ImageFormat
 from volseg.io.itk_header import ItkHeader, read_itk_header
 from volseg.io.stored_image import StoredImage, exact_values
+
+logger = logging.getLogger(__name__)
 
 _IMAGE_IO = {
     ImageFormat.NRRD: "NrrdImageIO",
@@ -43,7 +46,8 @@ def read_itk(path: Path, kind: ImageFormat, orientation: str | None = None) -> S
     image = load_itk(path, kind)
     values, affine = from_itk(image, source)
     header = read_itk_header(path, kind)
-    scale = np.diag([*[header.mm_per_unit] * affine.spatial_dims, 1.0])
+    signs = (*header.signs, 1)[: affine.spatial_dims]
+    scale = np.diag([*(header.mm_per_unit * sign for sign in signs), 1.0])
     stored = StoredImage(
         values=values,
         affine=Affine(scale) @ affine,
@@ -53,7 +57,13 @@ def read_itk(path: Path, kind: ImageFormat, orientation: str | None = None) -> S
     )
     if header.mm_per_unit != 1.0:
         stored.remarks.append(f"lengths stored in {header.unit}, converted to mm")
-    _take_away_what_is_not_stated(stored, header, orientation)
+    if affine.spatial_dims == 3:  # a picture has no place in the patient
+        if header.no_size or header.no_orientation:
+            _take_away_what_is_not_stated(stored, header, orientation)
+        elif not header.has_origin:
+            no_origin = "states no origin: its first voxel is put at the origin of the world"
+            stored.remarks.append(no_origin)
+            logger.warning("%s %s.", source, no_origin)
     return stored
 
 
@@ -63,14 +73,13 @@ def _take_away_what_is_not_stated(
     """Take the affine away that SimpleITK made up, or give it the orientation of the caller."""
     lacks = [lack for lack in (header.no_size, header.no_orientation) if lack]
     stored.remarks.extend(lacks)
-    if not lacks:
-        return
     if header.no_size:
         unknown = "the size of its voxels is unknown; "
     else:
         unknown = (
-            "left and right are unknown; state the orientation of its axes if you know it (for "
-            "example orientation='RAS') or "
+            "left and right are unknown; if you know the orientation of its axes, state it "
+            "(orientation='RAS', --orientation RAS) or write it into a file (`volseg convert IN "
+            "OUT --orientation RAS`), or else "
         )
     spacing = stored.require_affine().spacing
     stored.affine = None

@@ -1,6 +1,6 @@
 """What the header of an NRRD or MetaImage file says of space and SimpleITK does not pass on.
 
-SimpleITK fills in what is missing, a spacing of 1 or the identity, ignores units, and says nothing.
+SimpleITK fills in what is missing, such as a spacing of 1, ignores units, and says nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ _ANATOMICAL_SPACES = (
     "left-posterior-superior",
     "lps",
 )
+# SimpleITK brings positions to LPS+, but not where time is the fourth axis of the space: by what x
+# and y are still to be multiplied.
+_SIGNS = {"right-anterior-superior-time": (-1, -1), "left-anterior-superior-time": (1, -1)}
 # By name, in small letters; both signs for micro.
 _MM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
@@ -36,19 +39,23 @@ _TIMES = ("s", "sec", "second", "seconds", "ms", "msec", "millisecond", "millise
 
 @dataclass(frozen=True)
 class ItkHeader:
-    """What a header says of space.
+    """What the header of a volume says of space.
 
     Attributes:
         no_size: why the size of voxels is not known, as a phrase; empty if it is.
         no_orientation: why it is not known where the axes point, as a phrase; empty if it is.
+        has_origin: whether it is known where the first voxel lies.
         unit: name of the unit of length; empty if none is stated, which means mm.
         mm_per_unit: its length.
+        signs: by what x and y of SimpleITK are to be multiplied to be those of LPS+.
     """
 
     no_size: str
     no_orientation: str
+    has_origin: bool
     unit: str
     mm_per_unit: float
+    signs: tuple[int, int]
 
 
 def read_itk_header(path: Path, kind: ImageFormat) -> ItkHeader:
@@ -62,10 +69,12 @@ def read_itk_header(path: Path, kind: ImageFormat) -> ItkHeader:
     if kind is ImageFormat.NRRD:
         fields = _nrrd_fields(start)
         no_size, no_orientation = _nrrd_lacks(fields)
+        has_origin = "space origin" in fields
         stated = re.findall('"(.*?)"', fields.get("space units", fields.get("units", "")))
     else:
         fields = _metaimage_fields(start)
         no_size, no_orientation = _metaimage_lacks(fields)
+        has_origin = not {"Offset", "Position", "Origin"}.isdisjoint(fields)
         stated = [fields.get("DistanceUnits", "")]
     names = [name.strip().lower() for name in stated]
     units = dict.fromkeys(name for name in names if name not in (*_NO_UNITS, *_TIMES))
@@ -75,7 +84,14 @@ def read_itk_header(path: Path, kind: ImageFormat) -> ItkHeader:
             f"cannot place {path} in the world: its lengths are in {' and '.join(units)}, expected "
             "one of nm, um, mm, cm and m for all axes of space; correct its header."
         )
-    return ItkHeader(no_size, no_orientation, unit, _MM_PER_UNIT.get(unit, 1.0))
+    return ItkHeader(
+        no_size=no_size,
+        no_orientation=no_orientation,
+        has_origin=has_origin,
+        unit=unit,
+        mm_per_unit=_MM_PER_UNIT.get(unit, 1.0),
+        signs=_SIGNS.get(fields.get("space", ""), (1, 1)),
+    )
 
 
 def _nrrd_fields(start: bytes) -> dict[str, str]:
@@ -92,8 +108,6 @@ def _metaimage_fields(start: bytes) -> dict[str, str]:
 
 def _nrrd_lacks(fields: dict[str, str]) -> tuple[str, str]:
     space = fields.get("space", "").removesuffix("-time")
-    if fields.get("dimension") == "2" and not space:  # a picture
-        return "", ""
     no_size = ""
     if not {"space directions", "spacings"} & fields.keys():
         no_size = "its fields 'space directions' and 'spacings' are missing"
@@ -106,8 +120,6 @@ def _nrrd_lacks(fields: dict[str, str]) -> tuple[str, str]:
 
 
 def _metaimage_lacks(fields: dict[str, str]) -> tuple[str, str]:
-    if fields.get("NDims") == "2":  # a picture
-        return "", ""
     no_size = no_orientation = ""
     if not {"ElementSpacing", "ElementSize"} & fields.keys():
         no_size = "its fields 'ElementSpacing' and 'ElementSize' are missing"

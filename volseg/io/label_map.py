@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid, require_same_grid
 from volseg.io.array_on_disk import ReadableArray, slabs
-from volseg.io.meta_tensor import grid_of, meta_tensor
+from volseg.io.meta_tensor import grid_of, meta_tensor, require_ras
 
 _MOST_LABELS = 65535
 
@@ -44,7 +44,8 @@ def original_grid_of(image: Any) -> Grid:
     """Return the grid of the file an image came from, also after transforms moved the image.
 
     Raises:
-        GeometryError: if the image was not read by volseg and lacks the entries.
+        GeometryError: if the image was not read by volseg and lacks the entries, or has them in
+            another world than RAS+.
     """
     shape, affine = image.meta.get("spatial_shape"), image.meta.get("original_affine")
     if shape is None or affine is None:
@@ -52,6 +53,7 @@ def original_grid_of(image: Any) -> Grid:
             "the image does not carry the grid of its file (meta 'spatial_shape' and "
             "'original_affine'); read it with volseg.io."
         )
+    require_ras(image)
     sizes = tuple(int(size) for size in np.asarray(shape).ravel())
     return Grid(sizes, Affine(np.asarray(affine)))
 

@@ -14,6 +14,9 @@ from monai.utils import SpaceKeys
 from volseg.errors import GeometryError, ShapeError
 from volseg.geometry import Affine, Grid
 
+# MONAI's NrrdReader has it in the words of the file.
+_RAS = (SpaceKeys.RAS, "right-anterior-superior")
+
 
 def meta_tensor(
     values: npt.NDArray[Any] | torch.Tensor,
@@ -66,6 +69,21 @@ def numpy_values(image: Any) -> npt.NDArray[Any]:
     return stored
 
 
+def require_ras(image: Any) -> None:
+    """Refuse a MetaTensor whose affines lead elsewhere than to RAS+, as MONAI's may.
+
+    Raises:
+        GeometryError: if the world is another one.
+    """
+    space = image.meta.get("space", SpaceKeys.RAS)
+    if space not in _RAS:
+        raise GeometryError(
+            f"the world of a MetaTensor is {str(space)!r} (meta 'space'), expected 'RAS': read the "
+            "file with volseg.io.read_image, or convert a MetaTensor in LPS with "
+            "volseg.io.as_image."
+        )
+
+
 def affine_of(image: Any) -> Affine:
     """Return the affine of a channel-first MetaTensor, for its number of spatial axes.
 
@@ -73,8 +91,10 @@ def affine_of(image: Any) -> Affine:
     in the first two world axes.
 
     Raises:
-        GeometryError: if the affine is damaged or does not suit the number of spatial axes.
+        GeometryError: if the affine is not one to RAS+, is damaged, or does not suit the number of
+            spatial axes.
     """
+    require_ras(image)
     dims = image.ndim - 1
     affine = Affine(image.affine.detach().cpu().numpy())
     if affine.spatial_dims == dims:
@@ -92,6 +112,7 @@ def grid_of(image: Any) -> Grid:
     """Return the grid of a channel-first MetaTensor.
 
     Raises:
-        GeometryError: if its affine is damaged or does not suit the number of spatial axes.
+        GeometryError: if its affine is not one to RAS+, is damaged, or does not suit the number of
+            spatial axes.
     """
     return Grid(tuple(int(size) for size in image.shape[1:]), affine_of(image))

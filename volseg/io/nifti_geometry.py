@@ -83,9 +83,10 @@ def nifti_geometry(
         _compare(sform, qform, shape, source, remarks)
     no_geometry = (
         f"cannot place {source} in the world: its sform and qform codes are {sform_code} and "
-        f"{qform_code} where one above 0 is expected, so left and right are unknown; state the "
-        "orientation of its axes if you know it (for example orientation='RAS') or convert the "
-        "scan again from its source."
+        f"{qform_code} where one above 0 is expected, so left and right are unknown; if you know "
+        "the orientation of its axes, state it (orientation='RAS', --orientation RAS) or write it "
+        "into a file (`volseg convert IN OUT --orientation RAS`), or else convert the scan again "
+        "from its source."
     )
     if affine is None:
         remarks.append("states no orientation: sform and qform codes are 0")

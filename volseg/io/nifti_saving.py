@@ -17,6 +17,7 @@ from volseg.io.memory_order import first_axis_fastest
 _QFORM_IN_VOXELS = 1e-3
 _LONGEST_NIFTI1_AXIS = 32767
 _SCANNER = 1
+_KNOWN_CODES = range(1, 6)  # of the standard; files have others, too, which nibabel does not write
 _GZIP_LEVEL = 4
 
 
@@ -32,7 +33,8 @@ def save_nifti(
         values: (channels, x, y, z); read slab by slab in the order of the file.
         affine: three-dimensional.
         path: file to write.
-        codes: sform and qform codes of the source; one that is 0 takes the other, or 1 (scanner).
+        codes: sform and qform codes of the source; one that is 0 or not in the standard takes the
+            other, or 1 (scanner).
     """
     header = nifti_header_of(values.shape, values.dtype, affine, codes)
     # Without a name and a time in its header the compressed file depends on nothing but its
@@ -66,12 +68,16 @@ def nifti_header_of(
     header.set_data_shape(stored)
     header.set_slope_inter(1, 0)
     header.set_xyzt_units("mm")
-    header.set_sform(affine.matrix, code=codes[0] or codes[1] or _SCANNER)
-    header.set_qform(affine.matrix, code=codes[1] or codes[0] or _SCANNER, strip_shears=True)
+    header.set_sform(affine.matrix, code=_first_known(codes))
+    header.set_qform(affine.matrix, code=_first_known(codes[::-1]), strip_shears=True)
     shown = Affine(header.get_qform())
     if shown.displacement(affine, tuple(space)) > _QFORM_IN_VOXELS * min(affine.spacing):
         header["qform_code"] = 0
     return header
+
+
+def _first_known(codes: tuple[int, ...]) -> int:
+    return next((code for code in codes if code in _KNOWN_CODES), _SCANNER)
 
 
 def _write(values: ReadableArray, header: Any, stream: Any) -> None:

@@ -25,7 +25,7 @@ def open_zarr(path: str | os.PathLike[str]) -> StoredVolume:
         GeometryError: if it does not say where its voxels lie.
         MissingPackageError: without the package zarr.
     """
-    zarr = require_zarr()
+    zarr = require_zarr("reading .zarr")
     source = Path(path)
     try:
         array = zarr.open_array(str(source), mode="r")

@@ -13,7 +13,7 @@ _CHUNK = 64  # voxels along each axis: what viewers read at a time
 _SHARD_BYTES = 1 << 26
 
 
-def require_zarr() -> Any:
+def require_zarr(feature: str = "writing .zarr") -> Any:
     """Return the zarr package.
 
     Raises:
@@ -22,7 +22,7 @@ def require_zarr() -> Any:
     try:
         import zarr  # noqa: PLC0415 - optional, and slow to import
     except ImportError as error:
-        raise MissingPackageError("writing .zarr", "zarr", "zarr") from error
+        raise MissingPackageError(feature, "zarr", "zarr") from error
     return zarr
 
 

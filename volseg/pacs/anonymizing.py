@@ -111,6 +111,7 @@ class Anonymizer:
             # Patients without a number stay apart, too.
             patient = number or name or str(dataset.get("StudyInstanceUID"))
             replaced: set[str] = set()
+            _remove_unknown(dataset)
             self._clean(dataset, replaced)
             self._clean_elsewhere(dataset, name, number, replaced)
             dataset.PatientID = dataset.PatientName = self._pseudonyms.patient(patient)
@@ -149,9 +150,6 @@ class Anonymizer:
     def _clean(self, dataset: Dataset, replaced: set[str]) -> None:
         actions = _actions()
         for tag in list(dataset.keys()):
-            if tag.is_private or tag.group & 0xFF00 in _OVERLAYS_AND_CURVES:
-                del dataset[tag]
-                continue
             action = actions.get((tag.group, tag.element))
             if action is not None:
                 _apply(action, dataset, (tag.group, tag.element))
@@ -251,6 +249,26 @@ def anonymize_files(
     return Anonymized(tuple(written), refused)
 
 
+def _remove_unknown(dataset: Dataset) -> None:
+    """Remove, at any depth, what may say anything.
+
+    Private elements, overlays, curves, and values that nobody can read, such as of a wrong length.
+    """
+    for tag in list(dataset.keys()):
+        if tag.is_private or tag.group & 0xFF00 in _OVERLAYS_AND_CURVES:
+            del dataset[tag]
+            continue
+        try:
+            element = dataset[tag]
+        except Exception:  # pydicom raises many types
+            logger.info("%s is removed: its value is not of its type", tag)
+            del dataset[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value:
+                _remove_unknown(item)
+
+
 def _pattern_of(name: str, number: str) -> re.Pattern[str] | None:
     """Return what finds a patient in free text: by number, whole name, or a longer part of it.
 
@@ -265,7 +283,10 @@ def _pattern_of(name: str, number: str) -> re.Pattern[str] | None:
         texts += [part for part in parts if len(part) >= _SHORTEST_TELLING]
     if not texts:
         return None
-    return re.compile(rf"(?<![^\W_])(?:{'|'.join(texts)})(?![^\W_])", re.IGNORECASE)
+    pattern = rf"(?<![^\W_])(?:{'|'.join(texts)})(?![^\W_])"
+    if len(number) >= _SHORTEST_TELLING and number.isdecimal():
+        pattern += rf"|(?<!\d){number}(?!\d)"  # letters may stand beside it: "MRN12345"
+    return re.compile(pattern, re.IGNORECASE)
 
 
 @functools.cache

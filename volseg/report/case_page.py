@@ -126,8 +126,10 @@ def _notes(shown: ShownVolume, *, solid: bool, has_viewer: bool) -> list[str]:
 
 
 def _columns(solid: bool) -> list[str]:
-    size = ["volume, mL", "surface, cm²"] if solid else ["area, pixels", "outline, pixels"]
-    return [*size, "mean", "SD", "5 %", "median", "95 %", "box, mm", "centre, mm (R, A, S)"]
+    intensities = ["mean", "SD", "5 %", "median", "95 %"]
+    if solid:
+        return ["volume, mL", "surface, cm²", *intensities, "box, mm", "centre, mm (R, A, S)"]
+    return ["area, pixels", "outline, pixels", *intensities, "box, pixels", "centre, pixels (x, y)"]
 
 
 def _cells(row: LabelStatistics, solid: bool) -> list[str]:

@@ -24,6 +24,7 @@ from volseg.io import (
     segmentation_suffix,
 )
 from volseg.io.block_spool import BlockSpool
+from volseg.io.folders import with_a_name
 from volseg.pacs import Anonymizer
 from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
 from volseg.segmenter.dicom_results import DICOM_FORMATS, DicomResults, series_slices
@@ -150,7 +151,7 @@ def segment_to_files(
             dicom.write(segmenter, labels, found.statistics, room, suv=suv)
     channels = path if isinstance(path, Mapping) else {}
     return CaseRecord(
-        case=case or image_name(Path(first).resolve()),
+        case=case or image_name(with_a_name(Path(first))),
         image=str(first),
         channels={name: str(one) for name, one in channels.items()},
         grid=image.grid,

@@ -269,7 +269,8 @@ class Service:
         while self._held_bytes() > most:
             ended = next((job for job in self._jobs.values() if job.has_ended), None)
             if ended is None:
-                raise FullError("the disk that this server may use is full of jobs that wait.")
+                why = "the disk that this server may use is full of jobs that wait and of sessions."
+                raise FullError(why)
             await self.forget(ended)
         free = shutil.disk_usage(self.settings.folder).free
         if free < self._expected_bytes + _ALWAYS_FREE:

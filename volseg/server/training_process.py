@@ -67,8 +67,11 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     folder, device = Path(order["folder"]), order["device"]
     bundle = open_bundle(order["bundle"])
     data = folder / "data"
-    for name, case in order["cases"].items():
-        _prepare(name, case, bundle, data)
+    labelled = [_prepare(name, case, bundle, data) for name, case in order["cases"].items()]
+    if not any(labelled):
+        raise InputError(
+            f"no finished label has anything of {', '.join(bundle.labels)}: submit some that have."
+        )
     folds = min(_MOST_FOLDS, len(order["cases"]))
     cases, about = list_cases(data, folds=folds)
     source = folder / "bundle"
@@ -88,27 +91,43 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     trained.rename(result)
 
 
-def _prepare(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> None:
-    """Lay down an image, and its label with the values of the bundle, on the image's grid."""
+def _prepare(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> bool:
+    """Lay down an image, and its label with the values of the bundle, on the image's grid.
+
+    Returns:
+        Whether anything is labelled: an image may have none of the structures.
+
+    Raises:
+        InputError: the label has several layers, negative values, or none of a known name.
+    """
     source = Path(case["image"])
     image = data / "images" / f"{name}{source.name[len(image_name(source)) :]}"
     image.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, image)
     labels = read_image(case["label"])
+    if len(labels) > 1:
+        raise InputError(
+            f"the label of {name} has {len(labels)} layers, as segments that overlap are stored: "
+            "expected one value a voxel, so export it as a label map."
+        )
     values = np.rint(labels.as_tensor().numpy()[0]).astype(np.int64)
+    if values.min(initial=0) < 0:
+        raise InputError(f"the label of {name} has negative values: expected 0 and up.")
     called = case["values"] or contiguous_labels(bundle.labels)
     table = np.zeros(max(int(values.max(initial=0)), *called.values(), 0) + 1, np.int32)
     for label, value in called.items():
         if label in bundle.labels:
             table[value] = bundle.labels[label]
-    if values.min(initial=0) < 0 or not table[values].any():
+    renumbered = table[values]
+    if values.any() and not renumbered.any():
         raise InputError(
             f"the label of {name} has none of {', '.join(bundle.labels)}: name its segments so."
         )
     suffix = ".nii.gz" if bundle.spatial_dims == 3 else ".png"
     target = data / "labels" / f"{name}{suffix}"
-    renumbered = meta_tensor(table[values][np.newaxis], affine_of(labels))
-    write_segmentation(renumbered, target, like=image)
+    with_place = meta_tensor(renumbered[np.newaxis], affine_of(labels))
+    write_segmentation(with_place, target, like=image)
+    return bool(renumbered.any())
 
 
 if __name__ == "__main__":

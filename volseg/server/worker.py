@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import logging
 import math
@@ -26,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from volseg.errors import Cancelled, InputError, VolsegError
+from volseg.errors import Cancelled, InputError, MemoryLimitError, VolsegError
 from volseg.server.faults import described
 from volseg.server.jobs import RECORD
 from volseg.server.private_output import Tell, private_output
 
 if TYPE_CHECKING:
-    from volseg.segmenter import Segmenter
+    from volseg.segmenter import CaseRecord, Segmenter
 
 _MOST_NETWORKS = 4
 _SECONDS_BETWEEN_REPORTS = 0.1
@@ -126,15 +127,17 @@ class _Work:
             formats,
             spatial_dims=segmenter.bundle.spatial_dims,
         )
-        record = segment_to_files(
-            segmenter,
-            image,
-            files,
-            case=folder.name,
-            stable=stable,
-            reading=options,
-            progress=self._report,
-            cancelled=self._stopped,
+        record = self._with_room(
+            lambda: segment_to_files(
+                segmenter,
+                image,
+                files,
+                case=folder.name,
+                stable=stable,
+                reading=options,
+                progress=self._report,
+                cancelled=self._stopped,
+            )
         )
         uploaded = dict.fromkeys(record.channels, "upload")  # nothing of where they lie
         record = dataclasses.replace(record, image="upload", channels=uploaded)
@@ -144,6 +147,15 @@ class _Work:
 
             make_contiguous(files["nifti"], segmenter.labels)
         return {name: file.name for name, file in files.items()}
+
+    def _with_room(self, segment: Callable[[], CaseRecord]) -> CaseRecord:
+        """Segment; where memory does not suffice, again without networks of other bundles."""
+        if self._segmenter.cache_info().currsize > 1:
+            with contextlib.suppress(MemoryLimitError):
+                return segment()
+            self._segmenter.cache_clear()
+            gc.collect()  # parts of a network refer to each other
+        return segment()
 
     def _image(self, job: Mapping[str, Any], folder: Path) -> Any:
         """Return the path of the image, or of each channel; a series is fetched first."""

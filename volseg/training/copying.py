@@ -14,6 +14,8 @@ from volseg.errors import InputError, OutputError
 
 # In the copy: which bundle it is of, the digest of that, and whether all of it is there.
 _NOTE = Path("runs", "copied_from.json")
+# Folders of a bundle that hold its results, or the data that its configurations look for there.
+_LEFT_OUT = ("runs", "models", "predictions", "evaluation", "data", "images")
 #: What metadata and files of ``configs`` tell of the weights before, which are not these; values
 #: that were chosen for them are in the configurations, and stay.
 TOLD = ("training", "eval_metrics", "cross_validation")
@@ -23,8 +25,8 @@ TABLES = ("quality.json", "decision.json", "tuning.json", "training.json")
 def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
     """Return the copy of a bundle in a folder, which is made if nothing is there.
 
-    Weights and runs are not copied, nor what was measured with them. A copy that is there is left
-    as it is; one that was not made to its end is made again.
+    Weights, runs and data are not copied, nor what was measured with the weights. A copy that is
+    there is left as it is; one that was not made to its end is made again.
 
     Args:
         bundle: The bundle.
@@ -37,11 +39,12 @@ def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
     """
     if output.resolve() == bundle.folder:
         raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
-    now = {"bundle": str(bundle.folder), "sha256": _digest(bundle), "whole": True}
+    known = begun_from(bundle)
+    now = {"bundle": str(bundle.folder), "sha256": known[0], "whole": True}
     found = _note_in(output)
     if found is None:
         found = {**now, "whole": _is_without_note(bundle, output)}
-    if found["sha256"] != now["sha256"]:
+    if found["sha256"] not in known:
         raise OutputError(_other(output, found["bundle"], str(bundle.folder)))
     if not found["whole"]:
         _write(output, found)
@@ -66,11 +69,12 @@ def forget_measurements(bundle: Bundle) -> None:
 
 
 def _copy(bundle: Bundle, output: Path) -> None:
+    left_out = {output.resolve(), *(bundle.folder / name for name in _LEFT_OUT)}
     try:
         shutil.copytree(
             bundle.folder,
             output,
-            ignore=shutil.ignore_patterns("runs", "models", "predictions", "evaluation"),
+            ignore=lambda folder, names: {name for name in names if Path(folder, name) in left_out},
             dirs_exist_ok=True,
         )
     except (OSError, shutil.Error) as error:
@@ -78,11 +82,17 @@ def _copy(bundle: Bundle, output: Path) -> None:
     forget_measurements(open_bundle(output.resolve()))
 
 
-def _digest(bundle: Bundle) -> str:
-    """Return one digest of what a training is begun from."""
-    datalist = bundle.folder / "configs" / "datalist.json"
-    configs = [bundle.config("train"), bundle.config("inference")]
-    return hash_files([*configs, *([datalist] if datalist.is_file() else [])])
+def begun_from(bundle: Bundle) -> tuple[str, str]:
+    """Return one digest of what a training is begun from, and the one of earlier versions.
+
+    These left out what the training names besides its list of cases, such as a standardisation.
+    """
+    files = {
+        bundle.config("train"),
+        bundle.config("inference"),
+        bundle.folder / "configs" / "datalist.json",
+    }
+    return hash_files(files | set(bundle.named_files("train"))), hash_files(files)
 
 
 def _note_in(output: Path) -> dict[str, Any] | None:
@@ -115,8 +125,9 @@ def _is_without_note(bundle: Bundle, output: Path) -> bool:
 def _other(output: Path, before: str, now: str) -> str:
     if before == now:
         return (
-            f"{output} was begun from {now} before its train.yaml, inference.yaml or datalist.json "
-            "was changed: put that back to go on, or choose another folder for the result."
+            f"{output} was begun from {now} before its train.yaml, a file that this names or its "
+            "inference.yaml was changed: put that back to go on, or choose another folder for the "
+            "result."
         )
     return (
         f"{output} was begun from {before}, not from {now}: give that bundle to go on, or choose "

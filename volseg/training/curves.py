@@ -41,7 +41,7 @@ class DrawCurves:
         if idist.get_rank() != 0:
             return
         if find_spec("matplotlib") is None:
-            _log.info("no curves are drawn: pip install 'volseg[tracking]' for matplotlib")
+            _log.info('no curves are drawn: pip install "volseg[tracking]" for matplotlib')
             return
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw_now_and_then)
         engine.add_event_handler(Events.COMPLETED, self._draw)

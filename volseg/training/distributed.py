@@ -35,6 +35,7 @@ from volseg.processes import (
     process_rank,
     set_idle,
 )
+from volseg.segmenter import choose_device
 from volseg.training.batch_statistics import synchronise_batch_norm
 
 Item = TypeVar("Item")
@@ -119,19 +120,21 @@ def processes_together(device: str | None) -> Iterator[torch.device]:
     """Train with the processes that ``torchrun`` started beside this one, if it did.
 
     Args:
-        device: As torch names it; `training_device` by default, and for ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; `training_device` by default, and for
+            ``auto`` and ``cuda``.
 
     Yields:
         Where this process trains.
 
     Raises:
-        InputError: There are more processes on this machine than it has CUDA devices.
+        InputError: The device is unknown or not there, or there are more processes on this machine
+            than it has CUDA devices.
         VolsegError: The others cannot be reached, or one has ended.
     """
-    if device is None or (device == "cuda" and torch.cuda.is_available()):
+    if device is None or device == "auto" or (device == "cuda" and torch.cuda.is_available()):
         where = training_device()
     else:
-        where = torch.device(device)
+        where = choose_device(device)
     join_processes(where)
     with _saying_that_others_ended():
         yield where

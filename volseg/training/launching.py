@@ -59,7 +59,8 @@ def run_in_processes(count: int, words: Sequence[str]) -> int:
     )
     try:
         with _own_signal_handlers():
-            elastic_launch(configuration, sys.executable)("-m", "volseg", *words)
+            # Nothing of the folder that this is called in.
+            elastic_launch(configuration, sys.executable)("-P", "-m", "volseg", *words)
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -11,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from volseg.bundle import Bundle, is_setting, open_bundle, require_settings
 from volseg.data import fold_cases
-from volseg.errors import InputError
+from volseg.errors import BundleError, InputError
 from volseg.processes import launched_count, process_count
 from volseg.training.tracking import require_tracker
 
@@ -27,8 +28,8 @@ _SURROUNDINGS = frozenset(
 #: What a run may be told otherwise when it is gone on with: what helps where losses or weights are
 #: no longer numbers, and when it is looked at how good it is.
 CHANGEABLE = ("learning_rate", "clip_norm", "train_precision", "patience", "val_interval")
-# Of those that inference has, too: they matter to training alone.
-_OF_TRAINING = frozenset({"patch", "head_weights"}) | _SURROUNDINGS
+# Of those that inference or evaluation has, too: what training has may be another.
+_OF_TRAINING = frozenset({"patch", "head_weights", "fold"}) | _SURROUNDINGS
 
 # What says which cases are trained on and held out.
 _OF_CASES = ("datalist", "dataset_dir", "fold", "cases")
@@ -43,22 +44,26 @@ def require_run_settings(bundle: Bundle, given: Mapping[str, Any]) -> dict[str, 
 
     Raises:
         UnknownNameError: A name is not known; the message has the nearest ones.
-        InputError: A value is of a wrong kind or out of its range, or would make inference
-            something else than what is trained for; or there are more processes than images in a
-            batch.
+        InputError: A value is of a wrong kind or out of its range, or would make inference or
+            evaluation something else than what is trained for; or there are more processes than
+            images in a batch.
         BundleError: The bundle cannot be trained.
     """
     train, inference = (_entries(bundle.config(name)) for name in ("train", "inference"))
     train = {name: value for name, value in train.items() if name not in _FOLDERS}
     where = f"{bundle.folder / 'configs' / 'train.yaml'}"
     require_settings(given, train, where=where)
-    for name, value in given.items():
-        if name in inference and name not in _OF_TRAINING and value != inference[name]:
-            raise InputError(
-                f"{name} is {value!r} but {inference[name]!r} in the inference of the bundle "
-                f"{bundle.name}, which would not fit what is trained: make the bundle anew with "
-                "`volseg bundle new --set` or `volseg plan`."
-            )
+    evaluation: dict[str, Any] = {}
+    with suppress(BundleError):  # not every bundle has one
+        evaluation = _entries(bundle.config("evaluate"))
+    for what, later in (("inference", inference), ("evaluation", evaluation)):
+        for name, value in given.items():
+            if name in later and name not in _OF_TRAINING and value != later[name]:
+                raise InputError(
+                    f"{name} is {value!r} but {later[name]!r} in the {what} of the bundle "
+                    f"{bundle.name}, which would not fit what is trained: make the bundle anew "
+                    "with `volseg bundle new` (--set, --ignore) or `volseg plan`."
+                )
     chosen = {**train, **given}
     if chosen.get("fold") == "all":
         for name, without in (("patience", None), ("final_weights", "last")):

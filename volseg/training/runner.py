@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.errors import InputError, first_cause
 from volseg.training.checkpoint import CheckpointEveryEpoch
 from volseg.training.copying import copy_to_train, forget_measurements
@@ -55,21 +55,26 @@ def train_bundle(
         output: Folder for the trained bundle.
         fold: Fold held out for validation, or ``all`` to train on every case, with none held out.
         epochs: Instead of the bundle's own number.
-        device: ``cpu``, ``cuda`` or ``cuda:N``; the bundle's own choice by default.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; the bundle's own choice by default.
         settings: Other entries of ``configs/train.yaml`` by name, instead of the bundle's own.
-        skip_damaged: Whether cases that cannot be read are left out instead of ending the training;
-            the datalist of ``output`` then says which and why (`leave_out_damaged`).
+        skip_damaged: Whether cases that cannot be read when a run begins are left out instead of
+            ending it; the datalist of ``output`` then says which and why (`leave_out_damaged`).
         progress: Called after every training step and every validation.
 
     Raises:
         UnknownNameError: There is no such setting; the message has the nearest ones.
-        InputError: The bundle or the data are unusable, or a setting is out of its range.
+        InputError: The bundle, the data or a path are unusable, or a setting is out of its range.
         OutputError: ``output`` cannot be written, or is no copy of the bundle as it is now.
     """
     source = open_bundle(bundle)
     data = Path(data)
     if not data.is_dir():
         raise InputError(f"there is no data folder {data}.")
+    for path in (data.resolve(), Path(output).resolve()):
+        if "#" in str(path):
+            raise InputError(
+                f"{path} has a '#', which MONAI reads as a sign of its own: rename that folder."
+            )
     chosen = {**(settings or {}), "fold": fold}
     if epochs is not None:
         chosen["epochs"] = epochs
@@ -82,7 +87,10 @@ def train_bundle(
         with first_process_first() as is_first:
             target = copy_to_train(source, Path(output)) if is_first else open_bundle(output)
         require_cases(target.folder / datalist, data, fold=fold, number=running.get("cases"))
-        if skip_damaged:
+        # A run that is gone on with stays one of the cases that it was begun with.
+        checkpoint = target.folder / "runs" / f"fold{fold}" / CheckpointEveryEpoch.CHECKPOINT
+        begins = not (running.get("resume", True) and checkpoint.is_file())
+        if skip_damaged and begins:
             left_out = leave_out_damaged(target, data)
             for case, reason in left_out.items() if is_first else ():
                 _log.warning("left out: %s: %s", case, reason)
@@ -124,16 +132,25 @@ def _trained(  # noqa: PLR0917 - all of `train_bundle`, checked
         raise first_cause(error) from None
     with first_process_first() as is_first:
         if is_first:
-            _take_over(run_folder, target)
+            _take_over(run_folder, target, chosen["fold"])
     return open_bundle(target.folder)
 
 
-def _take_over(run_folder: Path, target: Bundle) -> None:
-    """Make the weights and the curves of a run those of the bundle."""
+def _take_over(run_folder: Path, target: Bundle, fold: int | Literal["all"]) -> None:
+    """Make the weights and the curves of a run those of the bundle, which tells what it held out.
+
+    That comes first: whoever finds the weights knows which cases they were not trained on.
+    """
     weights = run_folder / CheckpointEveryEpoch.WEIGHTS
     # A training that was finished before gives the weights that are there.
-    if not (target.weights.is_file() and filecmp.cmp(weights, target.weights, shallow=False)):
+    known = target.weights.is_file() and filecmp.cmp(weights, target.weights, shallow=False)
+    if not known:
         forget_measurements(open_bundle(target.folder))
+    trained = open_bundle(target.folder)
+    training = trained.metadata.get("training", {})
+    if training.get("fold") != fold:
+        write_metadata(trained, {**trained.metadata, "training": {**training, "fold": fold}})
+    if not known:
         with replacing(target.weights) as temporary:
             shutil.copyfile(weights, temporary)
     curves = run_folder / DrawCurves.PICTURE

@@ -268,6 +268,20 @@ def test_private_elements_are_those_of_their_creator(
     assert header.private(0x2001, 3, "Philips Imaging DD 001") == expected
 
 
+def test_a_private_value_of_another_length_cannot_be_read(synthetic: Any, tmp_path: Path) -> None:
+    synthetic(shape=(3, 2, 2)).write(tmp_path)
+    path = tmp_path / "0000"
+    dataset = pydicom.dcmread(path)
+    dataset.add_new((0x2001, 0x0010), "LO", "Philips Imaging DD 001")
+    dataset.add_new((0x2001, 0x1003), "SH", "1A")
+    dataset.save_as(path)
+    tag = bytes.fromhex("01200310")
+    path.write_bytes(path.read_bytes().replace(tag + b"SH", tag + b"FL"))
+    for file in both(path):
+        with pytest.raises(ValueError, match=r"\(2001,1003\) cannot be read"):
+            file.header.private(0x2001, 3, "Philips Imaging DD 001")
+
+
 def test_long_headers_are_read_to_their_end(synthetic: Any, tmp_path: Path) -> None:
     synthetic(shape=(3, 2, 2)).write(tmp_path)
     path = tmp_path / "0000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -275,8 +276,9 @@ def test_a_segmentation_beside_its_images_is_no_second_choice(
     np.testing.assert_array_equal(read_image(tmp_path).numpy(), truth.values)
 
 
+@pytest.mark.parametrize("in_small_letters", [False, True])
 def test_a_dicomdir_stands_for_its_folder_and_names_what_is_missing(
-    synthetic: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    synthetic: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, in_small_letters: bool
 ) -> None:
     series = synthetic(vary=lambda time, number: {"PatientID": "1", "PatientName": "A"})
     truth = series.write(tmp_path / "in")
@@ -288,16 +290,27 @@ def test_a_dicomdir_stands_for_its_folder_and_names_what_is_missing(
         disc.add(dataset)
     disc.write(tmp_path / "disc")
     disc._stage["t"].cleanup()  # left to the garbage collector, it warns
-    for path in (tmp_path / "disc", tmp_path / "disc" / "DICOMDIR"):
-        np.testing.assert_array_equal(read_image(path).numpy(), truth.values)
+    directory = tmp_path / "disc" / "DICOMDIR"
+    if in_small_letters:  # as Linux shows those of ISO 9660
+        # What is in folders comes first.
+        for path in sorted((tmp_path / "disc").rglob("*"), reverse=True):
+            path.rename(path.with_name(path.name.lower()))
+        directory = directory.with_name("dicomdir")
+    with caplog.at_level(logging.WARNING):
+        for path in (tmp_path / "disc", directory):
+            np.testing.assert_array_equal(read_image(path).numpy(), truth.values)
+    assert "is not used" not in caplog.text
     assert not find_series(tmp_path / "disc")[0].unused
     files = [path for path in (tmp_path / "disc").rglob("*") if path.is_file()]
-    slices = [path for path in files if path.name != "DICOMDIR"]
+    slices = [path for path in files if path != directory]
     highest = max(slices, key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
     highest.unlink()
     with caplog.at_level(logging.WARNING):
         assert read_image(tmp_path / "disc").shape[3] == 5
-    assert f"{highest} is not used: named by" in caplog.text
+    (missing,) = survey(tmp_path / "disc").damaged
+    assert str(missing.path).casefold() == str(highest).casefold()
+    assert f"{missing.path} is not used: named by" in caplog.text
+    assert caplog.text.count("is not used") == 1
 
 
 def test_a_single_slice_needs_its_neighbours(synthetic: Any, tmp_path: Path) -> None:
@@ -327,3 +340,25 @@ def test_a_folder_without_images_says_what_is_there(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(InputError, match="no such file"):
         find_series(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_images_of_other_formats_are_named_where_dicom_is_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    image = tmp_path / "sub-01" / "anat" / "T1w.nii.gz"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    (tmp_path / "README").write_text("hello")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(InputError, match=f"no DICOM image; it holds image files such as {image}"):
+        read_image(tmp_path)
+
+
+def test_a_series_that_is_no_image_is_not_read_as_one(synthetic: Any, tmp_path: Path) -> None:
+    synthetic().write(tmp_path / "ct")
+    tags = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.7", "SeriesInstanceUID": "1.2.8"}
+    synthetic(is_multi_frame=True, tags=tags, seed=4).write(tmp_path / "seg")
+    with pytest.raises(InputError, match=r"1\.2\.8 is a segmentation \(DICOM SEG\) and no image"):
+        read_image(tmp_path, series="1.2.8")

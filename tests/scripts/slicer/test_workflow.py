@@ -119,6 +119,29 @@ def test_a_segmentation_goes_where_the_transform_of_its_volume_goes(
     np.testing.assert_array_equal(labels_in(node), untouched.numpy()[0].T)
 
 
+def test_segments_of_the_user_are_not_moved_under_another_transform(
+    scene, add_volume, in_this_process
+):
+    volume = add_volume(voxels_of_balls(), placed(PLACES["straight"]))
+    (bundle,) = result_of(in_this_process.bundles())
+    volumes = {bundle.channels[0]: volume}
+    node = result_of(segment_volumes(in_this_process, bundle, volumes))
+    transform = slicer.vtkMRMLLinearTransformNode()
+    scene.AddNode(transform)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    # What an earlier run made is made anew, so it goes where the volume is.
+    result_of(segment_volumes(in_this_process, bundle, volumes, node))
+    assert node.GetTransformNodeID() == transform.GetID()
+
+    node.GetSegmentation().AddEmptySegment("mine", "mine")
+    volume.SetAndObserveTransformNodeID(None)
+    runs = len(in_this_process.inputs)
+    with pytest.raises(VolSegError, match="segments mine of .* would move"):
+        result_of(segment_volumes(in_this_process, bundle, volumes, node))
+    assert node.GetTransformNodeID() == transform.GetID()
+    assert len(in_this_process.inputs) == runs
+
+
 def test_a_second_run_renews_its_segments_and_leaves_the_others(scene, add_volume, in_this_process):
     volume = add_volume(voxels_of_balls(), placed(PLACES["straight"]))
     (bundle,) = result_of(in_this_process.bundles())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from volseg.io.dicom.header_reading import (
     is_marked,
     read_header,
 )
+from volseg.io.folders import holds_dicom
+from volseg.io.formats import format_of_name
 
 # Called with how many files are read, and of how many.
 Progress = Callable[[int, int], None]
@@ -86,10 +88,19 @@ def read_headers(path: Path, progress: Progress | None = None) -> Iterator[Heade
         progress: called with the number of files that are read, and of all.
 
     Raises:
-        InputError: if a folder cannot be listed.
+        InputError: if a folder cannot be listed, or holds images of other formats and no DICOM.
         MissingPackageError: if pydicom is not installed.
     """
-    require_pydicom()
+    try:
+        require_pydicom()
+    except MissingPackageError:
+        # Nothing is to be installed for images of other formats.
+        advice = ""
+        if path.is_dir() and not holds_dicom(path, at_any_depth=True):
+            advice = where_images_lie(_files_below(path))
+        if advice:
+            raise InputError(f"cannot read {path}: it holds no DICOM image; {advice}.") from None
+        raise
     known: KnownValues = {}
     if path.is_file() and path.name.upper() != "DICOMDIR":
         yield _read_file(path, known)
@@ -99,14 +110,25 @@ def read_headers(path: Path, progress: Progress | None = None) -> Iterator[Heade
         yield _read_file(file, known)
         if progress is not None:
             progress(number, len(files))
-    seen = set(files)
+    seen = {str(file).casefold() for file in files}  # discs are copied with changed case
     for directory in files:
         if directory.name.upper() != "DICOMDIR":
             continue
         for file in _files_named_by(directory):
-            if file not in seen:
+            if str(file).casefold() not in seen:
                 reason = f"named by {directory}, but not there"
                 yield UnusedFile(file, reason, is_damaged=True)
+
+
+def where_images_lie(files: Iterable[Path]) -> str:
+    """Return what to give instead of a folder, if files in it are images of other formats."""
+    for file in files:
+        if format_of_name(file) is not None and not file.name.startswith("."):
+            return (
+                f"it holds image files such as {file}: give these or, to segment them, the folders "
+                "that they lie in (`volseg cohort run` takes a whole tree)"
+            )
+    return ""
 
 
 def require_pydicom() -> None:
@@ -224,12 +246,6 @@ def _files_named_by(directory: Path) -> Iterator[Path]:
             parts = record.get("ReferencedFileID") or ()
             if parts:
                 names = [parts] if isinstance(parts, str) else parts
-                yield _as_on_disk(directory.parent.joinpath(*names))
+                yield directory.parent.joinpath(*names)
     except Exception as error:  # it is an aid: the files themselves are read either way
         _log.debug("%s cannot be read: %s", directory, error)
-
-
-def _as_on_disk(path: Path) -> Path:
-    """Return a path in the letters of the file system: discs are copied with changed case."""
-    lower = path.with_name(path.name.lower())
-    return lower if not path.exists() and lower.exists() else path

@@ -166,9 +166,10 @@ class PydicomHeader:
     def private(self, group: int, number: int, creator: str) -> Any:
         """Return the value of a private element, None if there is none."""
         try:
-            return self._dataset.private_block(group, creator)[number].value
+            tag = self._dataset.private_block(group, creator).get_tag(number)
         except KeyError:
             return None
+        return _value_in(self._dataset, tag) if tag in self._dataset else None
 
 
 def _value_in(dataset: Any, tag: int) -> Any:

@@ -15,6 +15,7 @@ from volseg.io.dicom.files import (
     Progress,
     UnusedFile,
     read_headers,
+    where_images_lie,
     without_pydicom_warnings,
 )
 from volseg.io.dicom.frames import Frame, frames_of
@@ -158,24 +159,31 @@ def choose_series(found: Survey, uid: str | None) -> Series:
     """Return the one series of images, or the one with the given UID.
 
     Raises:
-        InputError: if there is none, or several and none is chosen; with a list of what is there.
+        InputError: if there is none, or several and none is chosen, or it holds no images; with
+            what is there.
     """
     source = found.source
     if uid is not None:
-        chosen = [series for series in found.series if series.uid == uid]
-        if chosen:
-            return chosen[0]
-        raise InputError(
-            f"cannot read {source}: it holds no series with the UID {uid!r}; it holds "
-            f"{_listed(found.series) or 'no DICOM image'}."
-        )
+        chosen = next((series for series in found.series if series.uid == uid), None)
+        if chosen is None:
+            raise InputError(
+                f"cannot read {source}: it holds no series with the UID {uid!r}; it holds "
+                f"{_listed(found.series) or 'no DICOM image'}."
+            )
+        if chosen.kind:
+            raise InputError(
+                f"cannot read {source}: the series {uid} is {chosen.kind} and no image; give the "
+                "UID of the series it was made from."
+            )
+        return chosen
     images = [series for series in found.series if not series.kind]
     if len(images) == 1:
         return images[0]
     if images:
         raise InputError(
             f"cannot read {source}: it holds {len(images)} DICOM series where one is expected: "
-            f"{_listed(images)}; choose one by its UID (series=..., --series ...)."
+            f"{_listed(images)}; choose one by its UID (series=..., --series ...), or segment all "
+            "with `volseg cohort run`."
         )
     if found.series:
         kinds = " and ".join(sorted({series.kind for series in found.series}))
@@ -184,9 +192,10 @@ def choose_series(found: Survey, uid: str | None) -> Series:
             "it was made from."
         )
     damaged = "".join(f"; {file.path} is {file.reason}" for file in found.damaged[:_MOST_LISTED])
+    advice = where_images_lie(file.path for file in found.unused)
     raise InputError(
-        f"cannot read {source}: it holds no DICOM image{damaged}; give the folder of a series or "
-        "an image file."
+        f"cannot read {source}: it holds no DICOM image{damaged}; "
+        f"{advice or 'give the folder of a series or an image file'}."
     )
 
 

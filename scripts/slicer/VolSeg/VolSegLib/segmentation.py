@@ -50,6 +50,28 @@ def require_updatable(node: Any) -> None:
         )
 
 
+def require_in_place(node: Any, volume: Any, segments: Iterable[SegmentKind]) -> None:
+    """Raise unless the segments that an update leaves as they are stay where they are.
+
+    All segments of a node are under its one transform, which becomes that of the volume.
+
+    Args:
+        node: the segmentation node.
+        volume: what is segmented.
+        segments: those that are updated.
+
+    Raises:
+        VolSegError: with what would move.
+    """
+    left = set(node.GetSegmentation().GetSegmentIDs()) - {kind.name for kind in segments}
+    if left and node.GetTransformNodeID() != volume.GetTransformNodeID():
+        raise VolSegError(
+            f"the segments {', '.join(sorted(left))} of {node.GetName()} would move, as it is not "
+            f"under the transform of {volume.GetName()}: harden the transforms, or choose another "
+            "segmentation."
+        )
+
+
 def show_labels(
     node: Any, labels: np.ndarray, ijk_to_ras: np.ndarray, segments: Iterable[SegmentKind]
 ) -> None:

@@ -13,7 +13,7 @@ from .bundles import Bundle
 from .errors import VolSegError
 from .label_map import read_label_map
 from .results import Result
-from .segmentation import new_segmentation, require_updatable, show_labels
+from .segmentation import new_segmentation, require_in_place, require_updatable, show_labels
 from .steps import Progress, Steps, in_background
 from .volumes import ijk_to_ras, require_usable, save_volume
 
@@ -60,9 +60,10 @@ def segment_volumes(
             f"{', '.join(volumes) or 'none'} were given."
         )
     require_usable(volumes)
+    first = volumes[bundle.channels[0]]
     if output is not None:
         require_updatable(output)
-    first = volumes[bundle.channels[0]]
+        require_in_place(output, first, bundle.segments)
     scene = first.GetScene()
     with tempfile.TemporaryDirectory(prefix="VolSeg-") as folder:
         images = {
@@ -86,6 +87,7 @@ def segment_volumes(
         )
     if output is None or output.GetScene() is not scene:
         output = new_segmentation(first, f"{first.GetName()} {bundle.name}")
+    require_in_place(output, first, bundle.segments)
     show_labels(output, labels, matrix, bundle.segments)
     output.SetReferenceImageGeometryParameterFromVolumeNode(first)
     output.SetAndObserveTransformNodeID(first.GetTransformNodeID())

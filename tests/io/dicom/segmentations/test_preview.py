@@ -9,8 +9,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from volseg.errors import ShapeError
+from volseg.errors import InputError, ShapeError
 from volseg.io.dicom.segmentations import Algorithm, SourceSlices, write_dicom_preview
+from volseg.pacs import Anonymizer
 
 MakeSource = Callable[..., tuple[Path, SourceSlices]]
 Tool = Callable[..., str]
@@ -46,6 +47,21 @@ def test_text_in_the_images_is_text_in_the_picture(
     _, source = make_source(BurnedInAnnotation="YES")
     dataset = write_dicom_preview(picture, tmp_path / "preview.dcm", source=source)
     assert dataset.BurnedInAnnotation == "YES"
+
+
+@pytest.mark.parametrize("kind", ["3.1", "6.1", "7", "7.2"])
+def test_a_picture_of_what_nobody_checked_does_not_say_that_it_has_no_text(
+    make_source: MakeSource, picture: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    kind = f"1.2.840.10008.5.1.4.1.1.{kind}"
+    _, source = make_source(SOPClassUID=kind)
+    dataset = write_dicom_preview(picture, tmp_path / "preview.dcm", source=source)
+    assert "BurnedInAnnotation" not in dataset
+    with pytest.raises(InputError, match="may have it"):
+        Anonymizer(bytes(32)).require_possible(dataset, "the picture")
+    _, checked = make_source("checked", SOPClassUID=kind, BurnedInAnnotation="NO")
+    dataset = write_dicom_preview(picture, tmp_path / "checked.dcm", source=checked)
+    assert dataset.BurnedInAnnotation == "NO"
 
 
 def test_the_same_picture_gives_the_same_file_when_asked(

@@ -16,13 +16,15 @@ import SimpleITK as sitk
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid
-from volseg.io import as_image
+from volseg.io import as_image, read_image
+from volseg.io.dicom import open_series
 from volseg.io.dicom.segmentations import (
     Algorithm,
     Code,
     Segment,
     SourceSlices,
     read_dicom_seg,
+    source_slices,
     write_dicom_probabilities,
     write_dicom_seg,
 )
@@ -438,6 +440,40 @@ def test_headers_that_nothing_can_refer_to_are_refused(make_source: MakeSource) 
     del headers[3].Modality
     with pytest.raises(InputError, match="lacks Modality"):
         checked_source(source.grid, headers)
+
+
+def test_elements_that_nobody_can_read_are_not_repeated(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path
+) -> None:
+    folder, _ = make_source()
+    tag = bytes.fromhex("18007390")
+    for path in folder.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.add_new("AcquisitionDuration", "SH", "1A")
+        dataset.save_as(path)
+        # A number of type FD has eight bytes, not two.
+        path.write_bytes(path.read_bytes().replace(tag + b"SH", tag + b"FD"))
+    source = source_slices(open_series(folder))
+    write_dicom_seg(labels, tmp_path / "seg.dcm", source=source)
+    back = read_dicom_seg(tmp_path / "seg.dcm", source=source.grid)
+    np.testing.assert_array_equal(back.image.values[0], labels)
+
+
+def test_enhanced_files_of_one_frame_each_are_refused(synthetic: Any, tmp_path: Path) -> None:
+    truth = synthetic(is_multi_frame=True).write(tmp_path / "whole")
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for number in range(6):
+        frame = pydicom.dcmread(tmp_path / "whole" / "multi")
+        size = len(frame.PixelData) // 6
+        frame.PixelData = frame.PixelData[number * size : (number + 1) * size]
+        frame.PerFrameFunctionalGroupsSequence = [frame.PerFrameFunctionalGroupsSequence[number]]
+        frame.NumberOfFrames = 1
+        frame.SOPInstanceUID = f"1.2.3.7.{number + 1}"
+        frame.save_as(folder / f"{number}.dcm")
+    np.testing.assert_array_equal(read_image(folder).numpy(), truth.values)
+    with pytest.raises(InputError, match="6 enhanced files"):
+        source_slices(open_series(folder))
 
 
 # Files of other writers.

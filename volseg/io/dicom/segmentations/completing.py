@@ -8,7 +8,7 @@ slices, and the slice thickness where there is none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from volseg.errors import InputError
@@ -95,7 +95,7 @@ def _completed(header: Any, grid: Grid, shared: dict[str, str]) -> Any:
 
     added: dict[str, Any] = {}
     completed = Dataset()
-    for element in header:  # texts are decoded on the way
+    for element in _readable(header):  # texts are decoded on the way
         if element.VR == "PN" and element.VM == 1:
             # Names keep the bytes they were read from, which are wrong in another character set.
             added[element.keyword] = PersonName(str(element.value))
@@ -112,6 +112,17 @@ def _completed(header: Any, grid: Grid, shared: dict[str, str]) -> Any:
             del completed[name]  # or the caller's element would get the value
         setattr(completed, name, value)
     return completed
+
+
+def _readable(dataset: Any) -> Iterator[Any]:
+    """Yield the elements of a dataset but those that nobody can read, such as of a wrong length."""
+    for tag in sorted(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except Exception:  # pydicom raises many types
+            _log.debug("%s is not repeated: its value is not of its type", tag)
+            continue
+        yield element
 
 
 def _is_repeatable(element: Any) -> bool:
@@ -140,7 +151,7 @@ def _shared_groups(header: Any) -> Any:
 
     groups = Dataset()
     for item in header.get("SharedFunctionalGroupsSequence") or ():
-        for element in item:
+        for element in _readable(item):
             groups.add(element)
     first = header.PerFrameFunctionalGroupsSequence[0]
     for name in _SHARED_GROUPS:

@@ -24,6 +24,8 @@ from volseg.io.dicom.segmentations.source import SourceSlices
 
 SERIES_NUMBER = 9004
 _SOURCE = Code("121322", "DCM", "Source image for image processing operation")
+# Kinds of images that often have text in them: ultrasound and secondary captures.
+_WRITTEN_ON = tuple(f"1.2.840.10008.5.1.4.1.1.{number}." for number in (3, 6, 7))
 
 
 def write_dicom_preview(
@@ -94,9 +96,10 @@ def _capture(
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SoftwareVersions = versions
     dataset.SeriesDescription = f"Preview: {about}"[:64]
-    # Names of structures and letters of directions, unless there was text in the image itself.
-    burnt_in = any(header.get("BurnedInAnnotation") == "YES" for header in source.headers)
-    dataset.BurnedInAnnotation = "YES" if burnt_in else "NO"
+    # Names of structures and letters of directions tell nothing; what was in the image may.
+    stated = {_text_in(header) for header in source.headers}
+    if "YES" in stated or "" not in stated:
+        dataset.BurnedInAnnotation = "YES" if "YES" in stated else "NO"
     dataset.SourceImageSequence = []
     for header in source.headers:
         item = Dataset()
@@ -108,3 +111,11 @@ def _capture(
     dataset.DateOfSecondaryCapture = identity.created.strftime("%Y%m%d")
     dataset.TimeOfSecondaryCapture = identity.created.strftime("%H%M%S")
     return dataset
+
+
+def _text_in(header: Any) -> str:
+    """Return YES or NO as an image has burnt-in text; empty if it may have, and does not say."""
+    stated = str(header.get("BurnedInAnnotation") or "").upper()
+    if stated in ("YES", "NO"):
+        return stated
+    return "" if f"{header.SOPClassUID}.".startswith(_WRITTEN_ON) else "NO"

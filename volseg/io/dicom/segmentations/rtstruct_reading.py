@@ -89,7 +89,11 @@ def read_rtstruct(
             "series_instance_uid": str(dataset.get("SeriesInstanceUID", "")),
         },
     )
-    return StoredSegmentation(image, tuple(segments))
+    spaces = {
+        str(item.get("ReferencedFrameOfReferenceUID") or "")
+        for item in dataset.StructureSetROISequence
+    }
+    return StoredSegmentation(image, tuple(segments), frozenset(spaces - {""}))
 
 
 def _label_of_number(dataset: Any, remarks: list[str]) -> dict[int, int]:

@@ -122,7 +122,8 @@ def read_dicom_seg(
         remarks=[f"segment {segment.number}: {segment.name}" for segment in segments],
         meta={"modality": "SEG", "series_instance_uid": str(dataset.get("SeriesInstanceUID", ""))},
     )
-    return StoredSegmentation(image, tuple(segments))
+    space = str(dataset.get("FrameOfReferenceUID") or "")
+    return StoredSegmentation(image, tuple(segments), frozenset({space} - {""}))
 
 
 def _segments(dataset: Any) -> list[Segment]:

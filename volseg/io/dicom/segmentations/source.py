@@ -64,7 +64,7 @@ def source_slices(opened: OpenSeries) -> SourceSlices:
     """Return the slices of an opened series, so that objects can be written for them.
 
     Raises:
-        InputError: if it has several time points, its slices lie in several multi-frame files, or a
+        InputError: if it has several time points, its slices lie in several enhanced files, or a
             header lacks what identifies it.
     """
     if len(opened.frames) != 1:
@@ -73,12 +73,13 @@ def source_slices(opened: OpenSeries) -> SourceSlices:
             "segmentation belongs to one: give the slices of one time point only."
         )
     (frames,), (headers,) = opened.frames, opened.datasets()
-    if frames[0].frame_count == 1:
+    if all("PerFrameFunctionalGroupsSequence" not in header for header in headers):
         return checked_source(opened.grid, headers)
-    if len({frame.path for frame in frames}) > 1:
+    files = len({frame.path for frame in frames})
+    if files > 1:
         raise InputError(
-            f"the series in {opened.source} lies in several multi-frame files, to which no "
-            "segmentation can refer as one: give a series in one file, or in one file a slice."
+            f"the series in {opened.source} lies in {files} enhanced files, to which no "
+            "segmentation can refer as one: give one file, or plain files of a slice each."
         )
     return checked_source(opened.grid, headers[:1], [frame.number + 1 for frame in frames])
 

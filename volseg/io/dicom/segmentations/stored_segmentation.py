@@ -33,10 +33,12 @@ class StoredSegmentation:
         image: labels `(1, x, y, z)` of uint8 or uint16; one mask a segment `(segments, x, y, z)`
             where that was asked for; of a fractional SEG probabilities or shares from 0 to 1.
         segments: by rising number; in the order of the channels.
+        spaces: Frame of Reference UIDs of the spaces that its positions are in, as far as stated.
     """
 
     image: StoredImage
     segments: tuple[Segment, ...]
+    spaces: frozenset[str] = frozenset()
 
 
 def open_dicom(path: str | os.PathLike[str]) -> Any:
