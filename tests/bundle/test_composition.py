@@ -159,7 +159,8 @@ def test_classes_need_names_of_their_own(labels, sentence):
 )
 def test_values_of_another_kind_are_refused(values):
     (name,) = values
-    with pytest.raises(InputError, match=f"{name} is .*expected a (value such as|whole number)"):
+    kind = "a (value such as|whole number|list of numbers)"
+    with pytest.raises(InputError, match=f"{name} is .*expected {kind}"):
         compose(Composition(network="unet", recipe="mr", labels=("liver",), values=values))
 
 

@@ -21,6 +21,7 @@ from volseg.bundle import (
     open_bundle,
     recompose,
     verify_bundle,
+    write_metadata,
 )
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError
@@ -127,6 +128,23 @@ def test_an_ensemble_may_be_a_member_and_composed_again(members, tmp_path):
         "0.1.1"
     )
     assert len(build_parts(open_bundle(three.folder)).network.networks) == 3
+
+
+def test_an_ensemble_has_the_licences_of_its_members(members, tmp_path):
+    for folder, licence in zip(members, ("CC BY 4.0", "non-commercial"), strict=True):
+        (folder / "LICENSE").write_text(f"{licence}, in many words.\n")
+        bundle = open_bundle(folder)
+        write_metadata(bundle, {**bundle.metadata, "data_licence": licence, "authors": "A"})
+    both = make_ensemble(tmp_path / "both", members)
+    assert (both.folder / "LICENSE").read_text() == (
+        "tiny_bundle:\n\nCC BY 4.0, in many words.\n\n"
+        "other_fold:\n\nnon-commercial, in many words.\n"
+    )
+    assert both.metadata["data_licence"] == "CC BY 4.0; non-commercial"
+    assert both.metadata["authors"] == "A"
+    (members[1] / "LICENSE").write_text("CC BY 4.0, in many words.\n")
+    same = make_ensemble(tmp_path / "same", members)
+    assert (same.folder / "LICENSE").read_text() == "CC BY 4.0, in many words.\n"
 
 
 def test_members_that_do_not_go_together_are_refused(members, tmp_path):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +19,11 @@ import pytest
 from volseg import Segmenter
 from volseg.bundle import open_bundle, verify_bundle
 from volseg.choosing import cross_validate, cross_validation_status
+from volseg.choosing.cross_validation_folder import CrossValidationFolder
+from volseg.choosing.cross_validation_plan import plan_cross_validation
+from volseg.choosing.origin import labels_origin, probabilities_origin, uncleaned_origin
 from volseg.cli.main import main
+from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.evaluation import evaluate_files
 from volseg.postprocess import read_decision_table
@@ -192,6 +197,52 @@ def test_an_ensemble_that_cannot_be_made_leaves_the_one_before(torch_bundle, tmp
     assert told["cross_validation"]["measured_on"].startswith("single networks of the folds")
 
 
+def test_a_bundle_whose_standardisation_was_fitted_anew_is_another(torch_bundle, tmp_path):
+    configs, place = torch_bundle / "configs", CrossValidationFolder(tmp_path / "out")
+    with (configs / "train.yaml").open("a") as config:
+        config.write("standardization: configs/standardization.json\n")
+
+    def plan():
+        return plan_cross_validation(
+            open_bundle(torch_bundle),
+            torch_bundle.parent / "data",
+            folds=None,
+            settings={},
+            choices=(),
+            metric="dice",
+            probabilities=False,
+            ensemble=False,
+        )
+
+    (configs / "standardization.json").write_text("{}")
+    first = plan()
+    names = ("train.yaml", "inference.yaml", "datalist.json")
+    earlier = hash_files(configs / name for name in names)
+    assert earlier != first.configs_sha256
+    place.begin(replace(first, configs_sha256=earlier))  # of an earlier version
+    place.begin(plan())
+    assert place.plan() == first
+    (configs / "standardization.json").write_text('{"scale": 2}')
+    with pytest.raises(InputError, match="was begun with another configs"):
+        place.begin(plan())
+
+
+def test_results_of_another_standardisation_are_not_those_of_the_bundle(torch_bundle):
+    configs = torch_bundle / "configs"
+    with (configs / "inference.yaml").open("a") as config:
+        config.write("standardization: configs/standardization.json\n")
+    (configs / "standardization.json").write_text("{}")
+
+    def origins():
+        bundle = open_bundle(torch_bundle)
+        return {labels_origin(bundle), uncleaned_origin([bundle]), probabilities_origin(bundle)}
+
+    before = origins()
+    assert origins() == before
+    (configs / "standardization.json").write_text('{"scale": 2}')
+    assert before.isdisjoint(origins())
+
+
 def test_an_edited_inference_is_refused_where_choices_are_to_be_stored(torch_bundle, tmp_path):
     path = torch_bundle / "configs" / "inference.yaml"
     path.write_text(path.read_text() + "# mine\n")
@@ -240,6 +291,7 @@ def test_the_command_goes_on_after_a_kill(torch_bundle, tmp_path, capfd):
         ({"choices": ["temperature"], "folds": [1]}, "chosen on the others"),
         ({"ensemble": True, "folds": [1]}, "at least two folds"),
         ({"settings": {"epoch": 3}}, "epochs"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
         ({"settings": {"patience": 3}}, "with patience 3 the held-out cases decide"),
         ({"settings": {"final_weights": "best"}}, "add --set final_weights=last"),
     ],

@@ -14,6 +14,7 @@ from volseg import Segmenter
 from volseg.bundle import compose, open_bundle, verify_bundle, write_metadata
 from volseg.choosing import (
     CaseEvidence,
+    ThresholdChoice,
     choose_temperature,
     choose_threshold,
     gather_evidence,
@@ -227,3 +228,12 @@ def test_a_temperature_takes_away_what_was_usual_of_entropy(torch_bundle):
     evidence = gather_evidence(torch_bundle, torch_bundle.parent / "data", fold=0)
     record_decisions(torch_bundle, temperature=choose_temperature(evidence))
     assert not quality.exists()
+
+
+@pytest.mark.parametrize(("value", "stays"), [(0.5, True), (0.3, False)])
+def test_another_threshold_takes_away_what_was_usual_of_labels(torch_bundle, value, stays):
+    quality = torch_bundle / "configs" / "quality.json"
+    quality.write_text("{}")
+    choice = ThresholdChoice(value, "dice", before=0.5, after=0.6, cases=2, curve=())
+    record_decisions(torch_bundle, threshold=choice)
+    assert quality.exists() == stays

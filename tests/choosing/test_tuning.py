@@ -13,7 +13,14 @@ from monai.bundle import run as bundle_run
 
 from volseg import Segmenter
 from volseg.bundle import composition_of, verify_bundle
-from volseg.choosing import Setting, TuningRow, choose_row, record_tuning, tune_bundle
+from volseg.choosing import (
+    Setting,
+    TuningRow,
+    TuningTable,
+    choose_row,
+    record_tuning,
+    tune_bundle,
+)
 from volseg.choosing.settings import cut_alike, grown_tiles, takes_tiles
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, UnknownNameError
@@ -179,6 +186,18 @@ def test_the_choice_becomes_the_default_at_every_door(torch_bundle, tmp_path):
     )
     written = nib.load(tmp_path / "run" / "ball0_seg.nii.gz")
     assert np.array_equal(np.asarray(written.dataobj), expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "stays"), [({"overlap": 0.25}, True), ({"mirror_axes": (0,)}, False)]
+)
+def test_mirrored_tiles_take_away_what_was_usual_of_entropy(torch_bundle, change, stays):
+    quality = torch_bundle / "configs" / "quality.json"
+    quality.write_text("{}")
+    rows = (row(0.8, 1.0), row(0.9, 1.0, **change))
+    table = TuningTable(rows, PRESENT, rows[1].setting, ("ball0",), 0.001, {})
+    record_tuning(torch_bundle, table)
+    assert quality.exists() == stays
 
 
 def test_an_interruption_leaves_the_bundle_and_what_was_measured(torch_bundle):

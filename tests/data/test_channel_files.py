@@ -64,6 +64,23 @@ def test_a_case_that_lacks_a_channel_is_named(tmp_path, names, sentence):
         list_images(touched(tmp_path, *names), CHANNELS)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a_0000.nii", "a_0000.nrrd", "a_0001.nii"],
+        ["t1/a.nii", "t1/a.nrrd", "flair/a.nii"],
+    ],
+)
+def test_a_channel_that_is_there_twice_is_refused(tmp_path, names):
+    with pytest.raises(InputError, match=r"\.nii and .*\.nrrd are both called a"):
+        list_images(touched(tmp_path, *names), CHANNELS)
+
+
+def test_files_with_all_channels_may_have_one_name(tmp_path):
+    folder = touched(tmp_path, "scan_2021.nii", "scan_2021.nrrd")
+    assert [item["case"] for item in list_images(folder, CHANNELS)] == ["scan_2021"] * 2
+
+
 def test_cases_are_listed_with_the_files_of_their_channels(tmp_path):
     names = [f"images/{case}_{n:04}.nii" for case in "ab" for n in range(2)]
     folder = touched(tmp_path, *names, "labels/a.nii", "labels/b.nii")

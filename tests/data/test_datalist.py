@@ -100,12 +100,36 @@ def test_a_case_without_its_label_is_named(folder):
         paired_cases(folder / "images", folder / "labels")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"training": [{"case": "a"}]}', "[]"])
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_two_files_of_one_name_are_refused(folder, kind):
+    (folder / kind / "a.nrrd").touch()
+    with pytest.raises(InputError, match=r"a\.nii\.gz and .*a\.nrrd are both called a"):
+        paired_cases(folder / "images", folder / "labels")
+
+
+FOLD_AS_TEXT = (
+    b'{"training": [{"case": "a", "image": "a", "label": "b", "patient": "p", "fold": "0"}]}'
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"{}",
+        b'{"training": [{"case": "a"}]}',
+        b"[]",
+        FOLD_AS_TEXT,
+        '{"training": [], "name": "Müller"}'.encode("latin-1"),
+    ],
+)
 def test_what_is_not_a_datalist_is_refused_with_a_sentence(tmp_path, content):
     path = tmp_path / "datalist.json"
-    path.write_text(content)
+    path.write_bytes(content)
     with pytest.raises(InputError, match="not a datalist"):
         read_datalist(path)
+    with pytest.raises(InputError, match="not a datalist"):
+        read_datalist(tmp_path)
     with pytest.raises(InputError, match="there is no datalist"):
         read_datalist(tmp_path / "absent.json")
 

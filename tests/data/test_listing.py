@@ -50,6 +50,21 @@ def test_blocks_keep_neighbours_together(folder):
         listed(folder, folds=13, blocks=True)
 
 
+def test_blocks_split_no_patient_and_have_no_strata(folder):
+    table = folder / "patients.csv"
+
+    def in_blocks(cases_of_a_patient):
+        rows = "\n".join(f"slice{index},p{index // cases_of_a_patient}" for index in range(12))
+        table.write_text(f"case,patient\n{rows}\n")
+        return listed(folder, folds=4, blocks=True, patients=table)[0]
+
+    assert [case.fold for case in in_blocks(3)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    with pytest.raises(InputError, match="would split the patient p0 between folds"):
+        in_blocks(5)
+    with pytest.raises(InputError, match="cannot be stratified by labels"):
+        listed(folder, folds=4, blocks=True, stratify="labels")
+
+
 def test_a_selection_must_exist(folder):
     cases, about = listed(folder, only=["slice3", "slice1"], folds=2)
     assert [case.case for case in cases] == ["slice1", "slice3"]

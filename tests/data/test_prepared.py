@@ -95,6 +95,14 @@ def test_voxels_that_change_beside_their_header_are_prepared_anew(case, tmp_path
     assert torch.allclose(after, before + 1)
 
 
+def test_a_folder_called_like_a_case_is_no_part_of_it(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepared = PreparedCases(steps(), tmp_path / "prepared")
+    place, _ = prepared.make(case)
+    (tmp_path / case["case"]).mkdir()
+    assert prepared.make(case)[0] == place
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:-5], lambda b: b[:-1] + bytes([b[-1] ^ 1])])
 def test_what_is_damaged_is_prepared_anew(case, tmp_path, damage):
     folder = tmp_path / "prepared"

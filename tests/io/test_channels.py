@@ -228,6 +228,25 @@ def test_dictionaries_of_a_bundle_name_channels(pair: dict[str, Path]) -> None:
     assert read(one_file)["image"].shape == (1, *SHAPE)
 
 
+def test_channels_in_memory_are_joined_as_files_are(pair: dict[str, Path], tmp_path: Path) -> None:
+    other = saved(tmp_path / "other.nii.gz", AFFINE @ np.diag([2, 2, 0.5, 1]), (4, 5, 10))
+    given = {"t1": pair["t1"], "flair": other}
+    expected = read_image(given, onto_first=True).numpy()
+    read = ReadImaged("image", onto_first=True)
+    for in_memory in ([], ["t1"], ["t1", "flair"]):
+        image = {**given, **{name: read_image(given[name]) for name in in_memory}}
+        np.testing.assert_array_equal(read({"image": image})["image"].numpy(), expected)
+
+
+def test_a_file_beside_a_channel_in_memory_is_read_as_was_asked_for(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.float32), None), tmp_path / "flair.nii")
+    channels = {"t1": as_image(np.zeros(SHAPE, np.float32), np.eye(4))}
+    channels["flair"] = tmp_path / "flair.nii"
+    image = ReadImaged("image", orientation="RAS")({"image": channels})["image"]
+    assert image.shape == (2, *SHAPE)
+    np.testing.assert_array_equal(image.affine, np.eye(4))
+
+
 @pytest.mark.data
 def test_a_dicom_series_and_its_nifti_lie_on_one_grid(data_root: Path) -> None:
     """dcm2niix turns axes round; the voxels are the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -155,6 +156,24 @@ def test_a_seg_is_an_image_like_any_other(
         read_image(tmp_path / "seg.dcm", suv=True)
 
 
+@pytest.mark.parametrize("write", [write_dicom_seg, write_rtstruct])
+def test_labels_of_another_space_get_a_remark(
+    make_source: MakeSource, labels: np.ndarray, tmp_path: Path, write: Callable[..., Any]
+) -> None:
+    """Two scans by one protocol have the same grid, but not the patient at the same place."""
+    folder, source = make_source()
+    other, follow_up = make_source("follow_up")
+    write(labels, tmp_path / "labels.dcm", source=source)
+    done, doubtful = (
+        convert_file(tmp_path / "labels.dcm", tmp_path / "labels.nii.gz", source=scan)
+        for scan in (folder, other)
+    )
+    assert not any("another frame of reference" in remark for remark in done.remarks)
+    (remark,) = set(doubtful.remarks) - set(done.remarks)
+    for header in (source.headers[0], follow_up.headers[0]):
+        assert header.FrameOfReferenceUID in remark
+
+
 def test_what_does_not_go_together_is_refused(
     make_source: MakeSource, labels: np.ndarray, tmp_path: Path
 ) -> None:
@@ -174,6 +193,8 @@ def test_what_does_not_go_together_is_refused(
         ("image.nii.gz", target, seg, "whole numbers"),
         ("shifted.nii.gz", target, seg, "same grid"),
         ("labels.nii.gz", target, {**seg, "compression": "rle"}, "cannot be compressed"),
+        ("labels.nii.gz", tmp_path / "out.nrrd", {"compression": "rle"}, "leave it out"),
+        ("labels.nii.gz", tmp_path / "out.nrrd", {"source": folder}, "leave the source out"),
     ]
     for name, out, options, words in cases:
         with pytest.raises(InputError, match=words):

@@ -9,10 +9,18 @@ import pytest
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from monai.utils import SpaceKeys
 
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine
-from volseg.io import as_image, grid_of, on_source_grid, write_image
+from volseg.io import (
+    as_image,
+    grid_of,
+    on_source_grid,
+    original_grid_of,
+    read_image,
+    write_image,
+)
 
 AFFINE = np.array([[0, 0, -2.0, 5], [1.5, 0, 0, 6], [0, 1, 0, 7], [0, 0, 0, 1]])
 VALUES = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -45,6 +53,41 @@ def test_simpleitk_images_become_ras_with_channels() -> None:
     np.testing.assert_array_equal(
         taken.affine, [[-1, 0, 0, -10], [0, -2, 0, -20], [0, 0, 3, 30], [0, 0, 0, 1]]
     )
+
+
+def in_space(space: str, affine: np.ndarray = AFFINE) -> MetaTensor:
+    """Return an image whose world MONAI calls by this name, as it was read and as it is."""
+    values = np.zeros((1, 6, 7)) if len(affine) == 3 else VALUES[None]
+    meta = {
+        "space": space,
+        "original_affine": affine,
+        "spatial_shape": np.array(values.shape[1:]),
+    }
+    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(affine), meta=meta)
+
+
+def test_images_of_monai_in_lps_are_brought_to_ras(tmp_path: Path) -> None:
+    lps = in_space(SpaceKeys.LPS)
+    image = as_image(lps)
+    np.testing.assert_array_equal(image.affine, Affine.from_lps(AFFINE).matrix)
+    assert image.meta["space"] == "RAS"
+    assert original_grid_of(image) == grid_of(image)
+    write_image(lps, tmp_path / "a.nii")
+    written = sitk.ReadImage(str(tmp_path / "a.nii"))
+    point = written.TransformIndexToPhysicalPoint((1, 2, 3))
+    np.testing.assert_allclose(point, (AFFINE @ [1, 2, 3, 1])[:3], atol=1e-5)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii").numpy(), VALUES[None])
+    np.testing.assert_array_equal(
+        as_image(in_space(SpaceKeys.LPS, np.eye(3))).affine, np.diag([-1, -1, 1])
+    )
+
+
+def test_grids_in_other_worlds_are_not_taken_for_ras() -> None:
+    assert grid_of(in_space("right-anterior-superior")).affine == Affine(AFFINE)
+    for space in ("LPS", "left-anterior-superior"):
+        for taken in (grid_of, original_grid_of, *([as_image] if space != "LPS" else [])):
+            with pytest.raises(GeometryError, match=f"'{space}' .*expected 'RAS'"):
+                taken(in_space(space))
 
 
 def test_two_dimensions() -> None:

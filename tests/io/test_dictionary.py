@@ -70,6 +70,20 @@ def test_two_cases_of_one_name_do_not_share_a_file(path: Path, tmp_path: Path) -
         writer({"image": image, "pred": labels})
 
 
+def test_images_without_a_name_do_not_share_a_file(tmp_path: Path) -> None:
+    labels = np.zeros((8, 9, 10), np.uint8)
+    case = {"image": as_image(labels, AFFINE), "pred": labels}
+    writer = WriteSegmentationd("pred", like="image", folder=tmp_path)
+    writer(case)
+    with pytest.raises(OutputError, match="have one name; name their cases"):
+        writer(case)
+    for name in ("a", "b"):
+        writer({**case, "case": name})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}_seg.nii.gz" for name in ("a", "b", "image")
+    ]
+
+
 def test_pictures(tmp_path: Path) -> None:
     write_image(as_image(np.zeros((6, 7), np.uint8), np.eye(3)), tmp_path / "a.png")
     case = ReadImaged("image", dtype="float32")({"image": tmp_path / "a.png"})

@@ -25,6 +25,7 @@ from volseg.io import (
     block_spool,
     map_target,
     open_volume,
+    open_zarr,
     probabilities_target,
     read_image,
     write_image,
@@ -288,6 +289,8 @@ def test_wrong_places_and_names_are_refused(
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(MissingPackageError, match=r"volseg\[zarr\]"):
         map_target(tmp_path / "p.zarr", like=LIKE).__enter__()
+    with pytest.raises(MissingPackageError, match=r"reading \.zarr"):
+        open_zarr(tmp_path / "p.zarr")
 
 
 @pytest.mark.parametrize("axis", [0, 2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Affine
-from volseg.io import read_image, write_image
+from volseg.io import describe_image, read_image, write_image
 
 FLIP = np.diag([-1.0, -1, 1])
 
@@ -55,6 +56,30 @@ def test_nrrd_spaces(tmp_path: Path, space: str, world: list[float]) -> None:
     image = read_image(path)
     np.testing.assert_allclose(image.affine.numpy() @ [1, 1, 1, 1], [*world, 1])
     assert image[0, 1, 0, 0] == 1
+
+
+@pytest.mark.parametrize(
+    ("space", "world"),
+    [
+        ("right-anterior-superior", [12, 23, 34]),
+        ("left-posterior-superior", [-12, -23, 34]),
+        ("left-anterior-superior", [-12, 23, 34]),
+    ],
+)
+def test_nrrd_spaces_with_time(tmp_path: Path, space: str, world: list[float]) -> None:
+    header = (
+        "NRRD0004\ntype: uchar\ndimension: 4\nsizes: 2 2 2 3\nencoding: raw\n"
+        f"space: {space}-time\n"
+        "space directions: (2,0,0,0) (0,3,0,0) (0,0,4,0) (0,0,0,1)\n"
+        "space origin: (10,20,30,0)\n"
+        'space units: "mm" "mm" "mm" "s"\n\n'
+    )
+    path = tmp_path / "a.nrrd"
+    path.write_bytes(header.encode() + bytes(range(24)))
+    image = read_image(path)
+    assert image.shape == (3, 2, 2, 2)
+    np.testing.assert_allclose(image.affine.numpy() @ [1, 1, 1, 1], [*world, 1])
+    assert image[1, 1, 0, 0] == 9
 
 
 @pytest.mark.parametrize("fields", ["spacings: 1 2 3", f"space: 3D-right-handed\n{DIRECTIONS}"])
@@ -104,6 +129,31 @@ def test_units_become_millimetres(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose((affine @ [1, 1, 1, 1])[:3], expected)
     with pytest.raises(GeometryError, match="lengths are in inch"):
         read_image(in_units(tmp_path, suffix, "inch"))
+
+
+@pytest.mark.parametrize("has_origin", [True, False])
+@pytest.mark.parametrize(
+    ("name", "header", "origin"),
+    [
+        ("a.nrrd", NRRD, f"space: LPS\n{DIRECTIONS}"),
+        ("a.mha", MHA, f"ElementSpacing = 2 3 4\n{MATRIX}"),
+    ],
+)
+def test_an_origin_that_is_made_up_is_said(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    header: str,
+    origin: str,
+    has_origin: bool,
+) -> None:
+    fields = origin if has_origin else origin.rpartition("\n")[0]
+    data = b"" if name == "a.nrrd" else b"ElementDataFile = LOCAL\n"
+    (tmp_path / name).write_bytes(header.format(fields).encode() + data + bytes(8))
+    with caplog.at_level(logging.WARNING):
+        remarks = describe_image(tmp_path / name).remarks
+    assert any("states no origin" in remark for remark in remarks) != has_origin
+    assert (f"{name} states no origin" in caplog.text) != has_origin
 
 
 @pytest.mark.parametrize(

@@ -81,15 +81,25 @@ def test_a_sheared_affine_keeps_only_the_sform(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "written"), [((2, 3), (2, 3)), ((0, 2), (2, 2)), ((4, 0), (4, 4)), ((1, 1), (1, 1))]
+    ("codes", "written"),
+    [
+        ((2, 3), (2, 3)),
+        ((0, 2), (2, 2)),
+        ((4, 0), (4, 4)),
+        ((1, 1), (1, 1)),
+        ((7, 2), (2, 2)),  # not in the standard, as the next ones
+        ((-1, 3), (3, 3)),
+        ((9, 0), (1, 1)),
+    ],
 )
 def test_codes_of_the_source_are_kept(
     tmp_path: Path, codes: tuple[int, int], written: tuple[int, int]
 ) -> None:
     source = nib.Nifti1Image(np.zeros(SHAPE, np.float32), None)
     matrix = affine_of_codes("LPS").matrix
-    source.header.set_sform(matrix, codes[0])
-    source.header.set_qform(matrix, codes[1])
+    source.header.set_sform(matrix)
+    source.header.set_qform(matrix)
+    source.header["sform_code"], source.header["qform_code"] = codes
     source.to_filename(tmp_path / "source.nii")
     write_segmentation(LABELS, tmp_path / "a.nii", like=tmp_path / "source.nii")
     header = nib.load(tmp_path / "a.nii").header
@@ -184,12 +194,17 @@ def test_pictures_round_trip(tmp_path: Path, suffix: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
-def test_two_dimensional_images_in_volume_formats(tmp_path: Path) -> None:
-    image = as_image(np.arange(35, dtype=np.float32).reshape(7, 5), np.diag([0.5, 2, 1]))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_dimensional_images_in_volume_formats(tmp_path: Path, channels: int) -> None:
+    values = np.arange(35 * channels, dtype=np.float32).reshape(channels, 7, 5)
+    image = as_image(values, np.diag([0.5, 2, 1]))
     for suffix in (".nrrd", ".mha"):
         write_image(image, tmp_path / f"a{suffix}")
         sitk_image = sitk.ReadImage(str(tmp_path / f"a{suffix}"))
         assert sitk_image.GetSpacing() == (0.5, 2.0)
+        again = read_image(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(again.numpy(), values)
+        np.testing.assert_array_equal(again.affine, image.affine)
 
 
 def test_two_writes_give_the_same_bytes(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def test_dimse_with_conditions():
     assert address.query == SeriesQuery(patient="P*", date="20260101-", modality="CT")
     assert str(address) == "dimse://My PACS@10.0.0.1:11112"
     assert parse_address("dimse://A@host").port is None
+    assert parse_address("dicomweb://h:80/r?name=a@b").query == SeriesQuery(name="a@b")
     assert not address.is_encrypted
     assert parse_address("dimses://A@host").is_encrypted
 
@@ -70,6 +71,24 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text):
     with pytest.raises(InputError, match="where others see it") as raised:
         parse_address(text)
     assert "hidden1" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "dicomwebs://me:hidden1#x@pacs/root",
+        "dicomwebs://me:1234#hidden1@pacs/root",
+        "dicomwebs://me:1234/hidden1@pacs/root",
+        "dicomwebs://me:1234?hidden1@pacs/root",
+        "dimse://A:1234/hidden1@pacs:104",
+        "http://me:1234/hidden1@pacs",
+    ],
+)
+def test_a_password_that_ends_the_host_is_not_repeated_either(text):
+    with pytest.raises(InputError) as raised:
+        parse_address(text)
+    assert "hidden1" not in str(raised.value)
+    assert "1234" not in str(raised.value)
 
 
 def test_paths_are_no_addresses():
@@ -112,6 +131,22 @@ def test_what_a_server_returns_is_looked_at_again(query, expected):
     )
     assert query.matches(found) is expected
     assert SeriesQuery(date="20260131-").matches(FoundSeries("1.2", "1.3")) is False
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Yamada^Tarou", True),
+        ("山田^太郎", True),
+        ("山田*", True),
+        ("やまだ^たろう^", True),
+        ("YAMADA^TAROU=山田^太郎=やまだ^たろう", True),
+        ("Yamada", False),
+    ],
+)
+def test_a_name_is_found_in_each_of_its_scripts(name, expected):
+    found = FoundSeries("1.2", "1.3", name="Yamada^Tarou=山田^太郎=やまだ^たろう")
+    assert SeriesQuery(name=name).matches(found) is expected
 
 
 def test_connections_that_cannot_be(caplog):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import RLELossless
+from pydicom.uid import RLELossless, SurfaceSegmentationStorage
 
 from volseg.errors import InputError
 from volseg.pacs.part10 import damage, files_of
@@ -45,6 +45,16 @@ def test_a_file_that_lost_all_its_pixels_is_seen(make_series):
     del dataset.PixelData
     dataset.save_as(path)
     assert damage(path) == "it has no pixels"
+
+
+def test_surfaces_have_no_pixels_to_lose(make_series):
+    (path,) = make_series(1)
+    dataset = pydicom.dcmread(path)
+    dataset.SOPClassUID = SurfaceSegmentationStorage
+    for keyword in ("PixelData", "Rows", "Columns"):
+        delattr(dataset, keyword)
+    dataset.save_as(path)
+    assert damage(path) is None
 
 
 def test_what_follows_the_last_element_is_seen(make_series):

@@ -143,3 +143,11 @@ def test_certificates_that_cannot_be_used_are_one_sentence(ours, tmp_path):
             connected(address, ours)
     with pytest.raises(InputError, match="--listen"):
         connected("dimses://A@h", Tls(cert), listen="104")
+
+
+def test_who_may_send_here_is_known_by_the_system_if_no_file_says_so(ours, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", ours.ca_file)
+    for tls in (ours, replace(ours, ca_file=None)):
+        context = tls.server_context()
+        assert context.verify_mode == ssl.CERT_REQUIRED
+        assert context.cert_store_stats()["x509"] == 1

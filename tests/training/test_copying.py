@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from volseg.bundle import composition_of, open_bundle, recompose, write_metadata
+from volseg.data import hash_files
 from volseg.errors import InputError, OutputError
 from volseg.training.copying import copy_to_train
 
@@ -25,6 +26,17 @@ def other_bundle(tiny_bundle, tmp_path):
     with (folder / "configs" / "train.yaml").open("a") as config:
         config.write("mine: 1\n")
     return open_bundle(folder)
+
+
+@pytest.fixture
+def fitted_bundle(tiny_bundle):
+    """The tiny bundle, with a standardisation that its configurations name."""
+    configs = tiny_bundle / "configs"
+    (configs / "standardization.json").write_text("{}")
+    for name in ("train.yaml", "inference.yaml"):
+        with (configs / name).open("a") as config:
+            config.write("standardization: configs/standardization.json\n")
+    return open_bundle(tiny_bundle)
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -72,16 +84,49 @@ def test_the_copy_of_another_bundle_is_refused_and_left(tiny_bundle, other_bundl
     assert files_of(out) == before
 
 
-@pytest.mark.parametrize("name", ["train.yaml", "inference.yaml", "datalist.json"])
-def test_a_bundle_that_was_changed_since_is_refused(tiny_bundle, tmp_path, name):
-    bundle, out = open_bundle(tiny_bundle), tmp_path / "out"
+@pytest.mark.parametrize(
+    "name", ["train.yaml", "inference.yaml", "datalist.json", "standardization.json"]
+)
+def test_a_bundle_that_was_changed_since_is_refused(fitted_bundle, tmp_path, name):
+    bundle, out = fitted_bundle, tmp_path / "out"
     copy_to_train(bundle, out)
     before = files_of(out)
-    with (tiny_bundle / "configs" / name).open("a") as config:
+    with (bundle.folder / "configs" / name).open("a") as config:
         config.write("\n")
     with pytest.raises(OutputError, match=rf"{out} was begun from {bundle.folder} before its"):
         copy_to_train(bundle, out)
     assert files_of(out) == before
+
+
+def test_a_copy_of_an_earlier_version_is_gone_on_with(fitted_bundle, tmp_path):
+    """Its digest was of the configurations and the list of cases alone."""
+    out, configs = tmp_path / "out", fitted_bundle.folder / "configs"
+    copy_to_train(fitted_bundle, out)
+    note = out / "runs" / "copied_from.json"
+    now = note.read_text()
+    names = ("train.yaml", "inference.yaml", "datalist.json")
+    earlier = hash_files(configs / name for name in names)
+    assert earlier not in now
+    note.write_text(json.dumps({**json.loads(now), "sha256": earlier}))
+    copy_to_train(fitted_bundle, out)
+    assert note.read_text() == now
+
+
+def test_results_and_data_in_a_bundle_are_not_copied(tiny_bundle, tmp_path):
+    files = (
+        "data/images/a.nii.gz",
+        "images/a.nii.gz",
+        "runs/fold0/run.json",
+        "scripts/models/a.py",
+    )
+    for name in files:
+        (tiny_bundle / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny_bundle / name).touch()
+    bundle = open_bundle(tiny_bundle)
+    for out in (tmp_path / "out", tiny_bundle / "trained"):
+        copy_to_train(bundle, out)
+        assert [name for name in files if (out / name).exists()] == ["scripts/models/a.py"]
+        assert not (out / "trained").exists()
 
 
 def test_a_copy_that_was_not_made_to_its_end_is_made_again(tiny_bundle, tmp_path, monkeypatch):

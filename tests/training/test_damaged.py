@@ -16,7 +16,7 @@ from volseg.processes import process_rank
 from volseg.training import leave_out_damaged, read_run_record, train_bundle
 
 
-def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog):
+def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog, monkeypatch):
     data, out = tiny_bundle.parent / "data", tmp_path / "t"
     image = data / "images" / "ball2.nii.gz"
     image.write_bytes(image.read_bytes()[:2000])
@@ -36,6 +36,8 @@ def test_damaged_cases_are_named_or_left_out(tiny_bundle, tmp_path, caplog):
     # The list that was cut short is still of a copy of this bundle, and all that is looked for.
     for case in ("ball2", "ball3"):
         (data / "images" / f"{case}.nii.gz").unlink()
+    # And it stays as it is: a read that fails now would make it a run on other cases.
+    monkeypatch.setattr("volseg.training.runner.leave_out_damaged", lambda *_: pytest.fail("again"))
     train_bundle(tiny_bundle, data, out, fold=1, epochs=1, skip_damaged=True)
     counted = read_run_record(out / "runs" / "fold1")["data"]
     assert (counted["training_cases"], counted["held_out_cases"]) == (2, 2)

@@ -30,9 +30,13 @@ from volseg.losses import (
 )
 from volseg.networks import read_weights
 from volseg.processes import process_count, process_rank, set_idle
-from volseg.training import TrainingStep, TrainTogether, train_bundle
+from volseg.training import TrainingStep, TrainTogether, train_bundle, training_device
 from volseg.training.batch_statistics import synchronise_batch_norm
-from volseg.training.distributed import average_gradients, share_of_process
+from volseg.training.distributed import (
+    average_gradients,
+    processes_together,
+    share_of_process,
+)
 
 IGNORE = 255
 LOSSES = {
@@ -207,6 +211,12 @@ def begin_late_and_with_other_weights():
 
 def test_processes_begin_together_however_late_one_is():
     in_processes(2, begin_late_and_with_other_weights)
+
+
+def test_auto_is_the_device_that_a_process_takes_itself():
+    for device in (None, "auto"):
+        with processes_together(device) as where:
+            assert where == training_device()
 
 
 def train(bundle, out, **settings):

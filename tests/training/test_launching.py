@@ -106,6 +106,18 @@ def test_the_command_starts_itself_with_the_same_settings(monkeypatch, tmp_path)
     assert shown == [{"shown": False}]  # the first draws it
 
 
+def test_its_processes_show_details_where_the_command_does(monkeypatch, tmp_path):
+    started = []
+    monkeypatch.setattr(
+        launching, "run_in_processes", lambda count, words: started.append(words) or 0
+    )
+    words = ["train", "b", "--data", str(tmp_path), "-o", str(tmp_path / "out"), "--processes", "2"]
+    for given in (["--debug", *words], words):
+        with pytest.raises(SystemExit, match="0"):
+            main(given)
+    assert ["--debug" in again for again in started] == [True, False]
+
+
 def test_a_cross_validation_by_several_processes_is_refused(monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("WORLD_SIZE", "2")
     words = ["crossval", "b", "--data", str(tmp_path), "-o", str(tmp_path / "out")]

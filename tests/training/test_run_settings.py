@@ -33,6 +33,9 @@ from volseg.training.run_settings import differing_settings, require_run_setting
         ({"augment": "$__import__('os').getcwd()"}, "expected a value such as"),
         ({"optimizer": "sgd"}, "no plain value"),
         ({"spacing": [2.0, 2.0, 2.0]}, "in the inference of the bundle"),
+        ({"ignore": 255}, "in the evaluation of the bundle"),
+        ({"class_ratios": [1, -1, 0]}, "numbers of at least 0, one a class, or null"),
+        ({"region_labels": "one"}, "null, or a list of whole numbers"),
     ],
 )
 def test_values_that_cannot_be_are_refused(tiny_bundle, settings, sentence):
@@ -45,12 +48,15 @@ def test_values_that_can_be_are_taken(tiny_bundle):
         open_bundle(tiny_bundle),
         {"cases": 3, "epochs": 1, "learning_rate": 1, "fold": "all", "patch": [16, 16, 8]},
     )
+    require_run_settings(
+        open_bundle(tiny_bundle), {"fold": 1, "ignore": None, "class_ratios": [0.5, 0.25, 0.25]}
+    )
 
 
 def test_what_is_null_says_what_else_it_may_be(tiny_bundle):
     entries = yaml.safe_load((tiny_bundle / "configs" / "train.yaml").read_text())
     # Of lists of numbers null needs no rule; of anything else it would refuse whatever is given.
-    lists = {"channels", "class_ratios", "kernels", "regions", "region_labels", "strides"}
+    lists = {"channels", "kernels", "regions", "region_labels", "strides"}
     assert {name for name, value in entries.items() if value is None} - lists <= RULES.keys()
 
 

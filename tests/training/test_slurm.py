@@ -71,6 +71,23 @@ def test_a_job_that_would_begin_anew_each_time_is_refused(repository):
         assert "would begin anew each time" in ended.stderr
 
 
+def test_the_processes_of_a_node_share_its_cores(repository, tmp_path):
+    for name, says in (("scontrol", "node1"), ("srun", "$OMP_NUM_THREADS $SRUN_CPUS_PER_TASK $*")):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{says}"\n')
+        (tmp_path / name).chmod(0o755)
+    job = {"JOB_ID": "7", "JOB_NODELIST": "node[1-2]", "NNODES": "2", "CPUS_PER_TASK": "8"}
+    environment = {f"SLURM_{name}": value for name, value in job.items()}
+    environment |= {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "PROCESSES": "2"}
+    command = ["bash", str(repository / "scripts" / "train.sbatch"), "liver"]
+    for threads in ({}, {"OMP_NUM_THREADS": "3"}):
+        ended = subprocess.run(
+            command, env=environment | threads, capture_output=True, text=True, check=True
+        )
+        assert ended.stdout.startswith(f"{threads.get('OMP_NUM_THREADS', 4)} 8 --kill-on-bad-exit")
+        assert "--nproc-per-node=2" in ended.stdout
+        assert "--rdzv-endpoint=node1:20007" in ended.stdout
+
+
 def epochs_of(out: Path) -> list[int]:
     with (out / "runs" / "fold0" / "history.csv").open(newline="") as table:
         return [int(row["epoch"]) for row in csv.DictReader(table)]

@@ -10,6 +10,7 @@ import torch
 from volseg import Segmenter
 from volseg.bundle import write_metadata
 from volseg.choosing import measure_bundle, record_measurement
+from volseg.choosing.held_out import held_out_cases
 from volseg.cli.main import main
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.networks import read_weights
@@ -38,6 +39,8 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     after = read_weights(trained.weights)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+    with pytest.raises(InputError, match="was trained on the cases of fold 0"):
+        held_out_cases(trained, data, fold=0)
     evaluation = measure_bundle(trained.folder, data, fold=1)
     assert {row.case for row in evaluation.rows} == {"ball1", "ball4"}
     measured = record_measurement(trained.folder, data, evaluation, fold=1)
@@ -54,11 +57,14 @@ def test_what_is_told_of_weights_goes_with_them(tiny_bundle, tmp_path):
     table = out / "configs" / "tuning.json"
     table.write_text("{}")
     told = {**trained.metadata, "eval_metrics": {"dice_anterior": 0.5}}
-    write_metadata(trained, told)
+    # As an earlier version left it, which did not write down what was held out.
+    write_metadata(trained, {name: one for name, one in told.items() if name != "training"})
     again = train_bundle(tiny_bundle, data, out, fold=1, epochs=1)  # there is nothing to train
+    assert told["training"] == {"fold": 1}
     assert again.metadata == told
     assert table.is_file()
     other = train_bundle(tiny_bundle, data, out, fold=2, epochs=1)
+    assert other.metadata["training"] == {"fold": 2}
     assert "eval_metrics" not in other.metadata
     assert not table.exists()
 
@@ -125,6 +131,10 @@ def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):
     with pytest.raises(InputError, match="run #2 has a '#'"):
         train_bundle(tiny_bundle, data, tmp_path / "run #2")
     assert not (tmp_path / "run #2").exists()
+    for device, said in (("cuda:99", "is not there"), ("gpu", "unknown device .gpu.")):
+        with pytest.raises(InputError, match=said):
+            train_bundle(tiny_bundle, data, tmp_path / "v", device=device)
+    assert not (tmp_path / "v").exists()
     (data / "labels" / "ball2.nii.gz").unlink()
     with pytest.raises(InputError, match="ball2"):
         train_bundle(tiny_bundle, data, tmp_path / "u")

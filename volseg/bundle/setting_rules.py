@@ -138,7 +138,7 @@ def require_settings(
         if rule is None and not _same_kind(value, own[name]):
             kind = f"a value such as {own[name]!r}"
             if own[name] is None:
-                kind = "null, or a list of whole numbers"
+                kind = "null, or a list of whole numbers or of such lists"
             raise InputError(f"{name} is {value!r}; expected {kind}.")
 
 

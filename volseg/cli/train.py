@@ -65,6 +65,7 @@ def train(
         words += ["--device", device] if device else []
         words += ["--skip-damaged"] if skip_damaged else []
         words += ["--json"] if as_json else []
+        words += ["--debug"] if logging.getLogger("volseg").isEnabledFor(logging.DEBUG) else []
         raise typer.Exit(run_in_processes(processes, words))
     fold = settings.pop("fold")
     with progress_bar(shown=is_first_process()) as bar:

@@ -181,8 +181,8 @@ def _note_another_space(stored: StoredSegmentation, slices: SourceSlices) -> Non
     others = sorted(stored.spaces - {space})
     if others:
         stored.image.remarks.append(
-            f"{stored.image.source} lies in another frame of reference ({others[0]}) than the series "
-            f"({space}): it may belong to another scan, and its positions mean other places"
+            f"{stored.image.source} has another frame of reference ({others[0]}) than the series "
+            f"({space}): it may belong to another scan, where its positions mean other places"
         )
 
 

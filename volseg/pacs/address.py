@@ -87,13 +87,17 @@ def parse_address(text: str) -> Address:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
+    except ValueError:  # its words may hold a part of a password
         raise InputError(
-            f"the address of a server cannot be read ({error}): {_EXPECTED}."
+            f"the host or the port in the address of a server cannot be read: {_EXPECTED}."
         ) from None
     scheme, host = parts.scheme.lower(), parts.hostname
     is_dimse = scheme in ("dimse", "dimses")
-    if parts.password is not None or (parts.username is not None and not is_dimse):
+    # A `/`, `?` or `#` in a password ends the host before the "@" that tells it from a port.
+    after_host = parts.path + parts.query.partition("=")[0] + parts.fragment
+    is_cut_off = ":" in parts.netloc and "@" not in parts.netloc and "@" in after_host
+    has_user = parts.username is not None and not is_dimse
+    if parts.password is not None or has_user or is_cut_off:
         raise InputError(
             "the address of a server holds a user name or password, where others see it: leave it "
             "out, and name where they are kept with --user and --password env:NAME or file:PATH."

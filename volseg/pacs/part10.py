@@ -222,7 +222,8 @@ def _pixel_damage(pydicom: Any, path: Path) -> str | None:
     dataset = pydicom.dcmread(path, defer_size=_LARGE)
     instance = instance_of(dataset, str(path))
     kind = pydicom.uid.UID(instance.sop_class).name
-    is_image = "Image" in kind or "Segmentation" in kind
+    # A Surface Segmentation is meshes.
+    is_image = "Image" in kind or ("Segmentation" in kind and "Surface" not in kind)
     if not any(keyword in dataset for keyword in _PIXELS):
         return "it has no pixels" if is_image or "Rows" in dataset else None
     if "PixelData" not in dataset or pydicom.uid.UID(instance.transfer_syntax).is_compressed:

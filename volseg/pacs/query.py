@@ -60,7 +60,7 @@ class SeriesQuery:
         study: Study Instance UID.
         series: Series Instance UID.
         patient: Patient ID.
-        name: Patient's Name, as in `Doe^Jane` or `DOE*`.
+        name: Patient's Name, as in `Doe^Jane` or `DOE*`; in letters, ideograms or sounds.
         date: Study Date, `20260131`, or a range: `20260101-20260131`, `20260101-`, `-20260131`.
         accession: Accession Number.
         modality: such as `CT`.
@@ -132,9 +132,12 @@ class SeriesQuery:
         A server answers as if a key that it does not support had not been given, so what comes
         back is more than what was asked for (PS3.4, C.2.2.1.2 and C.2.2.1.3).
         """
-        texts = ("study", "series", "patient", "name", "accession", "modality", "description")
-        return all(_like(getattr(found, text), getattr(self, text)) for text in texts) and (
-            _within(found.date, self.date)
+        texts = ("study", "series", "patient", "accession", "modality", "description")
+        names = (found.name, *found.name.split("="))  # in letters, ideograms and sounds
+        return (
+            all(_like(getattr(found, text), getattr(self, text)) for text in texts)
+            and any(_like(name, self.name) for name in names)
+            and _within(found.date, self.date)
         )
 
 

@@ -54,6 +54,8 @@ class Tls:
     def server_context(self) -> ssl.SSLContext:
         """Return how this side lets a server connect to it: with a certificate that it trusts."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
+        if self.ca_file is None:  # which Python loads for clients only
+            context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED
         self._identify(context)
         return context

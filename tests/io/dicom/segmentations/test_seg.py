@@ -300,6 +300,22 @@ def test_probabilities_on_disk_give_the_same_file(
     assert np.abs(back - probabilities[1:]).max() <= 0.5 / 255 + 1e-6
 
 
+def test_the_same_frames_elsewhere_are_another_object(
+    make_source: MakeSource, tmp_path: Path
+) -> None:
+    _, source = make_source()
+
+    def uid_of(channel: int, index: int) -> str:
+        probabilities = np.zeros((3, *source.grid.shape), np.float32)
+        probabilities[channel, 2:9, 3:7, index] = 0.5
+        path = tmp_path / "seg.dcm"
+        dataset = write_dicom_probabilities(probabilities, path, source=source, stable=True)
+        return str(dataset.SOPInstanceUID)
+
+    assert uid_of(1, 1) == uid_of(1, 1)
+    assert len({uid_of(1, 1), uid_of(1, 2), uid_of(2, 1)}) == 3
+
+
 def test_probabilities_of_nothing_are_written(
     make_source: MakeSource, tmp_path: Path, tool: Tool
 ) -> None:

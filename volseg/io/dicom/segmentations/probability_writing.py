@@ -72,7 +72,8 @@ def write_dicom_probabilities(
     described = _described_classes(values.shape[0], segments)
     require_compression(compression)
     frames = _frames(values, compression)
-    content = (b"fractional", repr((described, algorithm)).encode(), *frames.values())
+    about = repr((described, algorithm, list(frames))).encode()
+    content = (b"fractional", about, *frames.values())
     dataset = segmentation_object(
         _presence(frames, values.shape),
         "FRACTIONAL",
