@@ -148,7 +148,7 @@ def test_logits_that_do_not_fit_beside_the_network_on_a_gpu_are_blended_in_memor
         planned(device="cuda", device_free=2 * needed - 2, budget=10**9)
     # What lies on the GPU is no part of the memory that does not do.
     with pytest.raises(MemoryLimitError) as refused:
-        planned(device="cuda", device_free=2 * needed, budget=10**9)
+        planned(device="cuda", device_free=2 * needed, budget=810_000_000)
     assert "logits that are not finished" not in str(refused.value)
 
 
