@@ -109,10 +109,9 @@ def test_going_on_after_a_stop_continues_the_epochs(tiny_bundle, tmp_path):
     known = {name: told[name] for name in told if name not in ("end", "peak_memory_bytes")}
     record.write_text(json.dumps({**known, "status": "running", "ended_by": None}))
     train_bundle(tiny_bundle, data, tmp_path / "t", epochs=4)
-    assert json.loads(record.read_text()) == {
-        **known,
-        "seconds": pytest.approx(told["seconds"], abs=1),
-    }
+    found = json.loads(record.read_text())
+    assert 0 < found.pop("seconds") <= known.pop("seconds")  # until the last checkpoint
+    assert found == known
     checkpoint.write_bytes(b"damaged")
     with pytest.raises(BundleError, match="cannot go on"):
         train_bundle(tiny_bundle, data, tmp_path / "t", epochs=5)
