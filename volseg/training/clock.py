@@ -55,6 +55,11 @@ class TrainingClock:
         """Seconds of training so far, those before interruptions included."""
         return self._before + (0.0 if self._since is None else time.monotonic() - self._since)
 
+    @property
+    def elapsed_before(self) -> float:
+        """Seconds of training before this start, up to the checkpoint that it goes on from."""
+        return self._before
+
     def part_done(self, steps: int) -> float:
         """Return the part of the training that is done after a number of steps, from 0 to 1."""
         if self.seconds is not None:

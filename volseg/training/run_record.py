@@ -142,12 +142,13 @@ class RecordRun:
         epochs = engine.state.epoch
         by_epochs = epochs == engine.state.max_epochs
         by_time = self._clock.is_over
+        seconds = self._clock.elapsed if self._trains else self._clock.elapsed_before
         self._record |= {
             "status": "finished",
             "ended_by": "seconds" if by_time else "epochs" if by_epochs else "patience",
             "epochs": epochs,
             "steps": engine.state.iteration,
-            "seconds": round(self._clock.elapsed, 1),
+            "seconds": round(seconds, 1),
             "best": None
             if best is None
             else {
