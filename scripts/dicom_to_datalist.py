@@ -4,12 +4,12 @@
 
 DATASET gets ``images/<case>.nii.gz`` (axes and values as stored), ``dataset.json`` as the Medical
 Decathlon has it, and ``manifest.csv`` for `volseg cohort run`. Beside it, for it is not to be given
-away, lies DATASET.refused.csv: series that are no volume and files that are no image, each with a
-reason, by the UIDs and paths of the archive. Patients get pseudonyms by the secret in --key, which
-is made for the first run; one that an earlier version made, ``pseudonyms.key``, is used where it
-is. Keep it, and give it to nobody. What pixels and descriptions of series may tell is left in
-DATASET, and its manifest has the dates of the studies. Images that are there are not written again,
-so a stopped run goes on.
+away, lies DATASET.refused.csv, or where --refused says: series that are no volume and files that
+are no image, each with a reason, by the UIDs and paths of the archive. Patients get pseudonyms by
+the secret in --key, which is made for the first run; one that an earlier version made,
+``pseudonyms.key``, is used where it is. Keep it, and give it to nobody. What pixels and
+descriptions of series may tell is left in DATASET, and its manifest has the dates of the studies.
+Images that are there with all their slices are not written again, so a stopped run goes on.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from research_tables import write_table
-from volseg.atomic import replacing
+from volseg.atomic import require_writable, write_text
 from volseg.errors import InputError, VolsegError
-from volseg.io import read_image, write_image
+from volseg.io import open_volume, read_image, write_image
 from volseg.io.dicom import Series, SeriesDescription, describe_series, survey
+from volseg.io.dicom.arrangement import arrange
 from volseg.pacs import Pseudonyms, read_key
 
 
@@ -70,13 +71,20 @@ def main() -> None:
     parser.add_argument(
         "--key", type=Path, help="secret of the pseudonyms (default: DATASET.key, beside DATASET)"
     )
+    parser.add_argument(
+        "--refused",
+        type=Path,
+        help="list of what is no image (default: DATASET.refused.csv, beside DATASET)",
+    )
     parser.add_argument("--least-slices", type=int, default=1, help="of a volume (default: 1)")
     parser.add_argument(
         "--irregular", choices=["resample"], help="resample slices at unequal distances"
     )
     arguments = parser.parse_args()
     modalities = arguments.modality.split(",") if arguments.modality else None
+    table = arguments.refused or beside(arguments.dataset, ".refused.csv")
     try:
+        require_writable(table)  # before the hours that the rest may take
         converted, refused = convert_tree(
             arguments.dicom,
             arguments.dataset,
@@ -86,7 +94,6 @@ def main() -> None:
             irregular=arguments.irregular,
         )
         write_lists(arguments.dataset, converted)
-        table = beside(arguments.dataset, ".refused.csv")
         write_table(table, map(dataclasses.asdict, refused))
     except VolsegError as error:
         sys.exit(str(error))
@@ -177,15 +184,18 @@ def convert(
     pseudonyms: Pseudonyms,
     irregular: str | None,
 ) -> Converted:
-    """Write a series as NIfTI, unless it is there, and return its row."""
+    """Write a series as NIfTI, unless all of it is there, and return its row."""
     import pydicom  # noqa: PLC0415 - an optional package, which `survey` has asked for
 
     header = pydicom.dcmread(series.frames[0].path, stop_before_pixels=True, force=True)
-    patient = pseudonyms.patient(str(header.get("PatientID") or header.get("StudyInstanceUID")))
+    # As `volseg.pacs.Anonymizer` tells patients without a number apart.
+    patient = pseudonyms.patient(
+        str(header.get("PatientID") or header.get("PatientName") or header.get("StudyInstanceUID"))
+    )
     # The same for the same series in every run, whatever else is in the tree by then.
     case = f"{patient}_{hashlib.sha256(pseudonyms.uid(series.uid).encode()).hexdigest()[:8]}"
     target = dataset / "images" / f"{case}.nii.gz"
-    if not target.is_file():
+    if not target.is_file() or not is_whole(target, series, described, irregular):
         # Its own folder, so that not the whole tree is searched again.
         folder = os.path.commonpath([frame.path.parent for frame in series.frames])
         write_image(read_image(folder, series=series.uid, irregular=irregular), target)
@@ -203,6 +213,16 @@ def convert(
     )
 
 
+def is_whole(
+    image: Path, series: Series, described: SeriesDescription, irregular: str | None
+) -> bool:
+    """Return whether an image has all of its series, which may have been arriving before."""
+    stack = arrange(series, str(image), irregular=irregular is not None).stack
+    expected = (described.channels * described.time_points, *described.matrix, stack.size)
+    found = open_volume(image)
+    return (found.channels, *found.grid.shape) == expected
+
+
 def write_lists(dataset: Path, converted: list[Converted]) -> None:
     """Write the data list and the manifest.
 
@@ -210,18 +230,18 @@ def write_lists(dataset: Path, converted: list[Converted]) -> None:
         OutputError: A list cannot be written.
     """
     write_table(dataset / "manifest.csv", map(dataclasses.asdict, converted))
-    modalities = dict.fromkeys(row.modality for row in converted)
+    modalities = {row.modality for row in converted}
     content: dict[str, Any] = {
         "name": dataset.resolve().name,
         "tensorImageSize": "3D",
-        "modality": {str(index): name for index, name in enumerate(modalities)},
+        # Its keys are channels of one image, not kinds of images.
+        "modality": {"0": modalities.pop() if len(modalities) == 1 else "several"},
         "numTraining": 0,
         "numTest": len(converted),
         "training": [],
         "test": [f"./{row.image}" for row in converted],
     }
-    with replacing(dataset / "dataset.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(dataset / "dataset.json", json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

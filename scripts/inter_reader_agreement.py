@@ -12,6 +12,7 @@ correlation ICC(2,1) of volumes, for absolute agreement (``correlation.csv``).
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -104,6 +105,12 @@ def compare(
             )
             for case, reason in scores.failures.items():
                 raise InputError(f"the case {case} of {first} and {second}: {reason}")
+            for row in scores.rows:
+                if math.isnan(row.reference_ml):
+                    raise InputError(
+                        f"the case {row.case} of {first} and {second} is a picture, which has no "
+                        "volume: give volumes."
+                    )
             found[first, second] = scores
     return found
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from volseg.data import list_cases, write_datalist
-from volseg.errors import VolsegError
+from volseg.errors import InputError, VolsegError
 
 
 def main() -> None:
@@ -38,14 +38,15 @@ def main() -> None:
         "--blocks", action="store_true", help="neighbours share a fold: slices of one volume"
     )
     arguments = parser.parse_args()
+    channels = arguments.channels.split(",") if arguments.channels else []
     try:
         cases, dealt = list_cases(
             arguments.data,
             images=arguments.images,
             labels=arguments.labels,
             patients=arguments.patients,
-            channels=arguments.channels.split(",") if arguments.channels else None,
-            only=None if arguments.only is None else arguments.only.read_text().split(),
+            channels=[name.strip() for name in channels],
+            only=None if arguments.only is None else names_in(arguments.only),
             folds=arguments.folds,
             stratify=arguments.stratify,
             seed=arguments.seed,
@@ -55,6 +56,22 @@ def main() -> None:
         write_datalist(cases, arguments.output, about=about)
     except (VolsegError, OSError) as error:
         sys.exit(str(error))
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names in a text file, one a line; they may have spaces.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a list of cases ({error}): expected a text file in UTF-8, "
+            "one case a line."
+        ) from error
+    return [name for line in lines if (name := line.strip())]
 
 
 if __name__ == "__main__":

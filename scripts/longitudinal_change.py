@@ -140,6 +140,7 @@ def summary_rows(
     for structure, of_structure in by_structure.items():
         percents = [row["annual_percent"] for row in of_structure if row["first_ml"]]
         found = group_mean(percents) if percents else None
+        beyond = sum(bool(row["beyond_error"]) for row in of_structure)
         yield {
             "structure": structure,
             "patients": len(percents),
@@ -147,7 +148,7 @@ def summary_rows(
             "low": found.interval.low if found else math.nan,
             "high": found.interval.high if found else math.nan,
             "smallest_detectable_ml": detectable.get(structure),
-            "beyond_error": sum(bool(row["beyond_error"]) for row in of_structure),
+            "beyond_error": beyond if structure in detectable else None,
         }
 
 

@@ -36,8 +36,11 @@ def held_out_row(name: str, data: Path) -> str:
     """
     bundle = open_bundle(name)
     if bundle.metadata["training"]["fold"] == "all":
-        figures = bundle.metadata["eval_metrics"].items()
-        found = ", ".join(f"{figure} {value:.4f}" for figure, value in figures)
+        figures = {
+            name.removesuffix("_out_of_fold").replace("_", " "): value
+            for name, value in bundle.metadata["eval_metrics"].items()
+        }
+        found = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
         found = f"trained on all cases; of its folds: {found}"
     else:
         evaluation = measure_bundle(name, data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.training.machine import processor_name
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -35,8 +35,7 @@ def write_section(
     before, rest = text.split(begin)
     after = rest.split(end)[1]
     table = "\n".join(lines)
-    with replacing(readme) as temporary:
-        temporary.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
+    write_text(readme, f"{before}{begin}\n{table}\n{end}{after}")
 
 
 def row(cells: Sequence[str]) -> str:

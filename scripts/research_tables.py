@@ -12,6 +12,7 @@ from typing import Any
 
 from volseg.atomic import replacing
 from volseg.data import list_images
+from volseg.data.channel_files import by_name
 from volseg.errors import InputError, MissingPackageError
 from volseg.evaluation import case_name, read_table
 from volseg.io import grid_of, on_source_grid, read_image
@@ -108,17 +109,17 @@ def map_volumes(folder: Path, labels: Mapping[str, int]) -> list[StructureVolume
     """Return the volumes of structures in the label maps of a folder.
 
     Raises:
-        InputError: There is no label map, or one cannot be used.
+        InputError: There is no label map, one cannot be used, or two files are of one case.
     """
     names = {value: name for name, value in labels.items()}
+    files = by_name((case_name(item["image"]), item["image"]) for item in list_images(folder))
     found: list[StructureVolume] = []
-    for item in list_images(folder):
-        image = read_image(item["image"])
+    for case, file in files.items():
+        image = read_image(file)
         maps = on_source_grid(image, image).numpy()[0]
         for row in label_statistics(maps, grid_of(image).affine, names=names):
             if row.label in names:
-                volume = _volume(row, item["image"])
-                found.append(StructureVolume(case_name(item["image"]), row.name, volume))
+                found.append(StructureVolume(case, row.name, _volume(row, file)))
     return found
 
 

@@ -11,10 +11,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.absence import report_absence
 
@@ -34,6 +36,11 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long tests, so that no process waits for one in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--data-root",
@@ -48,12 +55,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def folder_of_all(factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder that all processes of pytest-xdist have in common."""
+    folder = factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep converted networks, and what is known of them, out of the user's cache."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # one for all processes
-        folder = folder.parent
+    folder = folder_of_all(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOLSEG_CACHE", str(folder / "cache"))
         yield
@@ -110,10 +121,22 @@ def tiny_bundle(tmp_path: Path, _tiny_bundle: Path) -> Path:
     return tmp_path / _tiny_bundle.name
 
 
+@pytest.fixture
+def unconverted_bundle(tiny_bundle: Path) -> Path:
+    """`tiny_bundle`, whose networks are not converted, which takes longer than to train them."""
+    from volseg.bundle import composition_of, open_bundle, recompose
+
+    bundle = open_bundle(tiny_bundle)
+    before = composition_of(bundle.metadata, bundle.name)
+    composition = replace(before, values={**before.values, "backend": "torch"})
+    recompose(bundle, composition, "not converted")
+    return tiny_bundle
+
+
 @pytest.fixture(scope="session")
 def _tiny_bundle(tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: None) -> Path:
     """Make what `tiny_bundle` copies; its network is converted once for all tests."""
-    return make_tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny_bundle")
+    return made_once(tmp_path_factory, "tiny_bundle")
 
 
 @pytest.fixture
@@ -131,8 +154,21 @@ def two_channel_bundle(tmp_path: Path, _two_channel_bundle: Path) -> Path:
 def _two_channel_bundle(
     tmp_path_factory: pytest.TempPathFactory, _cache_of_the_tests: None
 ) -> Path:
-    folder = tmp_path_factory.mktemp("two") / "two_channel_bundle"
-    return make_tiny_bundle(folder, channels=("t1", "flair"))
+    return made_once(tmp_path_factory, "two_channel_bundle", ("t1", "flair"))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, channels: tuple[str, ...] = ()) -> Path:
+    """Return this process's copy of a bundle that one process makes for all."""
+    first = folder_of_all(factory) / name
+    whole = first.with_suffix(".whole")
+    with FileLock(first.with_suffix(".lock")):
+        if not whole.exists():
+            shutil.rmtree(first, ignore_errors=True)  # of a process that failed
+            make_tiny_bundle(first / name, channels)
+            whole.touch()
+    own = factory.mktemp(name)
+    shutil.copytree(first, own, dirs_exist_ok=True)
+    return own / name
 
 
 def make_tiny_bundle(folder: Path, channels: tuple[str, ...] = ()) -> Path:

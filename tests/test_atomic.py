@@ -12,6 +12,7 @@ from volseg.atomic import (
     replacing_folder,
     require_writable,
     require_writable_folder,
+    write_text,
 )
 from volseg.errors import OutputError
 
@@ -53,6 +54,15 @@ def test_failure_keeps_the_old_file(
     if raised is OutputError:
         assert str(target) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_a_text_is_utf_8_and_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.json"
+    write_text(target, "Größe")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(target, "half\ud800")
+    assert target.read_bytes() == "Größe".encode()
+    assert only(target.parent) == ["a.json"]
 
 
 def test_what_cannot_be_written_is_known_before_there_is_anything(tmp_path: Path) -> None:

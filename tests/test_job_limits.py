@@ -10,6 +10,25 @@ import pytest
 from volseg import job_limits
 
 
+@pytest.fixture
+def in_groups(tmp_path, monkeypatch):
+    """Return what puts this process into control groups, with the files of their limits."""
+
+    def put(own, limits):
+        groups, entry = tmp_path / "groups", tmp_path / "cgroup"
+        if own is not None:
+            entry.write_text(own)
+        for name, text in limits.items():
+            (groups / name).parent.mkdir(parents=True, exist_ok=True)
+            (groups / name).write_text(text)
+        for name, text in (("memory.max", "1"), ("cpu.max", "1 1")):  # not of a group
+            (tmp_path / name).write_text(text)
+        monkeypatch.setattr(job_limits, "_OWN_GROUPS", entry)
+        monkeypatch.setattr(job_limits, "_GROUPS", groups)
+
+    return put
+
+
 @pytest.mark.parametrize(
     ("own", "limits"),
     [
@@ -22,19 +41,40 @@ from volseg import job_limits
         (None, {}),
     ],
 )
-def test_the_smallest_limit_of_its_groups_counts(tmp_path, monkeypatch, own, limits):
-    groups, entry = tmp_path / "groups", tmp_path / "cgroup"
-    if own is not None:
-        entry.write_text(own)
-    for name, text in limits.items():
-        (groups / name).parent.mkdir(parents=True)
-        (groups / name).write_text(text)
-    (tmp_path / "memory.max").write_text("1")  # not of a group
-    monkeypatch.setattr(job_limits, "_OWN_GROUPS", entry)
-    monkeypatch.setattr(job_limits, "_GROUPS", groups)
+def test_the_smallest_limit_of_its_groups_counts(in_groups, own, limits):
+    in_groups(own, limits)
     unlimited = own is None or "max\n" in limits.values() or own == "1:cpu:/a\n"
     total = psutil.virtual_memory().total
     assert job_limits.memory_of_job() == (total if unlimited else 3_000_000)
+
+
+@pytest.mark.parametrize(
+    ("own", "limits", "processors"),
+    [
+        ("0::/pod/container\n", {"pod/cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "25000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        (
+            "4:cpu,cpuacct:/of/the/host\n0::/\n",
+            {"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        (
+            "4:cpu,cpuacct:/\n",
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            8,
+        ),
+        ("3:memory:/a\n", {"a/cpu.max": "100000 100000\n"}, 8),
+        (None, {}, 8),
+    ],
+)
+def test_time_of_two_processors_is_two_processors(in_groups, monkeypatch, own, limits, processors):
+    in_groups(own, limits)
+    eight = lambda _process: set(range(8))  # noqa: E731
+    monkeypatch.setattr(os, "sched_getaffinity", eight, raising=False)
+    assert job_limits.usable_processors() == processors
 
 
 def test_processors_are_those_that_may_be_used():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from volseg.errors import OutputError
+
+_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of some file systems
 
 
 @contextlib.contextmanager
@@ -19,9 +23,10 @@ def replacing(
 ) -> Iterator[Path]:
     """Give the path of a temporary file that takes the place of `path` when the block succeeds.
 
-    The temporary file lies in the same folder and has the same suffix, so that libraries choose
-    the right format and the rename never crosses a file system. Missing folders are created. On
-    any failure the temporary file is removed and an existing target is left as it was.
+    The temporary file lies beside the file that is written and has the suffix of `path`, so that
+    the rename never crosses a file system and libraries choose the right format, also where a link
+    leads to a file without suffix. Missing folders are created. On any failure the temporary file
+    is removed and an existing target is left as it was.
 
     Args:
         path: the file to write; a symbolic link is followed.
@@ -41,7 +46,7 @@ def replacing(
     target = Path(os.path.realpath(path))
     with writing_to(target):
         _require_replaceable(target)
-    temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(target)}")
+    temporary = target.with_name(f".volseg-{secrets.token_hex(8)}{_whole_suffix(Path(path))}")
     try:
         with writing_to(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +173,21 @@ def require_writable_folder(folder: str | os.PathLike[str]) -> None:
         _make_a_file_in(target)
 
 
+def write_text(path: str | os.PathLike[str], text: str, *, flush: bool = True) -> None:
+    """Write a text file, UTF-8, whole or not at all.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        text: what it is to hold.
+        flush: as for `replacing`.
+
+    Raises:
+        OutputError: as for `replacing`.
+    """
+    with replacing(path, flush=flush) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_together(texts: Mapping[Path, str]) -> None:
     """Write text files that belong together, UTF-8, the last one last.
 
@@ -186,6 +206,25 @@ def write_together(texts: Mapping[Path, str]) -> None:
             temporary.write_text(texts[path], encoding="utf-8")
 
 
+def reserve(stream: IO[bytes], size: int) -> None:
+    """Bring an open file to its size in zeros, so that a full disk shows now and not hours later.
+
+    Args:
+        stream: open for writing, with nothing left in a buffer.
+        size: bytes of it.
+
+    Raises:
+        OSError: if there is no room, or it cannot be written to.
+    """
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in _CANNOT_RESERVE:
+                raise
+    stream.truncate(size)
+
+
 def _make_a_file_in(folder: Path) -> None:
     """Make a file that is gone at once in a folder, or in the one in which that would be made."""
     nearest = next(one for one in (folder, *folder.parents) if one.exists())
@@ -200,9 +239,9 @@ def _require_replaceable(target: Path) -> None:
         raise OutputError(f"cannot write {target}: it is a {kind}; give the name of a file.")
 
 
-def _whole_suffix(target: Path) -> str:
-    suffixes = target.suffixes
-    return "".join(suffixes[-2:]) if target.suffix.lower() == ".gz" else target.suffix
+def _whole_suffix(path: Path) -> str:
+    suffixes = path.suffixes
+    return "".join(suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
 
 
 def _flush_to_disk(path: Path) -> None:

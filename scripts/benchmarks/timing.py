@@ -13,7 +13,7 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 
 Run = Callable[[], object]
 
@@ -67,5 +67,4 @@ def use_threads(count: int) -> None:
 
 def write_rows(path: Path, rows: Sequence[Any]) -> None:
     """Write dataclasses as JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps([asdict(one) for one in rows], indent=2) + "\n")
+    write_text(path, json.dumps([asdict(one) for one in rows], indent=2) + "\n")

@@ -31,7 +31,7 @@ from reproductions.parts import Part, PartStore, finished
 from volseg.atomic import replacing
 from volseg.bundle import Bundle, open_bundle
 from volseg.data import Case, read_datalist, write_datalist
-from volseg.errors import InputError
+from volseg.errors import InputError, MissingPackageError
 
 NAME = "data_efficiency"
 DATA = "msd_hippocampus"
@@ -125,7 +125,8 @@ def table(parts: Sequence[Part]) -> list[str]:
     what = (
         f"Mean Dice over the held-out cases of {folds_in_words(parts)}, ± the standard deviation "
         "over seeds, with augmentation and without (only where a patch lies is random); the gain "
-        "is the mean over classes and seeds. Which cases are trained on is drawn with the seed. "
+        "is the mean over classes and seeds. Which cases are trained on is drawn with the seed; "
+        "all are those that are not held out. "
     )
     picture = f"![Dice over training cases, with and without augmentation]({PICTURE.as_posix()})"
     return [
@@ -138,15 +139,22 @@ def table(parts: Sequence[Part]) -> list[str]:
 
 
 def draw(parts: Sequence[Part], folder: Path) -> None:
-    """Draw the curves of finished parts as ``docs/data_efficiency.png`` of a folder."""
-    import matplotlib as mpl  # noqa: PLC0415 - of an extra, and for this picture alone
+    """Draw the curves of finished parts as ``docs/data_efficiency.png`` of a folder.
+
+    Raises:
+        MissingPackageError: There is nothing to draw with.
+    """
+    done = finished(list(parts))
+    if not done:
+        return
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - of an extra, and for this picture alone
+    except ImportError as error:
+        raise MissingPackageError("drawing the curves", "matplotlib", "research") from error
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    done = finished(list(parts))
-    if not done:
-        return
     figure, axes = plt.subplots(
         1, len(CLASSES), figsize=(8, 3.4), sharey=True, layout="constrained"
     )

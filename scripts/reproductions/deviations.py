@@ -1,15 +1,15 @@
 """What `volseg plan` does otherwise than nnU-Net 2: each measured alone, all else being equal.
 
 One network is trained by our rules, and again with one rule at a time put back to nnU-Net's, from
-the same seeds and for as many steps; the cases of the fold are compared one by one.
+the same seeds and for as many steps; the cases of the fold are compared one by one. A rule of
+inference needs no training: the network of our rules is measured with it.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from readme import header, row
@@ -26,6 +26,7 @@ from reproductions.members import (
 )
 from reproductions.parts import Part, PartStore, finished
 from volseg.bundle import open_bundle
+from volseg.choosing import measure_bundle
 
 NAME = "deviations"
 DATA = "msd_hippocampus"
@@ -52,23 +53,24 @@ class Rule:
 
     Attributes:
         about: What it says.
-        values: Of settings, in place of ours.
+        values: Of settings of training, in place of ours.
+        inference: Settings of inference, in place of the bundle's.
     """
 
     about: str
-    values: Mapping[str, Any]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    inference: Mapping[str, Any] = field(default_factory=dict)
 
 
 THEIRS: Mapping[str, Rule] = {
     "mirroring": Rule("mirrored along every axis", {"mirror_axes": [0, 1, 2]}),
     "movement": Rule(
-        "turned by up to 30 degrees and scaled by 0.7 to 1.4, in 20 % of patches",
+        "turned by up to 30 degrees and each axis scaled by 0.7 to 1.4, in 20 % of patches",
         {"rotation": [0.5236, 0.5236, 0.5236], "scale": [0.7, 1.4], "moved": 0.2},
     ),
     "elastic": Rule("no elastic deformation", {"elastic": 0.0}),
-    "position": Rule(
-        "patches that have no class in the middle lie anywhere", {"position": "random"}
-    ),
+    # No setting keeps a third around a class and lays the others anywhere.
+    "position": Rule("every patch lies anywhere (nnU-Net: two of three)", {"position": "random"}),
     "heads": Rule("the coarsest head left out of the loss", {"head_weights": [1.0, 0.0]}),
     "optimizer": Rule(
         "SGD with Nesterov momentum, polynomial rate",
@@ -79,6 +81,10 @@ THEIRS: Mapping[str, Rule] = {
             "weight_decay": 3e-5,
             "clip_norm": 12.0,
         },
+    ),
+    "prediction": Rule(
+        "the mean over tiles that are also shown mirrored, as in training, is predicted",
+        inference={"mirror_axes": PLANNED["mirror_axes"]},
     ),
 }
 
@@ -98,27 +104,34 @@ def run(arguments: argparse.Namespace, store: PartStore) -> None:
     name = open_bundle(arguments.bundle).folder.name
     for seed in arguments.seeds:
         for rule in arguments.rules:
-            values = THEIRS[rule].values if rule in THEIRS else {}
-            folder = arguments.output / f"{name}_{rule}_seed{seed}"
             settings = {"bundle": name, "rule": rule, "seed": seed, "fold": arguments.fold}
             settings["epochs"] = arguments.epochs
-            training = {**PLANNED, **values, "epochs": arguments.epochs, "seed": seed}
 
-            def measured(
-                folder: Path = folder, training: Mapping[str, Any] = training
-            ) -> dict[str, Any]:
+            def measured(rule: str = rule, seed: int = seed) -> dict[str, Any]:
+                theirs = THEIRS.get(rule, Rule(OURS))
+                trained = OURS if theirs.inference else rule
+                training = {**PLANNED, **theirs.values, "epochs": arguments.epochs, "seed": seed}
                 member = train_member(
                     arguments.bundle,
                     arguments.data,
-                    folder,
+                    arguments.output / f"{name}_{trained}_seed{seed}",
                     fold=arguments.fold,
                     settings=training,
                     device=arguments.device,
                 )
-                evaluation = measure_member(member, arguments.data, arguments.fold)
-                return {**member.about, "scores": scores_of(evaluation)}
+                if not theirs.inference:
+                    evaluation = measure_member(member, arguments.data, arguments.fold)
+                    return {**member.about, "scores": scores_of(evaluation)}
+                evaluation = measure_bundle(
+                    member.bundle.folder,
+                    arguments.data,
+                    fold=arguments.fold,
+                    settings=theirs.inference,
+                )
+                # The time of training is told of where it was trained for.
+                return {**member.about, "seconds": 0.0, "scores": scores_of(evaluation)}
 
-            store.do(folder.name, settings, measured)
+            store.do(f"{name}_{rule}_seed{seed}", settings, measured)
 
 
 def table(parts: Sequence[Part]) -> list[str]:

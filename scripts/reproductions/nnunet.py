@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.data import Case
 from volseg.errors import InputError, VolsegError
 from volseg.evaluation import Evaluation, evaluate_pairs
@@ -281,5 +281,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _write_json(path: Path, value: object) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2) + "\n")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import InputError, OutputError, VolsegError
 from volseg.training.machine import describe_machine, today
 
@@ -117,8 +117,7 @@ class PartStore:
             machine=describe_machine(torch.device("cpu")),
             command=_command(),
         )
-        with replacing(path) as temporary:
-            temporary.write_text(_text(part), encoding="utf-8")
+        write_text(path, _text(part))
         return part
 
     def _without_places(self, text: str) -> str:

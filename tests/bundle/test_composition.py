@@ -173,6 +173,14 @@ def test_numbers_are_read_back_as_they_were_given(value):
     assert train["class_ratios"] == [1, 2]
 
 
+@pytest.mark.parametrize("folder", ["/scratch/7e3/prepared", "C:\\data\\8a-4e12", 'of "5e1"'])
+def test_texts_are_read_back_as_they_were_given(folder):
+    values = {"prepared": folder, "learning_rate": 1e-5}
+    composition = Composition(network="unet", recipe="mr", labels=("liver",), values=values)
+    train = yaml.safe_load(compose(composition)["train.yaml"])
+    assert (train["prepared"], train["learning_rate"]) == (folder, 1e-5)
+
+
 @pytest.mark.parametrize(("network", "reason"), [("unet2015", "valid"), ("wnet", "of its own")])
 def test_networks_that_no_recipe_can_train_are_refused(network, reason):
     with pytest.raises(InputError, match=f"{network} .*{reason}.*build_network"):

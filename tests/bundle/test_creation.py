@@ -91,6 +91,7 @@ def test_pictures_are_listed_trained_measured_and_segmented(tmp_path, recipe, la
                 "patches": 2,
                 "val_interval": 12,
                 "workers": 0,
+                "backend": "torch",
             },
         ),
         data=tmp_path / "data",

@@ -17,3 +17,9 @@ def torch_bundle(tiny_bundle: Path) -> Path:
     composition = composition_of(bundle.metadata, "")
     values = {**composition.values, "backend": "torch", "mirror_axes": [0]}
     return recompose(bundle, replace(composition, values=values), "torch").folder
+
+
+@pytest.fixture(autouse=True)
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings in this process draw no picture, which takes longer than some of their epochs."""
+    monkeypatch.setattr("volseg.training.curves.find_spec", lambda package: None)

@@ -18,14 +18,17 @@ import pytest
 
 from volseg import Segmenter
 from volseg.bundle import open_bundle, verify_bundle
-from volseg.choosing import cross_validate, cross_validation_status
+from volseg.choosing import CrossValidationState, cross_validate, cross_validation_status
+from volseg.choosing.cross_validation import predict_case
 from volseg.choosing.cross_validation_folder import CrossValidationFolder
 from volseg.choosing.cross_validation_plan import plan_cross_validation
+from volseg.choosing.held_out import LabelledCase
 from volseg.choosing.origin import labels_origin, probabilities_origin, uncleaned_origin
 from volseg.cli.main import main
 from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, OutputError
 from volseg.evaluation import evaluate_files
+from volseg.io import as_image, grid_of, read_image, write_image, write_segmentation
 from volseg.postprocess import read_decision_table
 
 EVERYTHING = {"choices": ["temperature", "cleaning"], "ensemble": True, "probabilities": True}
@@ -42,10 +45,13 @@ def modified(folder: Path, pattern: str) -> dict[Path, int]:
 def test_a_stop_at_any_stage_costs_only_what_was_at_hand(torch_bundle, tmp_path):
     data, out = torch_bundle.parent / "data", tmp_path / "out"
     stages: list[str] = []
+    epochs: list[int] = []  # by fold
 
     def run(stop_at: tuple[str, int] | None = None):
         def progress(state):
             stages.append(state.stage)
+            if state.epoch_has_ended:
+                epochs.append(state.fold)
             if stop_at == (state.stage, state.done):
                 raise Stopped
 
@@ -70,6 +76,7 @@ def test_a_stop_at_any_stage_costs_only_what_was_at_hand(torch_bundle, tmp_path)
     result = run()
     assert modified(out, "fold*/models/model.pt") == weights
     assert cross_validation_status(out).finished
+    assert epochs == [0, 2]
 
     # Each case once, by the bundle that has not seen it, as that bundle segments it.
     predictions = sorted(path.name for path in (out / "predictions").iterdir())
@@ -243,6 +250,29 @@ def test_results_of_another_standardisation_are_not_those_of_the_bundle(torch_bu
     assert before.isdisjoint(origins())
 
 
+def test_a_label_map_in_a_picture_lies_where_its_image_does(tmp_path):
+    labels = np.zeros((30, 28), np.uint8)
+    labels[4:9, 3:20] = 1
+    for name, values in {"image": labels.astype(np.float32), "label": labels}.items():
+        write_image(as_image(values, np.diag([-0.5, -0.5, 1.0])), tmp_path / f"{name}.mha")
+
+    class Predicting:
+        def segment_file(self, image, output, **_):
+            write_segmentation(labels, output, like=image)
+
+    case = LabelledCase(
+        "a",
+        str(tmp_path / "image.mha"),
+        str(tmp_path / "label.mha"),
+        reading=lambda item: {"label": read_image(item["label"])},
+    )
+    files = {"labels": tmp_path / "a.png", "probabilities": tmp_path / "a.zarr"}
+    found = predict_case(Predicting(), case, **files)
+    assert grid_of(found) == grid_of(read_image(case.image))
+    assert np.array_equal(found.numpy()[0], labels)
+    assert np.array_equal(case.reference(found), labels)
+
+
 def test_an_edited_inference_is_refused_where_choices_are_to_be_stored(torch_bundle, tmp_path):
     path = torch_bundle / "configs" / "inference.yaml"
     path.write_text(path.read_text() + "# mine\n")
@@ -280,6 +310,35 @@ def test_the_command_goes_on_after_a_kill(torch_bundle, tmp_path, capfd):
     (tmp_path / "else" / "thesis.txt").touch()
     with pytest.raises(OutputError, match="holds no cross-validation"):
         cross_validate(torch_bundle, data, tmp_path / "else")
+
+
+def test_a_log_has_a_line_for_each_stage_and_each_epoch(tmp_path, monkeypatch, capfd):
+    told = [
+        CrossValidationState("training", 0, 0, 1000),
+        CrossValidationState("training", 0, 0, 1000, "a step"),
+        CrossValidationState("training", 0, 500, 1000, "epoch 1/2", epoch_has_ended=True),
+        CrossValidationState("training", 0, 1000, 1000, "epoch 2/2", epoch_has_ended=True),
+        CrossValidationState("predicting", 0, 0, 2),
+        CrossValidationState("predicting", 0, 2, 2),
+        CrossValidationState("predicting", 1, 0, 2),
+    ]
+
+    def validated(*_, progress, **__):
+        for state in told:
+            progress(state)
+        raise InputError("that is all")
+
+    monkeypatch.setattr("volseg.choosing.cross_validate", validated)
+    with pytest.raises(SystemExit, match="2"):
+        main(["crossval", "b", "--data", str(tmp_path), "-o", str(tmp_path / "out")])
+    assert capfd.readouterr().err.splitlines() == [
+        "training fold 0",
+        "training fold 0: epoch 1/2",
+        "training fold 0: epoch 2/2",
+        "predicting fold 0",
+        "predicting fold 1",
+        "error: that is all",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from volseg.choosing import (
     choose_threshold,
     gather_evidence,
     record_decisions,
+    record_measurement,
 )
 from volseg.choosing.evidence import THRESHOLDS, tempered
 from volseg.choosing.held_out import require_unseen, unseen_cases
@@ -220,6 +221,41 @@ def test_weights_of_a_run_are_judged_on_what_it_held_out(torch_bundle):
         assert len(unseen_cases(torch_bundle, own, data, fold=0, checkpoint=others)) == 2
         with pytest.raises(InputError, match="was trained on the cases of fold 1"):
             unseen_cases(torch_bundle, own, data, fold=1, checkpoint=others)
+
+
+@pytest.mark.parametrize(("fold", "other"), [(0, "all"), ("all", 0), (0, 1)])
+def test_figures_are_not_told_of_weights_that_held_out_something_else(tiny_bundle, fold, other):
+    """As when another training into the same folder ends while the first is measured."""
+    bundle = open_bundle(tiny_bundle)
+    write_metadata(bundle, {**bundle.metadata, "training": {"fold": other}})
+    before = open_bundle(tiny_bundle).metadata
+    with pytest.raises(InputError, match=f"with fold {fold}, but .* are of one with fold {other}"):
+        record_measurement(tiny_bundle, tiny_bundle.parent / "data", None, fold=fold)
+    assert open_bundle(tiny_bundle).metadata == before
+
+
+@pytest.mark.parametrize(
+    ("command", "measures"),
+    [
+        ("bundle threshold", "gather_evidence"),
+        ("bundle calibrate", "gather_evidence"),
+        ("bundle quality", "learn_quality"),
+        ("postprocess choose", "choose_cleaning"),
+    ],
+)
+def test_a_bundle_that_cannot_be_written_is_refused_before_cases_are_segmented(
+    tiny_bundle, monkeypatch, capfd, command, measures
+):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    begun = []
+    monkeypatch.setattr("volseg.atomic._make_a_file_in", refuse)
+    monkeypatch.setattr(f"volseg.choosing.{measures}", lambda *_, **__: begun.append(command))
+    with pytest.raises(SystemExit, match="2"):
+        main([*command.split(), str(tiny_bundle), "--data", str(tiny_bundle.parent / "data")])
+    assert "metadata.json: Permission denied" in " ".join(capfd.readouterr().err.split())
+    assert not begun
 
 
 def test_a_temperature_takes_away_what_was_usual_of_entropy(torch_bundle):

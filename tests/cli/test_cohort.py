@@ -22,6 +22,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, st
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_real_scans_from_manifest_to_table(data_root, tmp_path, capfd):
     """With a damaged and a missing one among them; then mended, and retried."""
     source = data_root / "msd_hippocampus" / "images"

@@ -86,6 +86,23 @@ def test_segment_a_folder_as_json_and_skip_what_is_there(capfd, tmp_path, tiny_b
     assert (tmp_path / "out" / "statistics.csv").read_text().count("\n") == 13
 
 
+def test_the_tables_are_of_all_cases_in_the_folder(capfd, tmp_path, tiny_bundle, image):
+    balls = [image.with_name(f"ball{number}.nii.gz") for number in range(3)]
+    words = ("-b", tiny_bundle, "--statistics", "-o")
+    names = ("statistics.csv", "statistics.json")
+    out, empty = tmp_path / "out", tmp_path / "empty"
+    assert run(capfd, "segment", *balls[:2], *words, out)[0] == 0
+    before = [(out / name).read_bytes() for name in names]
+    fails = ("--memory", "10MB")
+    assert run(capfd, "segment", *balls[:2], *words, out, *fails)[0] == 1
+    assert [(out / name).read_bytes() for name in names] == before
+    assert run(capfd, "segment", balls[2], *words, out)[0] == 0
+    rows = json.loads((out / "statistics.json").read_text())
+    assert [row["case"] for row in rows] == [f"ball{n // 2}" for n in range(6)]
+    assert run(capfd, "segment", balls[0], *words, empty, *fails)[0] == 1
+    assert not any((empty / name).exists() for name in names)
+
+
 def test_only_what_is_whole_and_of_the_same_bundle_and_settings_is_skipped(
     capfd, tmp_path, tiny_bundle, image
 ):
@@ -168,6 +185,25 @@ def test_results_beside_their_images_are_no_images(capfd, tmp_path, tiny_bundle,
         assert [(row["case"], row["status"]) for row in json.loads(text)] == [
             *(("a", status), ("b_seg", status))
         ]
+
+
+def test_an_image_is_not_replaced_by_the_results_of_another(capfd, tmp_path, tiny_bundle, image):
+    """The label map of an expert is called as volseg calls its own."""
+    scans, expert = tmp_path / "scans", tmp_path / "archive" / "expert.nii.gz"
+    for folder in (scans, expert.parent):
+        folder.mkdir()
+    image.rename(scans / "a.nii.gz")
+    image.with_name("ball1.nii.gz").rename(expert)
+    link = scans / "a_seg.nii.gz"
+    link.symlink_to(expert)
+    before = {path.name: path.read_bytes() for path in scans.iterdir()}
+    for inputs, image_lost in (([scans], link), ([scans / "a.nii.gz", expert], expert)):
+        code, _, errors = run(capfd, "segment", *inputs, "-o", scans, "-b", tiny_bundle)
+        assert code == 2
+        assert f"the results of a would replace {image_lost}," in errors
+        assert {path.name: path.read_bytes() for path in scans.iterdir()} == before
+    words = ("segment", scans, "-o", tmp_path / "out", "-b", tiny_bundle, "--json")
+    assert [row["case"] for row in json.loads(run(capfd, *words)[1])] == ["a", "a_seg"]
 
 
 def test_a_run_that_fails_before_it_writes_leaves_all_as_it_was(
@@ -263,13 +299,14 @@ def test_an_unknown_network_in_a_bundle_is_named(capfd, tmp_path, tiny_bundle, i
     assert_one_sentence(errors)
 
 
+def full_disk(_, stream, **options):
+    stream.write(b"half")
+    raise OSError(28, "No space left on device")
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     capfd, tmp_path, tiny_bundle, image, monkeypatch
 ):
-    def full_disk(_, stream, **options):
-        stream.write(b"half")
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr(nib.Nifti1Header, "write_to", full_disk)
     out = tmp_path / "out"
     code, _, errors = run(capfd, "segment", image, "-o", out, "-b", tiny_bundle)
@@ -277,6 +314,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     assert "no space left" in errors.lower()
     assert_one_sentence(errors)
     assert list(out.iterdir()) == []
+
+
+def test_a_full_disk_leaves_earlier_results_with_their_record(
+    capfd, tmp_path, tiny_bundle, image, monkeypatch
+):
+    words = ("segment", image, "-o", tmp_path / "out", "-b", tiny_bundle, "--json")
+    assert run(capfd, *words)[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with monkeypatch.context() as full:
+        full.setattr(nib.Nifti1Header, "write_to", full_disk)
+        assert run(capfd, *words, "--no-cleaning")[0] == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    code, text, _ = run(capfd, *words, "--skip-existing")
+    assert (code, json.loads(text)[0]["status"]) == (0, "skipped")
 
 
 def test_two_inputs_of_one_name_are_refused_before_any_work(capfd, tmp_path, tiny_bundle, image):

@@ -50,3 +50,27 @@ def test_links_keep_their_names(tmp_path, tiny_bundle, monkeypatch):
     assert names(linked) == ["sub-02"]
     monkeypatch.chdir(series)
     assert names(".") == ["4711"]
+
+
+def test_a_study_is_one_image_also_with_its_results_in_it(tmp_path, tiny_bundle):
+    bundle, study = open_bundle(tiny_bundle), tmp_path / "study"
+    (study / "CT").mkdir(parents=True)
+    (study / "CT" / "IM0001").write_bytes(bytes(128) + b"DICM")
+    expected = {"study": study}
+    assert find_cases([str(study)], NamedCase(None, {}), bundle, None) == expected
+    for name in ("study_seg.nii.gz", "study_record.json"):
+        (study / name).write_bytes(b"x")
+    assert find_cases([str(study)], NamedCase(None, {}), bundle, None) == expected
+
+
+def test_a_folder_of_results_beside_images_is_not_asked_for(tmp_path, tiny_bundle, capfd):
+    bundle, scans = open_bundle(tiny_bundle), tmp_path / "scans"
+    (scans / "out").mkdir(parents=True)
+    for name in ("a.nii.gz", "out/a_seg.nii.gz", "out/a_record.json"):
+        (scans / name).write_bytes(b"x")
+    note = f"{scans / 'out'} is not looked into"
+    assert list(find_cases([str(scans)], NamedCase(None, {}), bundle, None)) == ["a"]
+    assert note not in capfd.readouterr().err
+    (scans / "out" / "b.nii.gz").write_bytes(b"x")  # an image, among the results of another
+    assert list(find_cases([str(scans)], NamedCase(None, {}), bundle, None)) == ["a"]
+    assert note in capfd.readouterr().err

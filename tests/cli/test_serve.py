@@ -82,6 +82,9 @@ def test_what_cannot_be_served_is_refused_with_a_sentence(capfd, tmp_path, tiny_
     assert "did you mean" in refused(capfd, "--bundle", "hipocampus_unet", "--folder", folder)
     others = ["--bundle", tiny_bundle, "--folder", tiny_bundle]
     assert "is not the folder of a server" in refused(capfd, *others)
+    (tmp_path / "scan").write_bytes(b"x")
+    no_folder = [*given, "--port", 0, "--datastore", tmp_path / "scan"]
+    assert f"cannot write {tmp_path / 'scan'}" in refused(capfd, *no_folder)
     assert "is not there" in refused(capfd, *given, "--port", 0, "--device", "cuda:77")
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as taken:
         assert "--port" in refused(capfd, *given, "--port", taken.getsockname()[1])

@@ -100,3 +100,11 @@ def test_fit_takes_channels_in_files_of_their_own(folders, tmp_path):
     t1, flair = read_standardization(out).channels
     assert flair.mean == pytest.approx(2 * t1.mean, rel=1e-5)
     assert json.loads(out.read_text())["provenance"]["images"] == 3
+
+
+def test_two_label_maps_of_one_name_are_refused(folders, tmp_path, capfd):
+    images, labels = folders
+    write_image(read_image(labels / "case1.nii.gz"), labels / "case1.nrrd")
+    words = [images, "-o", tmp_path / "out.json", "--method", "foreground", "--labels", labels]
+    assert run(*words) == 2
+    assert "are both called case1" in " ".join(capfd.readouterr().err.split())

@@ -44,3 +44,15 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path):
     (tmp_path / "ct.nhdr").write_text("NRRD0004\ndata file: other\0.raw\n")
     with pytest.raises(InputError, match="cannot read"):
         stamp_of({"image": tmp_path / "ct.nhdr"})
+
+
+def test_files_of_folders_that_are_links_count(tmp_path: Path):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "IM0001").write_bytes(b"before")
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "series").symlink_to(tmp_path / "archive")
+    inputs = {"image": tmp_path / "p1"}
+    stamp, digest = stamp_of(inputs), digest_of(inputs)
+    (tmp_path / "archive" / "IM0001").write_bytes(b"afterwards")
+    assert stamp_of(inputs) != stamp
+    assert digest_of(inputs) != digest

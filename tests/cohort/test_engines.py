@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from volseg.cli.cohort_engine import engine_choice
 from volseg.cohort import (
     CohortFolder,
     DaskEngine,
@@ -125,6 +126,7 @@ def test_two_runs_at_once_share_the_work_and_a_killed_worker_loses_only_its_atte
     assert_all_done(cohort, expected, killed)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_all_as_it_should_be(tmp_path, manifest, tiny_bundle, expected):
     out = tmp_path / "out"
     words = ("run", manifest, "-o", out, "-b", tiny_bundle)
@@ -216,6 +218,7 @@ def test_workers_that_cannot_work_end_the_run_with_what_they_said(cohort, tiny_b
     assert cohort_status(cohort).waiting == 6
 
 
+@pytest.mark.slow
 def test_slurm(slurm, cohort, expected, monkeypatch):
     """A job array on a real SLURM; one job is killed with signal 9 in the middle of a case."""
     options = WorkerOptions(run=cohort.path.parent.name)
@@ -255,6 +258,16 @@ def test_options_of_sbatch(slurm):
         slurm_parameters({"time": "soon"}, set())
 
 
+def test_jobs_keep_the_name_that_they_are_found_by():
+    with pytest.raises(InputError, match="job-name cannot be chosen"):
+        slurm_parameters({"job-name": "mine"}, {"job_name"})
+
+
+def test_values_of_sbatch_may_hold_commas():
+    choice = engine_choice(slurm="partition=short,long,nodelist=a[1,3], time=5,")
+    assert choice.slurm == {"partition": "short,long", "nodelist": "a[1,3]", "time": "5"}
+
+
 def test_dask(cohort, expected):
     """A cluster of one process; its worker takes all cases."""
     from distributed import LocalCluster
@@ -275,9 +288,11 @@ def test_no_scheduler_is_said(tmp_path, monkeypatch):
         DaskEngine(tmp_path, WorkerOptions(), "tcp://127.0.0.1:1")
 
 
-def test_workers_share_the_machine(tmp_path):
+def test_workers_share_the_machine(tmp_path, monkeypatch):
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **_: commands.append(words))
     options = WorkerOptions(memory="8GB", threads=8, device="cpu")
-    engine = LocalEngine.sharing(tmp_path, options, 4)
-    words = engine._options.as_words()
-    assert "--memory=2000000000" in words
-    assert "--threads=2" in words
+    LocalEngine.sharing(tmp_path, options, 4).start(4)
+    assert len(commands) == 4
+    for words in commands:
+        assert {"--memory=2000000000", "--threads=2"} <= set(words)

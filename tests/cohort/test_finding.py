@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from volseg.cohort import find_cases
 from volseg.errors import InputError
+from volseg.io import read_image
+from volseg.io.dicom import find_series
 
 
 def test_images_are_named_by_their_place(tmp_path: Path, images: list[Path]) -> None:
@@ -31,6 +37,57 @@ def test_two_places_with_one_name_are_refused(tmp_path: Path, images: list[Path]
         shutil.copy(images[0], tmp_path / "in" / place)
     with pytest.raises(InputError, match="'a_b_c' .* give every case its own name"):
         find_cases(tmp_path / "in")
+
+
+def put(folder: Path, *names: str, content: bytes = b"x") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def test_folders_that_are_links_are_looked_into(tmp_path: Path) -> None:
+    """As in a study that was put together of an archive."""
+    put(tmp_path, "study/p1/ct.nii.gz", "archive/4711/ct.nii.gz")
+    (tmp_path / "study" / "p2").symlink_to(tmp_path / "archive" / "4711")
+    (tmp_path / "study" / "again").symlink_to(tmp_path / "study" / "p1")
+    (tmp_path / "archive" / "4711" / "itself").symlink_to(tmp_path / "archive" / "4711")
+    assert [case.case for case in find_cases(tmp_path / "study")] == ["p1_ct", "p2_ct"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its patients would be missing from the table."""
+    put(tmp_path, "p1/ct.nii.gz", "p2/ct.nii.gz")
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if Path(path) == tmp_path / "p2":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match="cannot read .*p2: Permission denied"):
+        find_cases(tmp_path)
+
+
+def test_results_of_other_runs_are_no_cases(tmp_path: Path) -> None:
+    put(tmp_path, "p1.nii.gz", "x_seg.nii.gz", "liver/cases/p1_seg.nii.gz", "seg/p1_preview.png")
+    put(tmp_path, "liver/cases/p1_record.json", "seg/p1_record.json")
+    assert [case.case for case in find_cases(tmp_path)] == ["p1", "x_seg"]
+
+
+def test_series_that_were_copied_in_part_are_cases_that_fail(tmp_path: Path) -> None:
+    """Pictures beside a series came with it."""
+    series = Path(str(get_testdata_file("CT_small.dcm"))).read_bytes()
+    put(tmp_path, "p1/IM0001", content=series)
+    put(tmp_path, "p1/thumbnail.jpg")
+    put(tmp_path, "p2/IM0001", content=series[:2000])
+    (whole,) = find_series(tmp_path / "p1")
+    found = [(case.case, case.series) for case in find_cases(tmp_path)]
+    assert found == [("p1", whole.uid), ("p2", None)]
+    with pytest.raises(InputError, match="holds no DICOM image; .*IM0001 is "):
+        read_image(tmp_path / "p2")
 
 
 def test_an_empty_or_missing_folder_is_said(tmp_path: Path) -> None:

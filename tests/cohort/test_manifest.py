@@ -18,11 +18,12 @@ ROWS = [
 ]
 
 
-def test_csv_json_and_parquet_say_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # Windows writes a mark
+def test_csv_json_and_parquet_say_the_same(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "m.csv").write_text(
-        "case,image,patient,age\na,scans/a.nii.gz,007,61\nb,/data/b.nii.gz,008,\n", "utf-8"
+        "case,image,patient,age\na,scans/a.nii.gz,007,61\nb,/data/b.nii.gz,008,\n", encoding
     )
-    (tmp_path / "m.json").write_text(json.dumps(ROWS))
+    (tmp_path / "m.json").write_text(json.dumps(ROWS), encoding)
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "m.parquet")
     by_csv, by_json, by_parquet = (
         read_manifest(tmp_path / f"m.{suffix}") for suffix in ("csv", "json", "parquet")
@@ -41,6 +42,17 @@ def test_one_column_a_channel(tmp_path: Path) -> None:
     assert case.paths == {"t1": tmp_path / "t1.nii", "flair": tmp_path / "dicom"}
     assert case.series == {"flair": "1.2"}
     assert case.columns == {"group": "x"}
+
+
+def test_a_manifest_that_is_a_link_lies_where_the_link_is(tmp_path: Path) -> None:
+    """As in a data set of git-annex, whose files are links into its store."""
+    for folder in ("study", "store"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "store" / "4f0c.csv").write_text("case,image\na,scans/a.nii.gz\n")
+    manifest = tmp_path / "study" / "m.csv"
+    manifest.symlink_to(tmp_path / "store" / "4f0c.csv")
+    (case,) = read_manifest(manifest)
+    assert case.image == str(tmp_path / "study" / "scans" / "a.nii.gz")
 
 
 def test_columns_come_back_from_their_line(tmp_path: Path) -> None:

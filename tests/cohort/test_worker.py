@@ -157,6 +157,24 @@ def test_an_outdated_result_does_not_outlive_the_image_it_was_of(cohort, setting
     assert sorted(label_maps(cohort)) == ["ball1", "ball2", "ball3", "ball4", "ball5"]
 
 
+def test_what_is_asked_for_by_name_is_done_again_and_its_former_results_are_known(cohort, images):
+    work(cohort.path)
+    before = finished_at(cohort)
+    assert requeue(cohort, ["ball1"]) == 1
+    states = {row["case"]: row["state"] for row in cohort_rows(cohort)}
+    assert [case for case, state in states.items() if state != "done"] == ["ball1"]
+    assert work(cohort.path) == 1
+    after = finished_at(cohort)
+    assert [case for case in after if after[case] != before[case]] == ["ball1"]
+    # An image that was exchanged for one that cannot be read.
+    images[0].write_bytes(gzip.compress(b"no image"))
+    requeue(cohort, ["ball0"])
+    assert work(cohort.path) == 1
+    assert cohort_status(cohort).failed == 1
+    assert sorted(label_maps(cohort)) == ["ball1", "ball2", "ball3", "ball4", "ball5"]
+    assert not (cohort.results("ball0") / "ball0_record.json").exists()
+
+
 def test_results_of_other_formats_do_not_outlive_the_settings_they_were_of(cohort, settings, cases):
     work(cohort.path)
     folder = cohort.results("ball0")

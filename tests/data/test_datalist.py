@@ -9,6 +9,7 @@ import pytest
 
 from volseg.data import (
     Case,
+    file_stamps,
     fingerprint,
     fold_cases,
     hash_files,
@@ -44,6 +45,8 @@ def test_a_datalist_survives_a_file_and_is_json(folder):
     content = json.loads(path.read_text())
     assert content["name"] == "test"
     assert content["training"][1]["patient"] == "p2"
+    path.write_text(path.read_text(), encoding="utf-8-sig")  # as Windows writes it
+    assert read_datalist(path) == CASES
 
 
 def test_folds_are_taken_apart(folder):
@@ -185,6 +188,18 @@ def test_voxels_beside_a_header_belong_to_its_hash(tmp_path):
     before = hash_files([tmp_path / "a.nhdr"])
     (tmp_path / "voxels.raw").write_bytes(b"after!")
     assert hash_files([tmp_path / "a.nhdr"]) != before
+
+
+def test_linked_folders_belong_to_a_hash(tmp_path):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "1").write_bytes(b"before")
+    case = tmp_path / "case"
+    case.mkdir()
+    (case / "series").symlink_to(tmp_path / "archive")
+    before = hash_files([case])
+    assert [path for path, _, _ in file_stamps(case)] == [str(case / "series" / "1")]
+    (tmp_path / "archive" / "1").write_bytes(b"after!")
+    assert hash_files([case]) != before
 
 
 def test_fewer_cases_are_spread_over_the_list(tmp_path):

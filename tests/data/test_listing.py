@@ -42,6 +42,24 @@ def test_every_case_is_a_patient_unless_a_table_says_otherwise(folder):
         listed(folder, patients=table)
 
 
+def test_spaces_in_a_table_make_no_other_patient(folder):
+    table = folder / "patients.csv"
+    rows = "\n".join(f" slice{index}, p{index // 4}{' ' * (index % 2)}" for index in range(12))
+    table.write_text(f"case, patient \n{rows}\n")
+    cases, _ = listed(folder, folds=3, patients=table)
+    assert {case.patient for case in cases} == {"p0", "p1", "p2"}
+
+
+def test_a_case_of_two_patients_is_refused(folder):
+    table = folder / "patients.csv"
+    rows = "\n".join(f"slice{index},p{index}" for index in range(12))
+    table.write_text(f"case,patient\n{rows}\nslice0,p0\n")
+    assert len(listed(folder, patients=table)[0]) == 12
+    table.write_text(f"case,patient\n{rows}\nslice0,p1\n")
+    with pytest.raises(InputError, match="two rows of the case slice0, with the patient .p0. and"):
+        listed(folder, patients=table)
+
+
 def test_blocks_keep_neighbours_together(folder):
     cases, about = listed(folder, folds=4, blocks=True)
     assert [case.fold for case in cases] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
@@ -97,6 +115,17 @@ def test_folds_get_their_part_of_every_label_or_of_a_column(folder):
         listed(folder, patients=table, stratify="scanner")
     with pytest.raises(InputError, match="the list of patients is needed"):
         listed(folder, stratify="site")
+
+
+def test_a_label_map_without_numbers_is_named(folder):
+    from PIL import Image
+
+    for path in (folder / "truth").iterdir():
+        Image.fromarray(np.ones((8, 8), np.uint8)).save(path)
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(folder / "truth" / "slice3.tif")
+    (folder / "truth" / "slice3.png").unlink()
+    with pytest.raises(InputError, match=r"slice3\.tif holds values that are NaN"):
+        listed(folder, folds=3, stratify="labels")
 
 
 def test_cases_are_cut_into_thirds_by_how_much_they_have_of_a_label():

@@ -195,6 +195,8 @@ def test_training_and_measuring_take_channels_from_the_datalist(two_channel_bund
     for entry in content["training"][::2]:  # JSON does not promise an order
         entry["image"] = dict(reversed(entry["image"].items()))
     path.write_text(json.dumps(content))
+    inference = two_channel_bundle / "configs" / "inference.yaml"
+    inference.write_text(inference.read_text().replace("backend: auto", "backend: torch"))
     trained = train_bundle(two_channel_bundle, data, tmp_path / "trained", fold=1, epochs=1)
     scores = measure_bundle(trained.folder, data, fold=1)
     assert {row.case for row in scores.rows} == {"ball1", "ball4"}

@@ -132,6 +132,7 @@ def test_a_picture_gives_the_same_picture_through_every_door(
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_a_real_scan_through_the_real_programs(data_root, tmp_path, monkeypatch):
     """The two commands as a user types them, in processes of their own."""
     case = data_root / "msd_hippocampus" / "images" / "hippocampus_001.nii.gz"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 
 import numpy as np
 import pytest
@@ -53,3 +55,20 @@ def test_a_step_is_refused_rather_than_misread():
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     with pytest.raises(OutputError, match="set TMPDIR"):
         SpooledArray((4,), np.uint8, folder=tmp_path / "missing")
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing is reserved here")
+def test_room_is_reserved_where_the_file_system_can(monkeypatch):
+    def failing(code: int):
+        def reserve(*_):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "posix_fallocate", reserve)
+
+    failing(errno.ENOSPC)
+    with pytest.raises(OutputError, match="No space left"):
+        SpooledArray((4,), np.uint8)
+    failing(errno.EINVAL)
+    with SpooledArray((4,), np.uint8) as array:
+        array[(slice(1, 2),)] = 7
+        assert array[()].tolist() == [0, 7, 0, 0]

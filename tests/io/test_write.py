@@ -51,6 +51,16 @@ def test_all_orientations_round_trip_bit_for_bit(
     np.testing.assert_allclose(header.get_qform(), affine.matrix, atol=1e-4)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_link_to_a_file_without_suffix_says_the_format(tmp_path: Path, suffix: str) -> None:
+    """As version control for data keeps large files: the content lies in a store, by its hash."""
+    link = tmp_path / f"seg{suffix}"
+    link.symlink_to(tmp_path / "4f0c")
+    write_segmentation(LABELS, link, like=as_image(np.zeros(SHAPE, np.float32), np.eye(4)))
+    assert link.is_symlink()
+    np.testing.assert_array_equal(read_image(link)[0].numpy(), LABELS)
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
 @pytest.mark.parametrize("turn", [None, OBLIQUE], ids=["straight", "oblique"])
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PSR", "IRP", "SAL"])

@@ -15,8 +15,6 @@ from volseg.errors import InputError
 from volseg.networks import count_multiply_accumulates, count_parameters
 from volseg.networks.bionet import SPEC, BiONet
 
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
-
 
 def tiny(dims: int, in_channels: int = 1, out_channels: int = 2, **options: object) -> BiONet:
     torch.manual_seed(0)

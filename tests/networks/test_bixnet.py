@@ -15,8 +15,6 @@ from volseg.networks import count_multiply_accumulates, count_parameters
 from volseg.networks.bixnet import SPEC, BiXNet
 from volseg.networks.gene import PUBLISHED_GENE, format_gene
 
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
-
 
 def tiny(dims: int, in_channels: int = 1, out_channels: int = 2, **options: object) -> BiXNet:
     torch.manual_seed(0)

@@ -8,6 +8,7 @@ import io
 import pytest
 import torch
 
+from tests.networks.sides import sides_of
 from volseg.errors import InputError, ShapeError, UnknownNameError
 from volseg.networks import (
     build_network,
@@ -16,9 +17,6 @@ from volseg.networks import (
     network_spec,
     save_weights,
 )
-
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
-VALID_SIDES = {2: (44, 48), 3: (44, 48, 44)}  # what valid convolutions of the tiny presets take
 
 every_network = pytest.mark.parametrize("name", list_networks())
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
@@ -35,12 +33,6 @@ def small(name: str, dims: int, channels: int = 1, classes: int = 2, *, deep: bo
         preset="tiny",
         **({"deep_supervision": True} if deep and network_spec(name).deep_supervision else {}),
     )
-
-
-def sides_of(name: str, dims: int) -> tuple[int, ...]:
-    if name == "swinunetr":  # MONAI fixes its five halvings
-        return (64, 32, 32)[:dims]
-    return (VALID_SIDES if network_spec(name).valid else SIDES)[dims]
 
 
 @every_network

@@ -12,11 +12,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.networks.sides import sides_of
 from volseg.networks import build_network, list_networks, network_spec
 from volseg.predictors.openvino_backend import core, runtime
-
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
-VALID_SIDES = {2: (44, 48), 3: (44, 48, 44)}  # what valid convolutions of the tiny presets take
 
 # Of the largest difference to the standard deviation of the logits.
 TOLERANCE = 1e-4
@@ -52,10 +50,7 @@ def exported(name: str, dims: int) -> Exported:
         if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
-    sides = (VALID_SIDES if spec.valid else SIDES)[dims]
-    if name == "swinunetr":  # MONAI fixes its five halvings
-        sides = (64, 32, 32)[:dims]
-    image = torch.randn(1, 1, *sides)
+    image = torch.randn(1, 1, *sides_of(name, dims))
     with torch.no_grad():
         logits = network(image)
     return Exported(image, logits, torch.export.export(network, (image,)))

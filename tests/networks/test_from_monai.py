@@ -7,11 +7,11 @@ import torch
 from monai.networks import nets
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.networks.sides import sides_of
 from volseg.errors import InputError, UnknownNameError
 from volseg.networks import build_network, network_spec
 from volseg.networks.counting import count_multiply_accumulates, count_parameters
 
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
 
 
@@ -149,7 +149,7 @@ def test_the_logits_are_those_of_monai(name, options, monai, dims):
     theirs = monai(dims).eval()
     ours = build_network(name, spatial_dims=dims, in_channels=1, out_channels=2, **options).eval()
     ours.network.load_state_dict(theirs.state_dict())
-    x = torch.randn(1, 1, *((64, 32, 32)[:dims] if name == "swinunetr" else SIDES[dims]))
+    x = torch.randn(1, 1, *sides_of(name, dims))
     with torch.no_grad():
         assert torch.equal(ours(x), theirs(x))
 

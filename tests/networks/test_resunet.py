@@ -14,7 +14,6 @@ from volseg.networks import count_multiply_accumulates, count_parameters
 from volseg.networks.resunet import SPEC, ResUNet
 
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
-SIDES = {2: (16, 24), 3: (8, 16, 12)}
 
 
 def tiny(dims: int, channels: int = 1, classes: int = 2):

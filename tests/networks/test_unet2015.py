@@ -15,7 +15,6 @@ from volseg.networks.unet import UNet
 from volseg.networks.unet2015 import SPEC, UNet2015
 
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
-SIDES = {2: (44, 48), 3: (44, 48, 44)}
 
 
 def tiny(dims: int, channels: int = 1, classes: int = 2):

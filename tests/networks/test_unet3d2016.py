@@ -14,7 +14,6 @@ from volseg.networks import count_multiply_accumulates, count_parameters
 from volseg.networks.unet3d2016 import SPEC, UNet3D2016
 
 every_dimension = pytest.mark.parametrize("dims", [2, 3])
-SIDES = {2: (44, 48), 3: (44, 48, 44)}
 
 
 def tiny(dims: int, channels: int = 1, classes: int = 2):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -88,3 +92,29 @@ def test_files_of_folders(make_series, tmp_path):
         list(files_of([paths[0].parent / "note.txt"]))
     with pytest.raises(InputError, match="there is no file or folder"):
         list(files_of([tmp_path / "none"]))
+
+
+def test_folders_that_are_links_are_looked_into(make_series, tmp_path):
+    """As in a study that was put together of an archive."""
+    first, second = (make_series(2)[0].parent for _ in range(2))
+    study = tmp_path / "study"
+    study.mkdir()
+    first.rename(study / "p1")
+    (study / "p2").symlink_to(second)
+    (study / "p1" / "itself").symlink_to(study)
+    names = [str(path.relative_to(study)) for path in files_of([study])]
+    assert names == ["p1/000.dcm", "p1/001.dcm", "p2/000.dcm", "p2/001.dcm"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(make_series, tmp_path, monkeypatch):
+    folder = make_series(1)[0].parent
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=f"cannot read .*{folder.name}: Permission denied"):
+        list(files_of([tmp_path]))

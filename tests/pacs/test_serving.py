@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import httpx
 import pydicom
-import pytest
+
+from tests.server.waiting import ended
 
 from .conftest import PASSWORD, USER
 
@@ -40,14 +40,14 @@ def test_a_reference_is_fetched_and_segmented(orthanc, make_series, tiny_bundle,
 
             job = submit(f"{orthanc.dicomweb}?series={series}").json()["id"]
             nothing = submit(f"{orthanc.dicomweb}?series=1.2.3").json()["id"]
-            ended = [_ended(client, one) for one in (job, nothing)]
-            assert ended[0]["state"] == "done", ended[0]["error"]
+            found = [ended(client, one) for one in (job, nothing)]
+            assert found[0]["state"] == "done", found[0]["error"]
             result = client.get(f"/v1/jobs/{job}/result").content
             (tmp_path / "seg.dcm").write_bytes(result)
             stored = pydicom.dcmread(tmp_path / "seg.dcm")
             assert stored.ReferencedSeriesSequence[0].SeriesInstanceUID == series
-            assert ended[1]["state"] == "failed"
-            assert "no series" in ended[1]["error"]
+            assert found[1]["state"] == "failed"
+            assert "no series" in found[1]["error"]
             # The same server by another name or port is another one, and so is its other root.
             for place in (
                 orthanc.dicomweb.replace("127.0.0.1", "localhost"),
@@ -61,13 +61,3 @@ def test_a_reference_is_fetched_and_segmented(orthanc, make_series, tiny_bundle,
         process.terminate()
         _, errors = process.communicate(timeout=30)
     assert PASSWORD not in errors
-
-
-def _ended(client: httpx.Client, job: str) -> dict[str, object]:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        status = client.get(f"/v1/jobs/{job}").json()
-        if status["state"] not in ("queued", "running"):
-            return status
-        time.sleep(0.1)
-    pytest.fail("the job did not end")

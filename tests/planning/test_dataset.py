@@ -11,10 +11,11 @@ from volseg.errors import InputError
 from volseg.planning import open_dataset
 
 
-def describe(folder, **content):
-    (folder / "dataset.json").write_text(json.dumps(content))
+def describe(folder, *, encoding="utf-8", **content):
+    (folder / "dataset.json").write_text(json.dumps(content), encoding)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # Windows writes a mark
 @pytest.mark.parametrize(
     "content",
     [
@@ -23,10 +24,10 @@ def describe(folder, **content):
     ],
     ids=["decathlon", "nnunet"],
 )
-def test_a_folder_says_what_labels_and_channels_are_called(data, content):
+def test_a_folder_says_what_labels_and_channels_are_called(data, content, encoding):
     (data / "images").rename(data / "imagesTr")
     (data / "labels").rename(data / "labelsTr")
-    describe(data, **content)
+    describe(data, encoding=encoding, **content)
     found = open_dataset(data)
     assert found.scheme.labels == {"liver": 1, "tumour": 2}
     assert (found.channels, found.modality) == (("CT",), "CT")

@@ -13,10 +13,10 @@ from PIL import Image
 
 from volseg.errors import InputError
 from volseg.io import as_image, write_image
+from volseg.metrics import label_offset
 from volseg.planning import (
     CaseFaultError,
     CaseFingerprint,
-    Fingerprint,
     LabelSize,
     fingerprint,
     fingerprint_case,
@@ -65,6 +65,24 @@ def test_labels_beside_a_picture_are_measured(tmp_path):
     Image.fromarray(np.zeros_like(disc)).save(tmp_path / "label.png")
     empty = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
     assert empty.label_offset is None
+
+
+def test_labels_beside_a_large_picture_are_measured_in_its_middle(tmp_path, monkeypatch):
+    """What is computed there takes more memory than all else of a case."""
+    shapes = []
+
+    def measured(image, mask):
+        shapes.append((image.shape, mask.shape))
+        return label_offset(image, mask)
+
+    monkeypatch.setattr("volseg.planning.case_fingerprint.label_offset", measured)
+    apart = np.indices((1500, 72)) - np.reshape([760, 30], (2, 1, 1))
+    disc = ((apart**2).sum(0) < 14**2).astype(np.uint8) * 200
+    Image.fromarray(disc).save(tmp_path / "image.png")
+    Image.fromarray(np.roll(disc, (-1, 1), axis=(0, 1))).save(tmp_path / "label.png")
+    found = fingerprint_case("a", tmp_path / "image.png", tmp_path / "label.png")
+    assert shapes == [((72, 1024), (72, 1024))]
+    assert found.label_offset == pytest.approx((-1, 1), abs=0.04)
 
 
 def test_pixels_of_pictures_count_as_one_whatever_their_files_say_of_millimetres(tmp_path):
@@ -165,7 +183,9 @@ def test_a_case_that_cannot_be_used_is_named_and_left_out(data, spoil, kind, sen
     (fault,) = found.faults
     assert (fault.case, fault.kind) == ("case2", kind)
     assert sentence in fault.sentence
-    assert Fingerprint.from_text(found.text()) == found
+    kept = json.loads(found.text())
+    assert tuple(map(CaseFingerprint.from_json, kept["cases"])) == found.cases
+    assert kept["faults"] == [{"case": "case2", "kind": kind, "sentence": fault.sentence}]
 
 
 def test_a_channel_that_tells_nothing_cannot_be_standardised_image_by_image(data):

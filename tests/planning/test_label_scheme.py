@@ -84,6 +84,7 @@ def test_values_become_classes_without_a_gap_and_what_is_ignored_stays_above():
         ({"labels": {"background": 0, "liver": 1.5}}, "expected one value for each name"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "which is a class, too"),
         ({"labels": {"background": 0, "liver": 1, "ignore": [2, 3]}}, "expected one value"),
+        ({"labels": {"background": 0, "a": 2, "b": 1, "c": 1}}, "1 stands for the labels b and c"),
     ],
 )
 def test_labels_that_cannot_be_planned_for_are_refused(data, content, sentence):

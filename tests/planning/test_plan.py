@@ -45,7 +45,7 @@ def fingerprint(shape, spacing, *, number=20, channels=1, content=None, labels=(
 def planned(found, **changes):
     plan = make_plan(found, replace(WISHES, **changes))
     composition = plan.composition
-    assert composition.values.keys() == composition.reasons.keys()
+    assert composition.reasons.keys() == {"recipe", *composition.values}
     return plan, composition.values
 
 
@@ -130,6 +130,21 @@ def test_the_recipe_follows_from_modality_and_content(modality, content, recipe)
     assert plan.composition.recipe == recipe
 
 
+@pytest.mark.parametrize(
+    ("modality", "content", "reason"),
+    [
+        ("CT", None, "CT has one scale: standardised by the foreground of all cases"),
+        ("MR", None, "MR; what is not 0 lies in 100% of a volume: each is standardised by all of"),
+        ("PT", (100, 100, 90), "PT; what is not 0 lies in 46% of a volume: each is standardised"),
+        ("", None, "not known to be CT or MR; what is not 0 lies in"),
+    ],
+)
+def test_the_recipe_has_a_reason_that_the_metadata_keep(modality, content, reason):
+    found = fingerprint((128, 128, 120), (1.0, 1.0, 1.0), content=content)
+    plan, _ = planned(found, modality=modality)
+    assert plan.composition.as_metadata()["reasons"]["recipe"].startswith(reason)
+
+
 def test_label_values_that_are_no_classes_are_mapped():
     plan, values = planned(CUBE, scheme=LabelScheme({"b": 7, "a": 3}))
     assert plan.composition.labels == ("a", "b")
@@ -189,11 +204,12 @@ def test_what_a_larger_patch_had_does_not_stay_with_a_smaller_one(monkeypatch):
 
 
 def test_reasons_are_comments_of_the_configuration():
-    plan, _ = planned(CUBE)
-    lines = compose(plan.composition)["train.yaml"].splitlines()
-    for name, reason in plan.composition.reasons.items():
-        (line,) = (line for line in lines if line.startswith(f"{name}: "))
-        assert line.endswith(f"# {reason}")
+    for found in (CUBE, PICTURES):
+        plan, values = planned(found)
+        lines = compose(plan.composition)["train.yaml"].splitlines()
+        for name in values:
+            (line,) = (line for line in lines if line.startswith(f"{name}: "))
+            assert line.endswith(f"# {plan.composition.reasons[name]}")
 
 
 def test_a_residual_network_is_planned_with_its_blocks():

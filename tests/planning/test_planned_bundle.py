@@ -16,8 +16,7 @@ from PIL import Image
 from volseg import Segmenter
 from volseg.bundle import compose, composition_of, open_bundle, verify_bundle
 from volseg.cli.main import main
-from volseg.data import read_datalist
-from volseg.planning import Fingerprint
+from volseg.data import Case, read_datalist, write_datalist
 from volseg.transforms import read_standardization
 
 from .conftest import write_case
@@ -47,9 +46,9 @@ def test_a_volume_bundle_is_planned_trained_and_segments(data, tmp_path, capfd, 
     assert printed["step_bytes"]["total"] < 4e9
     assert list(tmp_path.glob("*.jsonl")) == []
 
-    kept = Fingerprint.from_text((bundle / "configs" / "fingerprint.json").read_text())
+    kept = json.loads((bundle / "configs" / "fingerprint.json").read_text())
     listed = read_datalist(bundle / "configs" / "datalist.json")
-    assert [case.case for case in kept.cases] == [case.case for case in listed]
+    assert [case["case"] for case in kept["cases"]] == [case.case for case in listed]
     assert "case3" not in {case.case for case in listed}
     (fitted,) = read_standardization(bundle / "configs" / "standardization.json").channels
     foreground = np.concatenate(
@@ -72,7 +71,9 @@ def test_a_volume_bundle_is_planned_trained_and_segments(data, tmp_path, capfd, 
     for name, value in {"patches": 1, "epochs": 1, "workers": 0, "batch_size": 2}.items():
         text = re.sub(rf"^{name}: \S+", f"{name}: {value}", text, flags=re.MULTILINE)
     edited.write_text(text)
+    capfd.readouterr()
     assert run("train", bundle, "--data", data, "-o", tmp_path / "trained", "--json") == 0
+    assert 0 <= json.loads(capfd.readouterr().out)["metrics"]["dice_box"] <= 1
     image = data / "images" / "case0.nii.gz"
     assert Segmenter(tmp_path / "trained").segment(image).shape == (1, 24, 20, 16)
 
@@ -106,10 +107,46 @@ def test_pictures_with_any_label_value_are_planned(tmp_path, capfd):
     printed = capfd.readouterr()
     assert printed.out.strip() == str(bundle)
     assert f"train it with: volseg train {bundle} " in printed.err
+    why = composition_of(open_bundle(bundle).metadata, "").reasons["recipe"]
+    assert why == "two axes; each picture is standardised by itself"
+    assert f"recipe pictures {why}" in " ".join(printed.err.split())
     train = configs(bundle, "train")
     assert open_bundle(bundle).labels == {"label_255": 1}
     assert (train["in_channels"], train["patch"]) == (3, [48, 40])
     assert (train["stored_labels"], train["network_def"]["name"]) == ([0, 255], "resencunet")
+
+
+def test_what_nobody_labelled_counts_in_no_standardisation(tmp_path):
+    """All is about 50, but what is ignored, which is about 1000."""
+    labels = np.zeros((24, 20, 16), np.uint8)
+    labels[4:10, 4:10, 4:10] = 1
+    labels[14:] = 255
+    for index in range(6):
+        noise = np.random.default_rng(index).normal(50, 5, labels.shape)
+        values = (noise + 950 * (labels == 255)).astype(np.float32)
+        write_case(tmp_path / "data", f"case{index}", labels=labels, values=values)
+    bundle = tmp_path / "boxes"
+    words = ("--labels", "box", "--ignore", 255, "--modality", "CT", "--memory", "4GB")
+    assert run("plan", tmp_path / "data", "-o", bundle, *words) == 0
+    (fitted,) = read_standardization(bundle / "configs" / "standardization.json").channels
+    assert fitted.mean == pytest.approx(50, abs=1)
+
+
+def test_a_datalist_keeps_its_folds_and_refuses_options_that_deal_others(data, tmp_path, capfd):
+    cases = [
+        Case(f"case{i}", f"images/case{i}.nii.gz", f"labels/case{i}.nii.gz", f"p{i // 2}", i // 2)
+        for i in range(6)
+    ]
+    datalist, bundle = tmp_path / "list.json", tmp_path / "boxes"
+    write_datalist(cases, datalist, about={"labels": {"1": "box", "2": "cube"}})
+    planning = ("plan", datalist, "-o", bundle, "--data", data, "--memory", "4GB")
+    for option in (("--patients", "p.csv"), ("--folds", 10), ("--stratify", "site")):
+        assert run(*planning, *option) == 2
+        said = " ".join(capfd.readouterr().err.split())
+        assert f"{option[0]} is of a folder, but the datalist" in said
+    assert run(*planning) == 0
+    assert read_datalist(bundle / "configs" / "datalist.json") == cases
+    assert open_bundle(bundle).labels == {"box": 1, "cube": 2}
 
 
 def test_channels_in_files_of_their_own_are_planned_as_nnunet_names_them(tmp_path, capfd):
@@ -152,6 +189,7 @@ def test_channels_in_files_of_their_own_are_planned_as_nnunet_names_them(tmp_pat
         (("--labels", "box"), "holds 2, which no class stands for"),
         (("--channels", "t1,t2"), "1 channels, but these are named: t1, t2"),
         (("--folds", "9"), "cannot make 9 folds"),
+        (("--data", "elsewhere"), "--data is of a datalist, but"),
     ],
 )
 def test_mistakes_are_answered_in_a_sentence_and_leave_no_bundle(

@@ -88,6 +88,14 @@ def test_masks_may_be_booleans():
     assert found == as_numbers
 
 
+def test_labels_may_have_the_other_order_of_bytes():
+    """As nibabel maps the files of old scanners into memory."""
+    predictions, references = cases()
+    turned = [labels.astype(">u2") for labels in references]
+    found = choose_rules(predictions, turned, CANDIDATES, margin=0.0005)
+    assert found == choose_rules(predictions, references, CANDIDATES, margin=0.0005)
+
+
 def test_every_decision_is_in_the_table():
     predictions, references = cases()
     table = choose_rules(predictions, references, CANDIDATES, margin=0.0005)

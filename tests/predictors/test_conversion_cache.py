@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +45,25 @@ TILE = (16, 24)
 def everything_logged(caplog, monkeypatch, tmp_path):
     monkeypatch.setenv("VOLSEG_CACHE", str(tmp_path / "user"))
     caplog.set_level(logging.INFO, logger="volseg")
+
+
+_PROGRAMS: dict[object, torch.export.ExportedProgram] = {}
+_EXPORT, _CONVERTED = torch.export.export, cache(openvino_backend.convert)
+
+
+@pytest.fixture(autouse=True)
+def each_network_is_converted_once(monkeypatch):
+    """What becomes of a conversion is looked at here: only its files are written each time."""
+
+    def exported(network, images):
+        key = network_fingerprint(network), images[0].shape
+        if key not in _PROGRAMS:  # of a copy, as a test may change the weights of its network
+            _PROGRAMS[key] = _EXPORT(copy.deepcopy(network), images)
+        return _PROGRAMS[key]
+
+    torch.manual_seed(0)  # networks that tests make without a seed are the same
+    monkeypatch.setattr(torch.export, "export", exported)
+    monkeypatch.setattr(openvino_backend, "convert", _CONVERTED)
 
 
 def unet(seed: int = 0, **options) -> nn.Module:
@@ -200,6 +219,17 @@ def test_a_fingerprint_is_of_hooks_and_of_which_parts_are_shared():
 def test_of_what_nothing_can_be_said_no_two_fingerprints_are_equal():
     network = Leaky(lock=threading.Lock())
     assert network_fingerprint(network) != network_fingerprint(network)
+
+
+def test_a_network_whose_class_was_typed_in_is_taken_but_not_known_again(tmp_path, monkeypatch):
+    """As in a notebook, where the same name may be another class a moment later."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    typed = type("Typed", (nn.Sequential,), {"__module__": "__main__"})
+    network = typed(*small()).eval()
+    assert network_fingerprint(network) != network_fingerprint(network)
+    made = make(network, tmp_path)
+    with torch.no_grad():
+        assert torch.allclose(logits_of(made), network(check_volume(made.shapes)), atol=1e-5)
 
 
 FINGERPRINTS = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,17 @@ class Activated(Decoder):
         return super().join(torch.relu(raised), skipped)
 
 
+class Together(nn.Module):
+    """Decoders beside each other: a conversion for all, and the logits of each."""
+
+    def __init__(self, decoders) -> None:
+        super().__init__()
+        self.decoders = nn.ModuleList(decoders)
+
+    def forward(self, image):
+        return tuple(decoder(image) for decoder in self.decoders)
+
+
 def converted(network: nn.Module, image: Tensor):
     program = torch.export.export(network.eval(), (image,))
     model = runtime().convert_model(without_idle_padding(program))
@@ -62,21 +75,26 @@ def converted(network: nn.Module, image: Tensor):
     return model
 
 
-def logits(model, image: Tensor) -> np.ndarray:
+def outputs(model, image: Tensor) -> list[np.ndarray]:
     compiled = runtime().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return compiled(image.numpy())[0]
+    found = compiled(image.numpy())
+    return [found[index] for index in range(len(model.outputs))]
 
 
-@pytest.mark.parametrize("kind", [Decoder, SkipFirst])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kernel", [1, 3, 5])
+def logits(model, image: Tensor) -> np.ndarray:
+    return outputs(model, image)[0]
+
+
+CASES = list(itertools.product((Decoder, SkipFirst), (True, False), (1, 3, 5)))
+
+
 @pytest.mark.parametrize(("dims", "sides"), [(2, (12, 8)), (3, (8, 12, 6))])
-def test_logits_are_the_same_up_to_the_faces(kind, bias, kernel, dims, sides):
+def test_logits_are_the_same_up_to_the_faces(dims, sides):
     torch.manual_seed(0)
-    network = kind(dims, bias=bias, kernel=kernel)
+    network = Together(kind(dims, bias=bias, kernel=kernel) for kind, bias, kernel in CASES)
     image = torch.randn(1, 1, *sides)
     model = converted(network, image)
-    assert fold_upsampling(model, runtime().opset15) == 1
+    assert fold_upsampling(model, runtime().opset15) == len(CASES)
     kinds = [node.get_type_name() for node in model.get_ordered_ops()]
     assert "Concat" not in kinds
     kernels = [
@@ -84,10 +102,12 @@ def test_logits_are_the_same_up_to_the_faces(kind, bias, kernel, dims, sides):
         for node in model.get_ordered_ops()
         if node.get_type_name() == "ConvolutionBackpropData"
     ]
-    assert kernels == [(kernel + 1,) * dims]
+    expected = [(kernel + 1,) * dims for _, _, kernel in CASES]
+    assert sorted(kernels) == sorted(expected)
     with torch.no_grad():
         right = network(image)
-    np.testing.assert_allclose(logits(model, image), right, rtol=1e-4, atol=1e-5)
+    for case, found, wanted in zip(CASES, outputs(model, image), right, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5, err_msg=str(case))
 
 
 def test_a_convolution_of_two_that_are_brought_up_folds_both():

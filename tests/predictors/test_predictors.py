@@ -22,6 +22,7 @@ from volseg.predictors import (
     TorchPredictor,
     check_volume,
     make_predictor,
+    openvino_backend,
     tile_shapes,
     verified,
 )
@@ -239,6 +240,28 @@ def test_normalisations_are_rewritten_exactly(sides, affine):
         names = {str(node.target) for node in program.graph.nodes}
         assert not {name for name in names if "instance_norm" in name or "group_norm" in name}
         torch.testing.assert_close(program.module()(image), built(image), rtol=1e-5, atol=1e-5)
+
+
+def test_a_program_is_the_same_network_traced_once_or_by_openvino_itself(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    built = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4, affine=True), nn.LeakyReLU()),
+        *(nn.Conv2d(4, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.SiLU()),
+        *(nn.MaxPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(4, 2, 1)),
+    ).eval()
+    image = torch.randn(1, 1, 16, 12)
+    shapes = tile_shapes(built, 1, (16, 12))
+    kinds, logits = {}, {}
+    for way in ("once", "by OpenVINO"):
+        files = [tmp_path / f"{way}.xml", tmp_path / f"{way}.bin"]
+        with torch.no_grad():
+            openvino_backend.convert(torch.export.export(built, (image,)), shapes)(files)
+        nodes = core().read_model(*map(str, files)).get_ops()
+        kinds[way] = collections.Counter(node.get_type_name() for node in nodes)
+        logits[way] = openvino_backend.load(files, shapes, "f32")(image)
+        monkeypatch.setattr(openvino_backend, "_as_read", with_exact_normalisation)
+    assert kinds["once"] == kinds["by OpenVINO"]
+    assert torch.equal(logits["once"], logits["by OpenVINO"])
 
 
 def test_names_and_places_that_cannot_be_used_are_refused(folder):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import benchmark
-from benchmarks import augmentation, first_use, networks, timing, transforms
+from benchmarks import augmentation, first_use, networks, timing, training, transforms
 from benchmarks.augmentation import COMBINED, Scene
 
 
@@ -166,3 +166,43 @@ def test_networks_are_measured_beside_theirs():
     assert row.step_ratio > 0
     lines = networks.networks_table([row], preset="laptop", channels_last=False)
     assert lines[2].startswith("| `vnet` (tiny) | 32x32 |")
+
+
+class SteadyLoop:
+    """A loop each step of which takes as long, half of it by waiting, on two processors."""
+
+    def __init__(self, seconds: float) -> None:
+        self.step = seconds
+        self.seconds: list[float] = []
+        self.waited: list[float] = []
+        self.processor: list[float] = []
+
+    def run(self) -> None:
+        self.seconds.append(self.step)
+        self.waited.append(0.5)
+        self.processor.append(2 * self.step)
+
+
+def test_training_loops_are_compared_with_that_of_monai():
+    loops = {"volseg": SteadyLoop(0.5), "MONAI": SteadyLoop(1.0)}
+    rows = training._measured(loops, {"volseg": 1.25}, repeats=3)
+    twice, once = "2.00 (2.00 to 2.00)", "1.00 (1.00 to 1.00)"
+    assert training.table(rows)[2:] == [
+        f"| volseg | 2.00 | 50.0 % | {twice} | 1.00 | {twice} | 1.250000 |",
+        f"| MONAI | 1.00 | 50.0 % | {once} | 2.00 | {once} | its own |",
+    ]
+
+
+@pytest.mark.slow  # two processes that load all anew
+def test_training_loops_begin_with_the_same_loss(tiny_bundle, tmp_path, monkeypatch, capsys):
+    """That of one network with the same weights, so that nothing else is faster or slower."""
+    file = tmp_path / "rows.json"
+    words = ["training", "--bundle", tiny_bundle, "--data", tiny_bundle.parent / "data"]
+    words += ["--steps", 1, "--repeats", 1, "--threads", 1, "--json", file]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
+    benchmark.main()
+    ours, monai = json.loads(file.read_text())
+    assert (ours["loop"], monai["loop"]) == ("volseg", "MONAI")
+    assert ours["first_loss"] == pytest.approx(monai["first_loss"], abs=1e-5)
+    assert min(ours["steps_per_second"], monai["steps_per_second"]) > 0
+    assert f"| {ours['first_loss']:.6f} |" in capsys.readouterr().out

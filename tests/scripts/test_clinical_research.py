@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import json
 import shutil
 import sys
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from scipy import ndimage
 
 import cohort_statistics
 import dicom_to_datalist
 import inter_reader_agreement
 import longitudinal_change
-from research_tables import StructureVolume
+from research_tables import StructureVolume, map_volumes
 from volseg.cohort import read_manifest
 from volseg.errors import InputError
 from volseg.io import as_image, convert_file, read_image, write_segmentation
@@ -55,6 +59,36 @@ def write_boxes(folder, volumes):
         labels.reshape(-1)[:number] = 1
         image = as_image(labels.astype(np.float32), affine)
         write_segmentation(labels, folder / f"{case}_seg.nii.gz", like=image)
+
+
+def write_series(folder, series, places, **values):
+    """Write slices of an axial CT series, 2 mm for each step of their places."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in places:
+        dataset = pydicom.Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+        uid = f"{series}.{place + 1}"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = uid
+        dataset.SeriesInstanceUID, dataset.StudyInstanceUID = series, f"{series}.100"
+        dataset.FrameOfReferenceUID = f"{series}.101"
+        dataset.Modality, dataset.InstanceNumber = "CT", place + 1
+        dataset.PatientName, dataset.PatientID = "Doe^Jane", "7"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        dataset.ImagePositionPatient = [0, 0, 2 * place]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing = [1, 1]
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 4, 5, 1
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+        dataset.PixelData = np.full((4, 5), 100 * place, np.int16).tobytes()
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(folder / f"{place:03}.dcm", enforce_file_format=True)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -138,6 +172,24 @@ def test_a_structure_that_a_group_lacks_is_named(tmp_path):
     volumes = [StructureVolume("a", "liver", 1.0), StructureVolume("b", "spleen", 1.0)]
     with pytest.raises(InputError, match="group patient in .* has a volume of liver"):
         cohort_statistics.grouped(volumes, table, None)
+
+
+def test_two_files_of_one_case_are_no_two_measurements(tmp_path):
+    write_boxes(tmp_path, {"a": 100})
+    (found,) = map_volumes(tmp_path, {"liver": 1})
+    assert (found.case, found.ml) == ("a", pytest.approx(10.0))
+    shutil.copy(tmp_path / "a_seg.nii.gz", tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii\.gz and .*a_seg\.nii\.gz are both called a"):
+        map_volumes(tmp_path, {"liver": 1})
+
+
+def test_pictures_of_readers_have_no_volume(tmp_path, monkeypatch):
+    for reader in ("first", "second"):
+        (tmp_path / reader).mkdir()
+        Image.fromarray(np.eye(6, dtype=np.uint8)).save(tmp_path / reader / "a.png")
+    words = [tmp_path / "first", tmp_path / "second", "-o", tmp_path / "out"]
+    with pytest.raises(SystemExit, match="the case a of first and second is a picture"):
+        run(inter_reader_agreement, monkeypatch, *words, "--labels", "cell=1")
 
 
 def test_the_help_needs_no_package_that_may_be_missing(tmp_path, monkeypatch):
@@ -242,10 +294,74 @@ def test_patients_without_the_structure_on_the_first_day_have_no_percent(tmp_pat
     assert (d["patient"], float(d["change_ml"]), d["annual_percent"]) == ("d", 10.0, "")
     (row,) = rows_of(tmp_path / "out" / "summary.csv")
     assert (row["patients"], row["annual_percent"]) == ("1", a["annual_percent"])
+    # Without repeats nobody knows who is beyond the error: it is not that nobody is.
+    assert (row["smallest_detectable_ml"], row["beyond_error"]) == ("", "")
     write_rows(table, ["case", "patient", "date"], rows[2:])
     run(longitudinal_change, monkeypatch, *words)
     (row,) = rows_of(tmp_path / "out" / "summary.csv")
     assert (row["patients"], row["annual_percent"]) == ("0", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "later", "words"),
+    [
+        (range(5), range(5, 8), []),
+        ((0, 1, 2, 4, 5), (6, 7), ["--irregular", "resample"]),
+    ],
+)
+def test_a_series_that_was_still_arriving_is_converted_anew(
+    tmp_path, monkeypatch, before, later, words
+):
+    tree = write_series(tmp_path / "archive", "1.2.7", before)
+    words = [tree, tmp_path / "dataset", *words]
+    run(dicom_to_datalist, monkeypatch, *words)
+    (first,) = rows_of(tmp_path / "dataset" / "manifest.csv")
+    image = tmp_path / "dataset" / first["image"]
+    assert read_image(image).shape[-1] == max(before) + 1
+    write_series(tree, "1.2.7", later)
+    run(dicom_to_datalist, monkeypatch, *words)
+    (second,) = rows_of(tmp_path / "dataset" / "manifest.csv")
+    assert (second["case"], int(second["slices"])) == (first["case"], len(before) + len(later))
+    assert read_image(image).shape[-1] == 8
+    written = image.stat().st_mtime_ns
+    run(dicom_to_datalist, monkeypatch, *words)
+    assert image.stat().st_mtime_ns == written
+
+
+def test_patients_without_a_number_are_told_apart_by_name(tmp_path, monkeypatch):
+    for number, name in enumerate(["Doe^Jane", "Doe^Jane", "Roe^Ann", "", ""], start=1):
+        folder = tmp_path / "archive" / str(number)
+        write_series(folder, f"1.2.{number}", range(3), PatientID="", PatientName=name)
+    run(dicom_to_datalist, monkeypatch, tmp_path / "archive", tmp_path / "dataset")
+    patients = [row["patient"] for row in rows_of(tmp_path / "dataset" / "manifest.csv")]
+    assert patients[0] == patients[1]
+    assert len(set(patients)) == 4
+
+
+def test_what_is_refused_is_listed_where_it_is_said(tmp_path, monkeypatch):
+    tree, dataset = write_series(tmp_path / "archive", "1.2.7", range(3)), tmp_path / "dataset"
+    (tree / "notes.txt").write_text("no image")
+    refused = tmp_path / "lists" / "refused.csv"
+    run(dicom_to_datalist, monkeypatch, tree, dataset, "--refused", refused)
+    assert [row["what"] for row in rows_of(refused)] == [str(tree / "notes.txt")]
+    assert not (tmp_path / "dataset.refused.csv").exists()
+    # Where the list has no place, that is said before the work, not after it.
+    monkeypatch.setattr(
+        dicom_to_datalist, "convert_tree", lambda *_, **__: pytest.fail("converted")
+    )
+    with pytest.raises(SystemExit, match=r"cannot write .*lists"):
+        run(dicom_to_datalist, monkeypatch, tree, dataset, "--refused", refused.parent)
+
+
+@pytest.mark.parametrize(("modalities", "said"), [(["CT", "CT"], "CT"), (["CT", "PT"], "several")])
+def test_an_image_has_one_channel_whatever_modalities_are_in_the_tree(tmp_path, modalities, said):
+    fields = dataclasses.fields(dicom_to_datalist.Converted)
+    empty = dicom_to_datalist.Converted(**dict.fromkeys((field.name for field in fields), ""))
+    rows = [dataclasses.replace(empty, modality=modality) for modality in modalities]
+    dicom_to_datalist.write_lists(tmp_path, rows)
+    listed = json.loads((tmp_path / "dataset.json").read_text())
+    assert listed["modality"] == {"0": said}
+    assert [row["modality"] for row in rows_of(tmp_path / "manifest.csv")] == modalities
 
 
 @pytest.mark.data

@@ -19,8 +19,9 @@ import psutil
 import pytest
 import uvicorn
 
+from tests.server.waiting import ended
+
 _START_SECONDS = 120
-_JOB_SECONDS = 120
 
 
 @dataclass
@@ -43,13 +44,7 @@ class Running:
 
     def ended(self, job: str) -> dict[str, Any]:
         """Wait for the end of a job and return what it is then."""
-        deadline = time.monotonic() + _JOB_SECONDS
-        while time.monotonic() < deadline:
-            status = self.client.get(f"/v1/jobs/{job}").json()
-            if status["state"] in ("done", "failed", "cancelled"):
-                return status
-            time.sleep(0.05)
-        pytest.fail(f"the job did not end: {status}")
+        return ended(self.client, job)
 
     def result(self, job: str, **query: str) -> bytes:
         """Wait for a job and return its result."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -76,13 +77,38 @@ def test_headers_that_name_another_file_are_refused(tmp_path, name):
         b"NDims = 1\nDimSize = 3\nElementDataFile\0 = /etc/passwd\nElementDataFile = LOCAL\n",
         b"NDims = 1\nDimSize = 3\n\vElementDataFile = /etc/passwd\nElementDataFile = LOCAL\n",
         b"NDims = 1\nName = x\rElementDataFile = LOCAL\nElementDataFile = /etc/passwd\n",
-        b"ElementDataFile = LOCAL".rjust(65_536) + b"/../../etc/passwd\n",
+        b"ElementDataFile = LOCAL".rjust(1 << 20) + b"/../../etc/passwd\n",
     ],
 )
 def test_hand_made_headers_that_name_another_file_are_refused(tmp_path, content):
     (tmp_path / "upload").write_bytes(content)
     with pytest.raises(InputError, match="refers to another file"):
         suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+
+
+@pytest.mark.parametrize("content", [b"\n" * 100_000, b"NRRD0004\n" + b" \n" * 32_000 + b"\n"])
+def test_empty_lines_do_not_hold_the_server_up(tmp_path, content):
+    """Whoever may send a file could stop it for all others."""
+    (tmp_path / "upload").write_bytes(content)
+    began = time.monotonic()
+    with pytest.raises(InputError):
+        suffix_of_content(tmp_path / "upload", most_bytes=_MOST)
+    assert time.monotonic() - began < 2
+
+
+def test_headers_of_many_structures(tmp_path):
+    """Segmentations of 3D Slicer say of each segment what it is."""
+
+    def segmentation(structures):
+        fields = b"".join(b"Segment%d_Tags:=%b\n" % (n, b"x" * 600) for n in range(structures))
+        return b"NRRD0004\ntype: uint8\nsizes: 1 1 1\nencoding: raw\n" + fields + b"\n\1"
+
+    upload = tmp_path / "upload"
+    upload.write_bytes(segmentation(120))
+    assert suffix_of_content(upload, most_bytes=_MOST) == ".nrrd"
+    upload.write_bytes(segmentation(2000))
+    with pytest.raises(InputError, match="has no end"):
+        suffix_of_content(upload, most_bytes=_MOST)
 
 
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])

@@ -8,9 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-import httpx
 import psutil
 
+from tests.server.waiting import ended
 from volseg.server.jobs import JobFolder, new_job
 from volseg.server.models import JobOptions
 from volseg.server.own_folder import claim_folder
@@ -36,8 +36,8 @@ def test_a_killed_server_goes_on_with_its_queue(tiny, image, tmp_path, serve_her
     client = serve_here()
     assert not list((folder / "jobs" / "incoming").iterdir())
     assert client.get(f"/v1/jobs/{done}").json()["state"] == "cancelled"
-    ended = [_ended(client, job) for job in (first, *others)]
-    assert [status["state"] for status in ended] == ["done"] * 3
+    states = [ended(client, job)["state"] for job in (first, *others)]
+    assert states == ["done"] * 3
     results = {client.get(f"/v1/jobs/{job}/result").content for job in (first, *others)}
     assert len(results) == 1
 
@@ -86,12 +86,3 @@ def test_a_job_is_on_the_disk_before_it_is_taken(tmp_path, monkeypatch):
     folder.remove(job)
     assert folder.load() == []
     assert not list((tmp_path / "jobs" / "incoming").iterdir())
-
-
-def _ended(client: httpx.Client, job: str) -> dict[str, object]:
-    deadline = time.monotonic() + 120
-    status = client.get(f"/v1/jobs/{job}").json()
-    while status["state"] in ("queued", "running") and time.monotonic() < deadline:
-        time.sleep(0.1)
-        status = client.get(f"/v1/jobs/{job}").json()
-    return status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from volseg.errors import InputError
 from volseg.io import read_image, write_segmentation
 from volseg.server.datastore import Datastore
 from volseg.server.training import Trainer
-from volseg.server.training_process import _prepare, train
+from volseg.server.training_process import prepare_case, train
 
 
 def case_of(tiny: Path, label: Path, values: dict[str, int] | None = None) -> dict[str, Any]:
@@ -57,21 +58,45 @@ def test_a_label_in_several_layers_is_refused(tiny: Path, tmp_path: Path) -> Non
     nib.save(layers, tmp_path / "layers.nii.gz")
     case = case_of(tiny, tmp_path / "layers.nii.gz")
     with pytest.raises(InputError, match="the label of a has 2 layers, .* export it as a label"):
-        _prepare("a", case, open_bundle(tiny), tmp_path / "data")
+        prepare_case("a", case, open_bundle(tiny), tmp_path / "data")
 
 
 def test_an_image_that_has_none_of_the_structures_is_trained_on(tiny: Path, tmp_path: Path) -> None:
     bundle, data = open_bundle(tiny), tmp_path / "data"
     empty = label_of_one_value(0, tiny, tmp_path / "empty.nii.gz")
-    assert not _prepare("a", case_of(tiny, empty), bundle, data)
+    assert not prepare_case("a", case_of(tiny, empty), bundle, data)
     assert not read_image(data / "labels" / "a.nii.gz").any()
-    # One that has others only was named by other words.
+    # One that has others was named by other words.
     other = label_of_one_value(3, tiny, tmp_path / "other.nii.gz")
-    with pytest.raises(InputError, match="b has none of anterior, posterior: name its segments so"):
-        _prepare("b", case_of(tiny, other, {"lesion": 3}), bundle, data)
+    with pytest.raises(InputError, match="b has lesion, .* name its segments anterior, posterior"):
+        prepare_case("b", case_of(tiny, other, {"lesion": 3}), bundle, data)
 
 
-def test_labels_that_are_all_empty_are_refused(tiny: Path, tmp_path: Path) -> None:
+def test_a_segment_of_an_unknown_name_is_not_trained_as_background(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Also where others are known, and where nothing was said of a value."""
+    image = read_image(case_of(tiny, tmp_path)["image"])
+    labels = np.zeros(image.shape[1:], np.uint8)
+    labels[:2], labels[2:4] = 1, 3
+    write_segmentation(labels, tmp_path / "label.nii.gz", like=image)
+
+    def prepare(values: dict[str, int] | None) -> bool:
+        case = case_of(tiny, tmp_path / "label.nii.gz", values)
+        return prepare_case("a", case, open_bundle(tiny), tmp_path / "data")
+
+    with pytest.raises(InputError, match="a has Posterior, which would be trained as background"):
+        prepare({"anterior": 1, "Posterior": 3})
+    with pytest.raises(InputError, match="a has the value 3, which would be"):
+        prepare(None)
+    assert prepare({"anterior": 1, "posterior": 3})
+
+
+def test_labels_that_are_all_empty_are_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for slow in ("volseg.choosing", "volseg.training"):  # to import, and not yet needed
+        monkeypatch.setitem(sys.modules, slow, None)
     empty = label_of_one_value(0, tiny, tmp_path / "empty.nii.gz")
     cases = {name: case_of(tiny, empty) for name in ("a", "b")}
     order = {"bundle": str(tiny), "folder": str(tmp_path), "device": "cpu", "cases": cases}

@@ -206,14 +206,6 @@ def test_a_reference_to_a_server_that_was_not_allowed_is_refused(server):
         assert "--allow-pacs" in answer.json()["detail"]
 
 
-@pytest.mark.data
-def test_a_real_scan_gives_what_the_command_gives(server, data_root, tmp_path, capfd):
-    case = data_root / "msd_hippocampus" / "images" / "hippocampus_001.nii.gz"
-    expected = segmented(capfd, case, tmp_path, "hippocampus_unet")
-    job = server.submit(case, "hippocampus_unet")
-    assert_same(loaded(server.result(job)), expected)
-
-
 def test_uploads_stay_within_the_limits(serve_here, tmp_path):
     client = serve_here(limits=Limits(upload_bytes=5000, waiting_jobs=1))
     big = {"image": bytes(6000)}

@@ -14,7 +14,7 @@ import pytest
 from volseg.errors import InputError, MemoryLimitError
 from volseg.segmenter import CaseRecord, Segmenter, read_record, segment_to_files
 from volseg.server.jobs import RECORD
-from volseg.server.worker import _require_moderate, _Work
+from volseg.server.worker import Work, require_moderate
 
 SETUP = {"device": "cpu", "memory": None, "most_bytes": 10**9}
 
@@ -36,7 +36,7 @@ def job_in(folder: Path, bundle: Path) -> dict[str, Any]:
 def test_a_bundle_is_loaded_anew_once_its_configurations_changed(
     tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    work = _Work(SETUP, lambda _: None, lambda: False)
+    work = Work(SETUP, lambda _: None, lambda: False)
     digests = []
     for name in ("first", "same", "changed"):
         if name == "changed":  # as a choice of rules or of tiles changes it, but not the weights
@@ -64,7 +64,7 @@ def test_no_job_is_refused_for_the_networks_of_those_before_it(
     def without_room(*_: Any, **__: Any) -> CaseRecord:
         raise MemoryLimitError("the image is too large.")
 
-    work = _Work(SETUP, lambda _: None, lambda: False)
+    work = Work(SETUP, lambda _: None, lambda: False)
     monkeypatch.setattr("volseg.segmenter.segment_to_files", with_room_for_one)
     assert work.outcome(job_in(tmp_path / "first", tiny_bundle))["ended"] == "done"
     assert work.outcome(job_in(tmp_path / "second", other))["ended"] == "done"
@@ -79,6 +79,6 @@ def test_a_packed_image_is_not_unpacked_to_see_how_large_it_is(
     colours = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(colours, np.eye(4)), tmp_path / "image.nii.gz")
     monkeypatch.setattr("volseg.io.volume.read_image", lambda *_, **__: pytest.fail("unpacked"))
-    _require_moderate([tmp_path / "image.nii.gz"], 192)
+    require_moderate([tmp_path / "image.nii.gz"], 192)
     with pytest.raises(InputError, match="192 voxels, more than this server takes"):
-        _require_moderate([tmp_path / "image.nii.gz"], 191)
+        require_moderate([tmp_path / "image.nii.gz"], 191)

@@ -24,6 +24,7 @@ from volseg.training import (
     TrainingClock,
     TrainingHistory,
     TrainingState,
+    checkpoint,
     read_run_record,
     train_bundle,
 )
@@ -34,8 +35,10 @@ def train(bundle, data, out, progress=None):
 
 
 def train_until_killed(where, bundle, data, out):
-    """Be killed by the system, in the second epoch or at half of the third checkpoint."""
-    write = torch.save
+    """Be killed by the system: in the second epoch, once a file of weights is written, or at half
+    of the third checkpoint.
+    """
+    write, write_weights = torch.save, checkpoint.save_weights
 
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -51,6 +54,12 @@ def train_until_killed(where, bundle, data, out):
             kill()
         write(value, target)
 
+    def write_weights_and_kill(network, path):
+        write_weights(network, path)
+        if path.name == where:
+            kill()
+
+    checkpoint.save_weights = write_weights_and_kill
     if where == "writing":
         torch.save = write_half
     train(bundle, data, out, kill_in_the_second_epoch if where == "epoch" else None)
@@ -81,14 +90,16 @@ def assert_same(one, other, where=""):
         assert one == other, where
 
 
-@pytest.mark.slow  # two processes that are killed
+@pytest.mark.slow  # four processes that are killed
 def test_a_killed_run_gives_the_weights_of_one_that_was_not_killed(tiny_bundle, tmp_path):
     data, out = tiny_bundle.parent / "data", tmp_path / "killed"
     run = out / "runs" / "fold0"
-    for where, epoch in (("epoch", 1), ("writing", 2)):
+    for where, epoch in (("best.pt", 0), ("epoch", 1), ("model.pt", 1), ("writing", 2)):
         words = (where, tiny_bundle, data, out)
         assert in_processes(1, train_until_killed, *words, all_end=False) == []
-        assert read(run / "checkpoint.pt")["epoch"] == epoch
+        assert (run / "checkpoint.pt").is_file() == bool(epoch)
+        if epoch:
+            assert read(run / "checkpoint.pt")["epoch"] == epoch
     assert [path.read_bytes() for path in run.glob(".volseg-*")] == [b"half of a checkpoint"]
     whole = tmp_path / "whole"
     for folder in (out, whole):

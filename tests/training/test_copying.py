@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from dataclasses import replace
 
 import pytest
@@ -146,6 +147,19 @@ def test_a_copy_that_was_not_made_to_its_end_is_made_again(tiny_bundle, tmp_path
     assert copied.metadata["name"] == bundle.metadata["name"]
 
 
+def test_the_copy_of_a_bundle_that_nobody_may_write_to_is_its_owners(tiny_bundle, tmp_path):
+    modes = {path: path.stat().st_mode for path in (tiny_bundle, *tiny_bundle.rglob("*"))}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+    try:
+        out = copy_to_train(open_bundle(tiny_bundle), tmp_path / "out").folder
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    for path in (out, *out.rglob("*")):
+        assert path.stat().st_mode & stat.S_IWUSR, path  # root may write in any case
+
+
 def test_a_copy_by_an_earlier_version_is_known_by_its_training(tiny_bundle, other_bundle, tmp_path):
     bundle, out = open_bundle(tiny_bundle), tmp_path / "out"
     shutil.copytree(tiny_bundle, out)
@@ -166,3 +180,10 @@ def test_what_is_no_copy_is_refused(tiny_bundle, tmp_path):
     for taken in ("notes", "notes/a.txt"):
         with pytest.raises(OutputError, match="is not a bundle"):
             copy_to_train(bundle, tmp_path / taken)
+
+
+def test_a_name_that_opens_another_bundle_is_refused(tiny_bundle, tmp_path):
+    out = tmp_path / "hippocampus_unet"
+    with pytest.raises(OutputError, match="is the name of a bundle that comes with volseg"):
+        copy_to_train(open_bundle(tiny_bundle), out)
+    assert not out.exists()

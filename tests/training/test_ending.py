@@ -66,9 +66,12 @@ def test_patience_ends_a_training_that_no_longer_gets_better(
 
 
 def test_the_last_epoch_is_validated_whatever_the_interval(monkeypatch):
-    monkeypatch.setattr(ValidateNowAndAtTheEnd, "__call__", lambda self, engine: self.seen(engine))
     found = []
-    ValidateNowAndAtTheEnd.seen = lambda self, engine: found.append(engine.state.epoch)
+
+    def note(self, engine):
+        found.append(engine.state.epoch)
+
+    monkeypatch.setattr(ValidateNowAndAtTheEnd, "__call__", note)
     trainer = Engine(lambda engine, batch: None)
     ValidateNowAndAtTheEnd(interval=2).attach(trainer)
     trainer.run([0], max_epochs=5)
@@ -93,8 +96,10 @@ def test_random_numbers_of_an_epoch_do_not_depend_on_what_was_drawn_before():
     assert len(numbers(0).unique()) == 8
 
 
-def test_the_best_weights_are_kept_and_the_run_is_told_of(tiny_bundle, tmp_path):
-    data = tiny_bundle.parent / "data"
+def test_the_best_weights_are_kept_and_the_run_is_told_of(
+    unconverted_bundle, tmp_path, with_curves
+):
+    data = unconverted_bundle.parent / "data"
     settings = {
         "final_weights": "best",
         "val_interval": 1,
@@ -105,7 +110,9 @@ def test_the_best_weights_are_kept_and_the_run_is_told_of(tiny_bundle, tmp_path)
         "seconds": 600,
         "cases": 3,
     }
-    trained = train_bundle(tiny_bundle, data, tmp_path / "t", epochs=30, settings=settings, fold=1)
+    trained = train_bundle(
+        unconverted_bundle, data, tmp_path / "t", epochs=30, settings=settings, fold=1
+    )
     run = trained.folder / "runs" / "fold1"
     record = json.loads((run / "run.json").read_text())
     assert record["ended_by"] == "patience"
@@ -132,7 +139,7 @@ def test_every_case_is_trained_on_where_no_fold_is_held_out(tiny_bundle, tmp_pat
     words = ["train", tiny_bundle, "--data", data, "-o", out, "--fold", "all", "--epochs", 1]
     with pytest.raises(SystemExit, match="0"):
         main([*map(str, words), "--json"])
-    assert json.loads(capfd.readouterr().out)["metrics"] == {}
+    assert json.loads(capfd.readouterr().out) == {"bundle": str(out.resolve()), "metrics": {}}
     record = json.loads((out / "runs" / "foldall" / "run.json").read_text())
     assert (record["data"]["training_cases"], record["data"]["held_out_cases"]) == (6, 0)
     assert record["steps"] == 3

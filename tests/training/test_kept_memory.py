@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -94,9 +95,8 @@ def test_an_accelerator_leaves_the_memory_of_the_process_alone(runs):
     assert after < 16
 
 
-def test_it_registers_only_where_it_can_do_something(monkeypatch):
-    monkeypatch.setattr("volseg.training.kept_memory.has_glibc", lambda: False)
+def test_a_training_does_without_glibc(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())  # another C library: no mallopt
     engine = Engine(lambda engine, batch: None)
     KeepMemory("cpu").attach(engine)
-    engine.run([0])
-    assert not any(engine._event_handlers.values())
+    assert engine.run([0]).iteration == 1

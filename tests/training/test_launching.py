@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.training.processes import in_processes
 from volseg.cli.console import progress_bar
 from volseg.cli.main import main
 from volseg.errors import VolsegError
-from volseg.training import launching
+from volseg.networks import read_weights
+from volseg.training import launching, train_bundle
 from volseg.training.launching import run_in_processes
+
+_PATIENCE = 240  # seconds
 
 
 @pytest.fixture
@@ -124,3 +132,51 @@ def test_a_cross_validation_by_several_processes_is_refused(monkeypatch, tmp_pat
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert "is run by one process" in " ".join(capfd.readouterr().err.split())
+
+
+def train(bundle, data, out):
+    train_bundle(bundle, data, out, epochs=1)
+
+
+@contextlib.contextmanager
+def torchrun(*words, folder):
+    """Start processes as torchrun does; after the block they must come to a good end."""
+    command = [sys.executable, "-m", "torch.distributed.run", *map(str, words)]
+    agent = subprocess.Popen(command, cwd=folder)
+    try:
+        yield
+        assert agent.wait(_PATIENCE) == 0
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+@pytest.mark.slow  # four processes that load all anew
+def test_torchrun_trains_as_one_process_does(tiny_bundle, tmp_path, repository, monkeypatch):
+    """On two machines, which are one here, and through MONAI: the commands of the README."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    data, alone, together = tiny_bundle.parent / "data", tmp_path / "alone", tmp_path / "together"
+    in_processes(1, train, tiny_bundle, data, alone)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    machine = ("--nnodes", 2, "--nproc-per-node", 1, "--local-addr", "127.0.0.1")
+    machine += ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}")
+    ours = ("-m", "volseg", "train", tiny_bundle, "--data", data, "-o", together, "--epochs", 1)
+    with torchrun(*machine, *ours, folder=tmp_path), torchrun(*machine, *ours, folder=tmp_path):
+        pass
+    record = json.loads((together / "runs" / "fold0" / "run.json").read_text())
+    assert (record["status"], record["processes"]) == ("finished", 2)
+
+    monai = ("-m", "monai.bundle", "run", "--config_file", "configs/train.yaml", "--epochs", 1)
+    monai += ("--dataset_dir", data, "--output_dir", tmp_path / "monai")
+    with torchrun("--standalone", "--nproc-per-node", 2, *monai, folder=tiny_bundle):
+        pass
+    record = json.loads((tmp_path / "monai" / "run.json").read_text())
+    assert (record["status"], record["processes"]) == ("finished", 2)
+    expected = read_weights(alone / "models" / "model.pt")
+    for path in (together / "models" / "model.pt", tmp_path / "monai" / "model.pt"):
+        found = read_weights(path)
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-5, msg=name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import torch
 from ignite.engine import Engine
 
+import volseg
 from volseg.data import read_datalist, write_datalist
 from volseg.training import RecordRun, TrainingClock, TrainingHistory, read_run_record
 from volseg.training.progress import duration
@@ -40,6 +42,10 @@ def test_the_state_in_git_is_told_and_runs_nothing_of_the_folder(tmp_path):
     git(bundle, "config", "core.fsmonitor", str(hook))
     assert git_state(bundle) == {"commit": commit, "changed": True}
     assert not told.exists()
+    environment = bundle.parent / "environment"
+    environment.mkdir()
+    (environment / "package.py").touch()
+    assert git_state(environment) is None  # no commit says what is in it
 
 
 def test_a_record_that_is_not_there_or_damaged_says_nothing(tmp_path):
@@ -48,8 +54,8 @@ def test_a_record_that_is_not_there_or_damaged_says_nothing(tmp_path):
     assert read_run_record(tmp_path) == {}
 
 
-def recorded_data(bundle, folder, **options):
-    """What a run with fold 0 held out tells of its data."""
+def recorded(bundle, folder, **options):
+    """What a run with fold 0 held out tells of itself."""
     trainer = Engine(lambda engine, batch: None)
     trainer.state.device = "cpu"
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
@@ -58,18 +64,25 @@ def recorded_data(bundle, folder, **options):
     data = bundle.parent / "data"
     RecordRun(bundle, data, {"fold": 0}, history, clock, **options).attach(trainer)
     trainer.run([0], max_epochs=1)
-    return read_run_record(folder)["data"]
+    return read_run_record(folder)
 
 
 def test_the_cases_that_are_told_of_are_those_of_the_list_that_is_trained_on(tiny_bundle, tmp_path):
     own, other = tiny_bundle / "configs" / "datalist.json", tmp_path / "other.json"
     write_datalist(read_datalist(own)[:5], other, about={})
-    whole = recorded_data(tiny_bundle, tmp_path / "whole")
+    whole = recorded(tiny_bundle, tmp_path / "whole")["data"]
     assert (whole["training_cases"], whole["held_out_cases"]) == (4, 2)
     own.unlink()
-    part = recorded_data(tiny_bundle, tmp_path / "part", datalist=str(other))
+    part = recorded(tiny_bundle, tmp_path / "part", datalist=str(other))["data"]
     assert (part["training_cases"], part["held_out_cases"]) == (3, 2)
     assert part["sha256"] != whole["sha256"]
+
+
+def test_the_state_of_the_code_is_told(tiny_bundle, tmp_path):
+    """The bundle lies outside of any repository."""
+    record = recorded(tiny_bundle, tmp_path / "run")
+    assert record["bundle"]["git"] is None
+    assert record["code"] == git_state(Path(volseg.__file__).parent)
 
 
 def test_times_are_told_as_they_are_spoken():

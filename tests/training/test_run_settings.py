@@ -36,6 +36,7 @@ from volseg.training.run_settings import differing_settings, require_run_setting
         ({"ignore": 255}, "in the evaluation of the bundle"),
         ({"class_ratios": [1, -1, 0]}, "numbers of at least 0, one a class, or null"),
         ({"region_labels": "one"}, "null, or a list of whole numbers"),
+        ({"prepared": "$SCRATCH/prepared"}, "a folder, without variables of a shell, or null"),
     ],
 )
 def test_values_that_cannot_be_are_refused(tiny_bundle, settings, sentence):

@@ -24,7 +24,7 @@ def said(*command: str) -> str:
 
 @pytest.mark.slow
 def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
-    slurm, tiny_bundle, tmp_path, repository, monkeypatch
+    slurm, unconverted_bundle, tmp_path, repository, monkeypatch
 ):
     """By two processes; the signal of SLURM comes after the first epoch."""
     monkeypatch.setenv("PYTHON", sys.executable)
@@ -32,7 +32,8 @@ def test_a_job_whose_time_is_up_is_queued_again_and_goes_on(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(repository), *sys.path[:1]]))
     out, log = tmp_path / "trained", tmp_path / "job.log"
-    words = [tiny_bundle, "--data", tiny_bundle.parent / "data", "-o", out, "--epochs", 20]
+    data = unconverted_bundle.parent / "data"
+    words = [unconverted_bundle, "--data", data, "-o", out, "--epochs", 20]
     job = said(
         *("sbatch", "--parsable", "--exclusive", f"--output={log}"),
         *map(str, [repository / "scripts" / "train.sbatch", *words]),

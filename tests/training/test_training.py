@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 
 from volseg import Segmenter
 from volseg.bundle import write_metadata
@@ -17,11 +20,11 @@ from volseg.networks import read_weights
 from volseg.training import TrainingState, train_bundle
 
 
-def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
+def test_training_lowers_the_loss_and_gives_a_bundle(unconverted_bundle, tmp_path):
     states: list[TrainingState] = []
-    data = tiny_bundle.parent / "data"
+    data = unconverted_bundle.parent / "data"
     trained = train_bundle(
-        tiny_bundle, data, tmp_path / "trained", fold=1, epochs=12, progress=states.append
+        unconverted_bundle, data, tmp_path / "trained", fold=1, epochs=12, progress=states.append
     )
     assert trained.folder == (tmp_path / "trained").resolve()
     # Four training cases in batches of two, and a validation every second epoch.
@@ -35,7 +38,7 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     assert [bool(state.metrics) for state in epochs] == [False, True] * 6
     assert set(epochs[-1].metrics) == {"mean_dice", "dice_anterior", "dice_posterior"}
     assert (states[0].part_done, states[-1].part_done) == (1 / 24, 1.0)
-    before = read_weights(tiny_bundle / "models" / "model.pt")
+    before = read_weights(unconverted_bundle / "models" / "model.pt")
     after = read_weights(trained.weights)
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
@@ -46,7 +49,7 @@ def test_training_lowers_the_loss_and_gives_a_bundle(tiny_bundle, tmp_path):
     measured = record_measurement(trained.folder, data, evaluation, fold=1)
     training = measured.metadata["training"]
     assert (training["epochs"], training["training_cases"]) == (12, 4)
-    assert training["seconds"] >= 0
+    assert training["seconds"] > 0
     assert set(measured.metadata["eval_metrics"]) >= {"dice_anterior", "dice_posterior"}
     assert Segmenter(trained.folder).segment(data / "images" / "ball1.nii.gz").shape[0] == 1
 
@@ -139,12 +142,27 @@ def test_unusable_data_and_outputs_are_named(tiny_bundle, tmp_path):
         train_bundle(tiny_bundle, data, tmp_path / "u")
 
 
-def test_the_command(tiny_bundle, tmp_path, capfd):
-    data = tiny_bundle.parent / "data"
-    out = tmp_path / "trained"
-    words = ["train", tiny_bundle, "--data", data, "-o", out, "--epochs", 1, "--json"]
-    with pytest.raises(SystemExit, match="0"):
-        main([str(word) for word in words])
-    result = json.loads(capfd.readouterr().out)
-    assert result["bundle"] == str(out.resolve())
-    assert 0 <= result["metrics"]["dice_anterior"] <= 1
+def test_what_was_validated_stays_above_the_bar_of_a_terminal(tmp_path, monkeypatch):
+    step = TrainingState(1, 2, 1, 2, 0.5, None, 0.25, None, 1.0, 0.0)
+    states = [
+        step,
+        replace(step, epoch_has_ended=True),  # without a validation
+        replace(step, epoch=2, epoch_has_ended=True, metrics={"dice_anterior": 0.9}),
+        replace(step, epoch=2, loss=0.25),
+    ]
+
+    def trained(*_, progress, **__):
+        for state in states:
+            progress(state)
+        raise InputError("that is all")
+
+    text = StringIO()
+    terminal = Console(file=text, force_terminal=True, color_system=None, width=200)
+    for module in ("console", "train"):
+        monkeypatch.setattr(f"volseg.cli.{module}.errors", terminal)
+    monkeypatch.setattr("volseg.training.train_bundle", trained)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "b", "--data", str(tmp_path), "-o", str(tmp_path / "t")])
+    lines = text.getvalue().splitlines()
+    kept = [state for state in states if any(line.endswith(state.describe()) for line in lines)]
+    assert kept == [states[2]]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         network_data_format,
         with_cleaning,
     )
-    from volseg.bundle.creation import new_bundle, require_free
+    from volseg.bundle.creation import new_bundle, require_free, require_own_name
     from volseg.bundle.description import describe_bundle
     from volseg.bundle.ensembling import make_ensemble
     from volseg.bundle.folder import (
@@ -62,6 +62,7 @@ __all__ = [
     "open_bundle",
     "recompose",
     "require_free",
+    "require_own_name",
     "require_settings",
     "shipped_bundles",
     "value_names",

@@ -54,7 +54,8 @@ class Composition:
         cleaning: Piece that cleans the label map; the recipe's own by default.
         label_reading: Piece that makes classes of a label file; the recipe's own by default.
         values: One-line entries of the pieces to change, by name.
-        reasons: Why some of them are what they are, one line each: their comments.
+        reasons: Why some of them, and the recipe (by that name), are what they are, one line each;
+            those of values are their comments.
         members: The networks of an ensemble, each with its own values; it has configurations for
             inference only, and ``network`` and the values are those of the first.
     """

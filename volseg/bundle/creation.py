@@ -13,7 +13,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, write_text
 from volseg.bundle.composition import Composition, compose, network_data_format
 from volseg.bundle.folder import Bundle, open_bundle, shipped_bundles
 from volseg.bundle.recipe_book import find_recipe, recipe_book
@@ -77,8 +77,7 @@ def new_bundle(
     if data is not None:
         listed = list_cases(data, patients=patients, channels=composition.channels, stratify=LABELS)
     for name, text in texts.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     with replacing(folder / "configs" / SCHEMA.name) as temporary:
         shutil.copyfile(SCHEMA, temporary)
     if listed is not None:
@@ -94,12 +93,22 @@ def require_free(folder: str | Path) -> None:
         OutputError: It is not empty, or has the name of a bundle that comes with volseg.
     """
     folder = Path(folder).resolve()
-    if folder.name in shipped_bundles():
-        raise OutputError(
-            f"{folder.name} is the name of a bundle that comes with volseg: choose another name."
-        )
+    require_own_name(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not empty: choose another folder.")
+
+
+def require_own_name(folder: str | Path) -> None:
+    """Refuse a folder whose name opens another bundle.
+
+    Raises:
+        OutputError: It has the name of a bundle that comes with volseg.
+    """
+    name = Path(folder).resolve().name
+    if name in shipped_bundles():
+        raise OutputError(
+            f"{name} is the name of a bundle that comes with volseg: choose another name."
+        )
 
 
 def _require_fitting(composition: Composition, inference: str) -> None:

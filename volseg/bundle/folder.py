@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import BundleError, InputError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Bundle:
         Raises:
             BundleError: A code is damaged, or of a class the bundle does not have.
         """
-        # Takes seconds, which who only lists bundles need not wait.
+        # Loads numpy and scipy, for which who only lists bundles need not wait.
         from volseg.io.dicom.segmentations import coded_segment  # noqa: PLC0415
 
         entries = self.metadata.get("dicom_segments", {})
@@ -308,6 +308,5 @@ def write_metadata(bundle: Bundle, metadata: Mapping[str, Any]) -> Bundle:
     Raises:
         OutputError: The file cannot be written.
     """
-    with replacing(bundle.folder / "configs" / "metadata.json") as temporary:
-        temporary.write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+    write_text(bundle.folder / "configs" / "metadata.json", json.dumps(metadata, indent=2) + "\n")
     return open_bundle(bundle.folder)

@@ -23,6 +23,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _ENTRY = re.compile(
     r"^(?P<name>[a-z_]+): (?P<value>[^#\s][^#\n]*?)(?P<comment> +#.*)?$", re.MULTILINE
 )
+# A text, or the start of a number such as 1e-05, in JSON.
+_TEXT_OR_POWER = re.compile(r'(?P<text>"(?:[^"\\]|\\.)*")|(?<![.\w])(?P<number>\d+)e')
 _COMMENT_COLUMN = 41
 _SPATIAL_DIMS = {"volumes": 3, "pictures": 2}
 
@@ -140,9 +142,13 @@ def with_values(text: str, values: Mapping[str, Any], comments: Mapping[str, str
         if name not in values or name not in changeable:
             return entry[0]
         comment = comments.get(name) or (entry["comment"] or "").strip(" #")
-        # YAML reads 1e-05 as a word, 1.0e-05 as a number.
-        value = re.sub(r"(?<![.\d\w\"])(\d+)e(?=[-+]?\d)", r"\1.0e", json.dumps(values[name]))
+        value = _TEXT_OR_POWER.sub(_with_a_point, json.dumps(values[name]))
         written = f"{name}: {value}"
         return f"{written:<{_COMMENT_COLUMN - 1}} # {comment}" if comment else written
 
     return _ENTRY.sub(line, text)
+
+
+def _with_a_point(found: re.Match[str]) -> str:
+    """Return a text as it is, and a number with a point: YAML reads 1e-05 as a word."""
+    return found["text"] or f"{found['number']}.0e"

@@ -95,7 +95,12 @@ RULES: Mapping[str, Rule] = {
     "seed": _whole(0, 2**32 - 1),
     "workers": _whole(0),
     "cached": _SHARE,
-    "prepared": _or_none(Rule("the path of a folder", lambda value: isinstance(value, str))),
+    "prepared": _or_none(
+        Rule(
+            "the path of a folder, without variables of a shell",
+            lambda value: isinstance(value, str) and not value.startswith(CODE),
+        )
+    ),
     "track_with": _or_none(_word(*TRACKERS)),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jsonschema
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
+from torch import nn
 
 from volseg.bundle.building import build_parts
 from volseg.bundle.folder import Bundle, open_bundle
@@ -52,14 +54,15 @@ def verify_bundle(bundle: str | Path) -> list[Check]:
         InputError: There is no such bundle, or its metadata cannot be read at all.
     """
     opened = open_bundle(bundle)
+    network = cache(lambda: build_parts(opened).network)  # built once for both checks
     checks: list[tuple[str, Callable[[Bundle], str]]] = [
         ("files", _files),
         ("metadata schema", _schema),
         ("version in changelog", _changelog),
         ("inference properties", lambda b: _properties(b, "inference", InferProperties)),
         ("training properties", _training),
-        ("safe building and weights", _building),
-        ("network output", _network_output),
+        ("safe building and weights", lambda _: _building(network())),
+        ("network output", lambda b: _network_output(b, network())),
         ("quality limits", _quality),
     ]
     return list(_run(opened, checks))
@@ -120,18 +123,17 @@ def _training(bundle: Bundle) -> str:
     return _properties(bundle, "train", TrainProperties)
 
 
-def _building(bundle: Bundle) -> str:
-    network = build_parts(bundle).network
+def _building(network: nn.Module) -> str:
     return f"{sum(p.numel() for p in network.parameters()):,} parameters"
 
 
-def _network_output(bundle: Bundle) -> str:
+def _network_output(bundle: Bundle, network: nn.Module) -> str:
     image = bundle.metadata["network_data_format"]["inputs"]["image"]
     outputs = bundle.metadata["network_data_format"]["outputs"]["pred"]
     classes = len(outputs.get("regions") or outputs["channel_def"])
     sides = [side if isinstance(side, int) else 64 for side in image["spatial_shape"]]
     with torch.inference_mode():
-        logits = build_parts(bundle).network(torch.zeros(1, image["num_channels"], *sides))
+        logits = network(torch.zeros(1, image["num_channels"], *sides))
     if tuple(logits.shape) != (1, classes, *sides):
         raise _Failed(
             f"the network gives {tuple(logits.shape)}, the metadata declare {(1, classes, *sides)}"

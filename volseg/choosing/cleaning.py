@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose, with_cleaning
 from volseg.choosing.held_out import held_out_cases
 from volseg.errors import BundleError
@@ -146,8 +146,7 @@ def record_cleaning(bundle: str | Path, table: DecisionTable) -> Bundle:
             files={CLEANING_TABLE: text},
         )
     except BundleError as error:
-        with replacing(opened.folder / CLEANING_TABLE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(opened.folder / CLEANING_TABLE, text)
         raise BundleError(
             f"the rules are written to {opened.folder / CLEANING_TABLE} but not applied by the "
             f"bundle: {error}"

@@ -48,7 +48,14 @@ from volseg.evaluation import (
     length_unit,
     write_evaluation,
 )
-from volseg.io import grid_of, read_image, segmentation_suffix, write_segmentation
+from volseg.io import (
+    grid_of,
+    meta_tensor,
+    open_volume,
+    read_image,
+    segmentation_suffix,
+    write_segmentation,
+)
 from volseg.segmenter import Segmenter, choose_device
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
@@ -65,6 +72,7 @@ class CrossValidationState:
         done: Cases, or thousandths of a training, that are done.
         total: All of them.
         detail: More in words.
+        epoch_has_ended: Whether this tells of an epoch of a training rather than of a step.
     """
 
     stage: str
@@ -72,6 +80,7 @@ class CrossValidationState:
     done: int
     total: int
     detail: str = ""
+    epoch_has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -203,10 +212,19 @@ class _Run:
             ensemble=combined,
         )
 
-    def _tell(self, stage: str, fold: int | None, done: int, total: int, detail: str = "") -> None:
+    def _tell(
+        self,
+        stage: str,
+        fold: int | None,
+        done: int,
+        total: int,
+        detail: str = "",
+        *,
+        epoch_has_ended: bool = False,
+    ) -> None:
         self._place.tell(stage, fold, done, total, detail)
         if self._progress is not None:
-            self._progress(CrossValidationState(stage, fold, done, total, detail))
+            self._progress(CrossValidationState(stage, fold, done, total, detail, epoch_has_ended))
 
     def _train(self, fold: int) -> None:
         if self._place.trained(fold):
@@ -215,7 +233,8 @@ class _Run:
 
         def show(state: TrainingState) -> None:
             done = round(1000 * state.part_done)
-            self._tell("training", fold, done, 1000, state.describe())
+            ended = state.epoch_has_ended
+            self._tell("training", fold, done, 1000, state.describe(), epoch_has_ended=ended)
 
         train_bundle(
             self._plan.bundle,
@@ -305,7 +324,7 @@ class _Run:
             if scores is None or not all(path.exists() for path in files.values()):
                 segmenter = segmenter or Segmenter(bundle.folder, device=self._device or "auto")
                 self._place.drop_probabilities(case.name)  # of another state, if there are any
-                prediction = _segmented(segmenter, case, **files)
+                prediction = predict_case(segmenter, case, **files)
                 scores = evaluate_case(
                     prediction.numpy()[0],
                     case.reference(prediction),
@@ -368,13 +387,15 @@ class _Run:
         return combine_folds(self._place.ensemble, members, figures, threshold, temperature)
 
 
-def _segmented(
+def predict_case(
     segmenter: Segmenter, case: LabelledCase, labels: Path, probabilities: Path | None = None
 ) -> MetaTensor:
     """Write what a bundle says of a case, and return its label map."""
     if probabilities is not None:
         segmenter.segment_file(case.image, labels, probabilities=probabilities)
-        return read_image(labels)
+        # A picture does not say where its pixels lie.
+        with open_volume(case.image) as image:
+            return meta_tensor(read_image(labels).as_tensor(), image.grid.affine)
     prediction = segmenter.segment(case.image)
     write_segmentation(prediction, labels, like=prediction)
     return prediction

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import open_bundle
 from volseg.choosing.cross_validation_plan import CrossValidationPlan
 from volseg.data import read_datalist
@@ -181,8 +181,7 @@ class CrossValidationFolder:
         return self.folder / "cases" / f"{case}.json"
 
     def _write(self, name: str, entries: Mapping[str, Any]) -> None:
-        with replacing(self.folder / name) as temporary:
-            temporary.write_text(json.dumps(entries, allow_nan=False) + "\n", encoding="utf-8")
+        write_text(self.folder / name, json.dumps(entries, allow_nan=False) + "\n")
 
 
 def cross_validation_status(folder: str | Path) -> CrossValidationStatus:

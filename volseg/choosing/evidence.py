@@ -124,6 +124,11 @@ def tempered(
     """Return probabilities ``(channels, ...)`` at a temperature.
 
     What `volseg.inference.Decision` makes of them, for arrays in memory.
+
+    Args:
+        probabilities: In [0, 1].
+        temperature: Above 1 less sure, below 1 surer.
+        exclusive: Whether the channels are classes, which sum to one; else each is a region.
     """
     raised = probabilities ** (1 / temperature)
     if exclusive:
@@ -155,7 +160,7 @@ def _told(
 ) -> dict[str, Any]:
     """Return what probabilities say of a reference, by the fields of `CaseEvidence`."""
     structures = [list(own) for own in bundle.structures.values()]
-    exclusive = decision.regions is None
+    exclusive = decision.exclusive
     # Of more than two classes none has a threshold; of two the first channel is the background.
     judged = [] if exclusive and len(structures) > 1 else structures
     first = 1 if exclusive else 0

@@ -15,6 +15,7 @@ import volseg
 from volseg.bundle import Bundle, open_bundle, write_metadata
 from volseg.choosing.held_out import held_out_cases
 from volseg.data import hash_files, read_datalist
+from volseg.errors import InputError
 from volseg.evaluation import Evaluation, evaluate_case, label_of, length_unit
 from volseg.io import grid_of
 from volseg.segmenter import Segmenter
@@ -32,6 +33,7 @@ def measure_bundle(
     *,
     fold: int = 0,
     device: str = "auto",
+    settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Segment the held-out cases as a user would and compare with their labels as they are.
@@ -41,12 +43,13 @@ def measure_bundle(
         data: The folder the paths in the datalist are relative to.
         fold: The held-out fold.
         device: As for `Segmenter`.
+        settings: Of inference, as for `Segmenter`; the bundle's own by default.
         progress: Called as ``progress(done, total)`` with cases.
 
     Raises:
         InputError: The bundle or the data are unusable.
     """
-    segmenter = Segmenter(bundle, device=device)
+    segmenter = Segmenter(bundle, device=device, settings=settings)
     cases = held_out_cases(segmenter.bundle, data, fold=fold)
     rows = []
     for done, case in enumerate(cases, start=1):
@@ -89,14 +92,21 @@ def record_measurement(
         fold: What was held out in training.
 
     Raises:
+        InputError: The weights that are there held out something else.
         OutputError: The metadata could not be written.
     """
     opened = open_bundle(bundle)
+    before = opened.metadata.get("training", {})
+    if before.get("fold", fold) != fold:
+        raise InputError(
+            f"the figures are of a training with fold {fold}, but the weights in {opened.folder} "
+            f"are of one with fold {before['fold']}, which has ended there since: give each "
+            "training a folder of its own."
+        )
     datalist = read_datalist(opened.folder / "configs" / "datalist.json")
     files = [Path(data) / name for case in datalist for name in case.files]
     rows = [] if evaluation is None else evaluation.rows
     # How training went is known from the run, or else from when the run was there.
-    before = opened.metadata.get("training", {})
     known = _of_the_run(read_run_record(opened.folder / "runs" / f"fold{fold}"))
     training: dict[str, Any] = {
         **(known or {name: before[name] for name in _OF_THE_RUN if name in before}),

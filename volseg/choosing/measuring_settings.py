@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.choosing.held_out import LabelledCase
 from volseg.choosing.settings import Setting
 from volseg.errors import InputError, MemoryLimitError, MissingPackageError, OutputError
@@ -67,9 +67,8 @@ class MeasurementFile:
             )
         for line in lines[1:]:
             self._take(line)
-        with replacing(path) as temporary:
-            text = "".join(json.dumps(line) + "\n" for line in lines or [plan])
-            temporary.write_text(text, encoding="utf-8")
+        text = "".join(json.dumps(line) + "\n" for line in lines or [plan])
+        write_text(path, text)
 
     def has(self, setting: Setting, case: str) -> bool:
         """Return whether a case is measured with a setting, or never will be."""

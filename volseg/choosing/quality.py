@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from monai.data import MetaTensor
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import Bundle, composition_of, open_bundle, recompose
 from volseg.choosing.held_out import held_out_cases, training_cases
+from volseg.choosing.json_rows import json_by_rows
 from volseg.errors import BundleError
 from volseg.geometry import Affine
 from volseg.io import affine_of, meta_tensor, open_volume, read_image
@@ -104,8 +104,7 @@ def write_quality(bundle: str | Path, limits: QualityLimits) -> Bundle:
         OutputError: The file cannot be written.
     """
     opened = open_bundle(bundle)
-    with replacing(opened.folder / _PATH) as temporary:
-        temporary.write_text(_text(limits), encoding="utf-8")
+    write_text(opened.folder / _PATH, json_by_rows(limits.to_json(), "measures"))
     return open_bundle(opened.folder)
 
 
@@ -123,15 +122,8 @@ def record_quality(bundle: str | Path, limits: QualityLimits) -> Bundle:
     except BundleError:
         return write_quality(bundle, limits)
     reason = f"what is usual, learned from {limits.about['cases']} cases; weights as before"
-    return recompose(opened, composition, reason, files={_PATH: _text(limits)})
-
-
-def _text(limits: QualityLimits) -> str:
-    """Return limits as JSON, a line for each measure."""
-    entry = limits.to_json()
-    rows = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in entry.pop("measures"))
-    head = json.dumps(entry, indent=2, allow_nan=False).removesuffix("\n}")
-    return f'{head},\n  "measures": [\n{rows}\n  ]\n}}\n'
+    text = json_by_rows(limits.to_json(), "measures")
+    return recompose(opened, composition, reason, files={_PATH: text})
 
 
 def _predicted(segmenter: Segmenter, image: MetaTensor) -> CaseMeasurements:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import (
     Bundle,
     BundleParts,
@@ -19,6 +18,7 @@ from volseg.bundle import (
     recompose,
 )
 from volseg.choosing.held_out import held_out_cases
+from volseg.choosing.json_rows import json_by_rows
 from volseg.choosing.measuring_settings import MeasurementFile, TuningProgress, measure_settings
 from volseg.choosing.settings import (
     Setting,
@@ -158,8 +158,7 @@ def record_tuning(bundle: str | Path, table: TuningTable) -> Bundle:
             files={_TABLE: _text(table, stored=True)},
         )
     except BundleError as error:
-        with replacing(opened.folder / _TABLE) as temporary:
-            temporary.write_text(_text(table, stored=False), encoding="utf-8")
+        write_text(opened.folder / _TABLE, _text(table, stored=False))
         _forget(opened)
         raise BundleError(
             f"the setting ({table.chosen.describe()}) is not stored, only the table, in "
@@ -225,10 +224,7 @@ def _changelog(table: TuningTable) -> str:
 
 def _text(table: TuningTable, *, stored: bool) -> str:
     """Return the table as JSON, a row a line."""
-    plain = {**table.to_json(), "stored": stored}
-    rows = ",\n".join("    " + json.dumps(row, allow_nan=False) for row in plain.pop("rows"))
-    head = json.dumps(plain, indent=2, allow_nan=False).removesuffix("\n}")
-    return f'{head},\n  "rows": [\n{rows}\n  ]\n}}\n'
+    return json_by_rows({**table.to_json(), "stored": stored}, "rows")
 
 
 def _forget(bundle: Bundle) -> None:

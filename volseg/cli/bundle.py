@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.atomic import require_writable
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.label_options import named_regions
+from volseg.cli.lists import numbers, words
 from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ def new(
         network=network,
         recipe=recipe,
         labels=_class_names(labels, regions),
-        channels=() if channels is None else _names(channels),
+        channels=() if channels is None else tuple(words(channels)),
         loss=loss,
         regions=regions,
         ignore=ignore,
@@ -249,9 +251,9 @@ def tune(
                 data,
                 fold=fold,
                 cases=cases,
-                overlaps=_numbers("--overlaps", overlaps, float),
+                overlaps=numbers("--overlaps", overlaps, float, example="0,0.25,0.5"),
                 tiles=None if tiles is None else _tiles(tiles),
-                precisions=None if precisions is None else precisions.split(","),
+                precisions=None if precisions is None else words(precisions),
                 mirror=mirror,
                 tolerance=tolerance,
                 device=device,
@@ -286,8 +288,10 @@ def quality(
     From training images under their labels and from predictions of held-out cases; kept in
     configs/quality.json of the bundle. `volseg train` does the same.
     """
+    from volseg.bundle import open_bundle
     from volseg.choosing import learn_quality, record_quality
 
+    require_writable(open_bundle(bundle).folder / "configs" / "metadata.json")
     with progress_bar() as bar:
         cases = bar.add_task("measuring the cases", total=None)
         limits = learn_quality(
@@ -334,18 +338,7 @@ def _show(table: TuningTable) -> None:
 
 
 def _tiles(text: str) -> list[list[int]]:
-    return [_numbers("--tiles", tile, int) for tile in text.split(";")]
-
-
-def _numbers(option: str, text: str, kind: type[Any]) -> list[Any]:
-    from volseg.errors import InputError
-
-    try:
-        return [kind(number) for number in text.split(",")]
-    except ValueError as error:
-        raise InputError(
-            f"{option} {text!r} cannot be read: expected numbers with commas between them."
-        ) from error
+    return [numbers("--tiles", tile, int, example="64,64,72") for tile in text.split(";")]
 
 
 def _class_names(labels: str | None, regions: Sequence[Region]) -> tuple[str, ...]:
@@ -353,14 +346,10 @@ def _class_names(labels: str | None, regions: Sequence[Region]) -> tuple[str, ..
     from volseg.errors import InputError
 
     if labels is not None:
-        return _names(labels)
+        return tuple(words(labels))
     if not regions:
         raise InputError(
             "a bundle needs the names of its classes (--labels liver,tumour), or of structures "
             "that contain each other (--region tumour=1,2 --region core=2)."
         )
     return tuple(value_names(regions).values())
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.atomic import require_writable
 from volseg.cli.console import errors, output, print_json, progress_bar
 
 if TYPE_CHECKING:
@@ -80,8 +81,10 @@ def calibrate(
 
 
 def _gathered(bundle: str, data: Path, fold: int, device: str) -> list[CaseEvidence]:
+    from volseg.bundle import open_bundle
     from volseg.choosing import gather_evidence
 
+    require_writable(open_bundle(bundle).folder / "configs" / "metadata.json")
     with progress_bar() as bar:
         cases = bar.add_task("segmenting the held-out cases", total=None)
         return gather_evidence(

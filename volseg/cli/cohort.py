@@ -12,6 +12,7 @@ import typer
 from volseg.cli.cohort_engine import EngineChoice, engine_choice
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.inference_options import Inference, inference
+from volseg.cli.lists import words
 from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
 from volseg.cohort.presence import LEASE_SECONDS
@@ -71,7 +72,7 @@ def run(
             "--series cannot be the same for many cases: give the manifest that column."
         )
     how, choices = inference.execution_and_choices()
-    wanted = tuple(word.strip() for word in formats.split(","))
+    wanted = tuple(words(formats))
     bundle = inference.bundle()
     result_files(out, "case", wanted, spatial_dims=bundle.spatial_dims)
     settings = CohortSettings.of_bundles(

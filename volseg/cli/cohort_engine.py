@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def engine_choice(
         _option(
             metavar="OPTIONS",
             help="As job arrays of SLURM, with options of sbatch, such as "
-            "partition=long,time=4:00:00,mem=8G,cpus-per-task=4.",
+            "partition=short,long,time=4:00:00,mem=8G,cpus-per-task=4.",
         ),
     ] = None,
     dask: Annotated[
@@ -102,8 +103,10 @@ def engine_choice(
 
 
 def _pairs(text: str) -> dict[str, str]:
+    """Return options by name; what has no name of its own goes on with the value before it."""
     pairs = {}
-    for part in filter(None, (word.strip() for word in text.split(","))):
+    parts = re.split(r",(?=[^,=]+=)", text)
+    for part in filter(None, (word.strip(", ") for word in parts)):
         name, sign, value = part.partition("=")
         if not sign or not name or not value:
             raise InputError(

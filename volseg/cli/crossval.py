@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.lists import numbers, words
 from volseg.cli.setting_options import named_values
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from volseg.choosing import CrossValidation, CrossValidationState, CrossValidationStatus
 
 _SHOWN = ("dice", "iou", "surface_dice", "hausdorff95_mm")
@@ -96,31 +100,19 @@ def crossval(
     # MONAI's workflows write notices to standard output, which is for results here.
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     with progress_bar() as bar:
-        task = bar.add_task("", total=None)
-
-        def show(state: CrossValidationState) -> None:
-            fold = "" if state.fold is None else f" fold {state.fold}"
-            detail = state.detail and f": {state.detail}"
-            bar.update(
-                task,
-                description=f"{state.stage}{fold}{detail}",
-                completed=state.done,
-                total=state.total,
-            )
-
         try:
             result = cross_validate(
                 bundle,
                 data,
                 out,
-                folds=None if folds is None else _numbers(folds),
+                folds=None if folds is None else numbers("--folds", folds, int, example="0,1,2"),
                 settings=settings,
-                choices=[] if choose is None else [word.strip() for word in choose.split(",")],
+                choices=[] if choose is None else words(choose),
                 metric=metric,
                 probabilities=probabilities,
                 ensemble=ensemble,
                 device=device,
-                progress=show,
+                progress=_telling(bar),
             )
         except KeyboardInterrupt:
             errors.print("what is finished is kept: go on with the same command.")
@@ -145,6 +137,25 @@ def crossval(
             soft_wrap=True,
             markup=False,
         )
+
+
+def _telling(bar: Progress) -> Callable[[CrossValidationState], None]:
+    """Return what shows how far it is: a bar, or else a line for each stage and each epoch."""
+    task = bar.add_task("", total=None)
+    told: tuple[str, int | None] | None = None
+
+    def show(state: CrossValidationState) -> None:
+        nonlocal told
+        fold = "" if state.fold is None else f" fold {state.fold}"
+        detail = state.detail and f": {state.detail}"
+        what = f"{state.stage}{fold}{detail}"
+        bar.update(task, description=what, completed=state.done, total=state.total)
+        begins = told != (state.stage, state.fold)
+        told = state.stage, state.fold
+        if not errors.is_terminal and (begins or state.epoch_has_ended):
+            errors.print(what, soft_wrap=True, markup=False)
+
+    return show
 
 
 def _image_folder(bundle: str, data: Path) -> Path | None:
@@ -223,12 +234,3 @@ def _show_status(found: CrossValidationStatus) -> None:
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
-
-
-def _numbers(text: str) -> list[int]:
-    from volseg.errors import InputError
-
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"--folds {text!r} cannot be read: expected numbers, as 0,1,2.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from volseg.cli.lists import words
 from volseg.errors import InputError
 
 
@@ -16,7 +17,7 @@ def named_regions(options: Sequence[str], *, option: str = "--region") -> dict[s
     regions: dict[str, list[int]] = {}
     for text in options:
         name, _, values = (part.strip() for part in text.partition("="))
-        numbers = [value.strip() for value in values.split(",")]
+        numbers = words(values)
         if not name or not all(number.isdecimal() for number in numbers):
             raise InputError(
                 f"{option} {text!r} cannot be read; expected NAME=VALUES, such as tumour=1,2,3."

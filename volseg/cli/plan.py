@@ -9,6 +9,7 @@ import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.cli.label_options import named_regions
+from volseg.cli.lists import words
 
 if TYPE_CHECKING:
     from volseg.planning import Dataset, Fingerprint, LabelScheme, Plan
@@ -58,11 +59,16 @@ def plan(
     patients: Annotated[
         Path | None, typer.Option(help="CSV with the columns case and patient, of a folder.")
     ] = None,
-    folds: Annotated[int, typer.Option(help="Folds to deal the cases into.", min=2)] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Folds to deal the cases of a folder into; 5 by default.", min=2),
+    ] = None,
     stratify: Annotated[
-        str,
-        typer.Option(help="Every fold gets its part of: labels, a column of that CSV, or none."),
-    ] = "labels",
+        str | None,
+        typer.Option(
+            help="Every fold gets its part of: labels (the default), a column of that CSV, or none."
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -84,6 +90,7 @@ def plan(
     from rich.markup import escape
 
     from volseg.bundle import require_free
+    from volseg.data import LABELS
     from volseg.planning import (
         Wishes,
         find_preset,
@@ -98,15 +105,18 @@ def plan(
 
     require_free(out)
     chosen = find_preset(preset)
+    _require_options_of(source, data, patients=patients, folds=folds, stratify=stratify)
     dataset = open_dataset(
         source,
         data=data,
         patients=patients,
-        folds=folds,
-        stratify=None if stratify == "none" else stratify,
-        channels=() if channels is None else [name.strip() for name in channels.split(",")],
+        folds=folds or 5,
+        stratify=None if stratify == "none" else stratify or LABELS,
+        channels=() if channels is None else words(channels),
     )
     scheme = _scheme(dataset.scheme, labels, region, ignore)
+    # What is fitted on the labels goes by what was asked for, too.
+    dataset = replace(dataset, scheme=scheme)
     allowed = usable_memory(choose_device(device)) if memory is None else bytes_of(memory)
     grid = None if spacing is None else _spacing(spacing)
     # What was seen is kept beside the bundle until that is written.
@@ -172,12 +182,12 @@ def _show(plan: Plan, fingerprint: Fingerprint, dataset: Dataset) -> None:
 
     composition = plan.composition
     errors.print(
-        f"{len(fingerprint.cases)} of {len(dataset.files)} cases, recipe {composition.recipe}, "
-        f"network {composition.network}, {plan.memory.total / 1e9:.2g} GB for a training step"
+        f"{len(fingerprint.cases)} of {len(dataset.files)} cases, network {composition.network}, "
+        f"{plan.memory.total / 1e9:.2g} GB for a training step"
     )
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
-    for name, value in composition.values.items():
+    for name, value in {"recipe": composition.recipe, **composition.values}.items():
         table.add_row(name, escape(str(value)), escape(composition.reasons[name]))
     errors.print(table)
     for remark in plan.remarks:
@@ -218,6 +228,29 @@ def _scheme(
     if labels is not None:
         return LabelScheme(named_labels(labels), (), ignore)
     return replace(stated, ignore=ignore)
+
+
+def _require_options_of(source: Path, data: Path | None, **dealing: object) -> None:
+    """Refuse options that a folder, or a datalist, cannot follow.
+
+    Args:
+        source: It.
+        data: What the paths of a datalist are relative to.
+        dealing: How the cases of a folder are dealt, by option; None where nothing was said.
+
+    Raises:
+        InputError: There is one.
+    """
+    from volseg.errors import InputError
+
+    if data is not None and source.is_dir():
+        raise InputError(f"--data is of a datalist, but {source} is a folder: leave it out.")
+    for name, value in dealing.items():
+        if value is not None and source.is_file():
+            raise InputError(
+                f"--{name} is of a folder, but the datalist {source} says itself what patient and "
+                "fold each case has: leave it out, or give the folder."
+            )
 
 
 def _require_options_for(

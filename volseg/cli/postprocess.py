@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from volseg.atomic import require_writable
 from volseg.cli.console import errors, output, print_json, progress_bar
 from volseg.errors import InputError, VolsegError
 
@@ -40,6 +41,7 @@ def choose(
     from volseg.bundle import open_bundle
     from volseg.choosing import choose_cleaning, record_cleaning
 
+    require_writable(open_bundle(bundle).folder / "configs" / "metadata.json")
     with progress_bar() as bar:
         cases = bar.add_task("segmenting held-out cases", total=None)
 

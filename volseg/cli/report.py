@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import errors, output, print_json, progress_bar
+from volseg.cli.lists import words
 from volseg.errors import InputError
 
 
@@ -70,7 +71,7 @@ def report(
     records = find_records(inputs)
     further = None
     if table is not None:
-        wanted = None if columns is None else [name.strip() for name in columns.split(",")]
+        wanted = None if columns is None else words(columns)
         further = read_further_columns(table, wanted)
     with progress_bar() as bar:
         pages = bar.add_task("pages", total=len(records))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from volseg.atomic import require_writable_folder
+from volseg.cli.lists import words
 from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
 
@@ -31,7 +31,7 @@ class Results:
         preview: whether a picture is written, too.
         probabilities: suffix of the file of class probabilities, if there is to be one.
         uncertainty: likewise of the maps of uncertainty.
-        statistics: whether the statistics of all cases are written as tables, too.
+        statistics: whether the statistics of all cases in the folder are written as tables, too.
         skip_existing: whether cases are left as they are whose results, all that are asked for,
             are there, of the same image, bundles and settings.
     """
@@ -99,22 +99,22 @@ class Results:
 
         return self.folder / f"{case}{RECORD_SUFFIX}"
 
-    def write_statistics(self, cases: Iterable[str]) -> None:
-        """Write the tables of all cases that have a record, in this run or an earlier one.
+    def write_statistics(self) -> None:
+        """Write the tables of all cases that have a record in the folder, of whichever run.
 
         Raises:
             InputError: if a record is damaged.
             OutputError: if a table cannot be written.
         """
         from volseg.report import write_statistics
-        from volseg.segmenter import read_record
+        from volseg.segmenter import RECORD_SUFFIX, read_record
 
-        paths = {case: self.record(case) for case in cases}
         found = {
-            case: read_record(path).statistics.labels
-            for case, path in paths.items()
-            if path.is_file()
+            path.name.removesuffix(RECORD_SUFFIX): read_record(path).statistics.labels
+            for path in sorted(self.folder.glob(f"[!.]*{RECORD_SUFFIX}"))
         }
+        if not found:  # every case failed: a table without a row would look like a result
+            return
         for suffix in (".csv", ".json"):
             write_statistics(found, self.folder / f"statistics{suffix}")
 
@@ -162,7 +162,8 @@ def results(
         _option(
             "--statistics",
             "-s",
-            help="Also write OUT/statistics.csv and .json: volumes, intensities, of all cases.",
+            help="Also write OUT/statistics.csv and .json, of all cases in OUT: volumes, "
+            "intensities.",
         ),
     ] = False,
     skip_existing: Annotated[
@@ -176,7 +177,7 @@ def results(
     """Return what the options say."""
     return Results(
         folder=out,
-        formats=[word.strip() for word in formats.split(",")],
+        formats=words(formats),
         stable_uids=stable_uids,
         preview=preview,
         probabilities=_suffix(probabilities),

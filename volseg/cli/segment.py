@@ -15,7 +15,7 @@ from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
 from volseg.cli.result_options import Results, results
 from volseg.cli.segment_case import CaseRunner
-from volseg.cli.segment_inputs import described, find_cases
+from volseg.cli.segment_inputs import described, find_cases, require_images_kept
 from volseg.cli.segment_remote import Transfer, require_pushable, transfer
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def segment(
             require_pushable(transfer.push, sources, results.formats, anonymized=anonymized)
         if anonymizer is not None:
             cases = {anonymizer.new_name(case): source for case, source in cases.items()}
+        require_images_kept(cases, results, segmenter)
         shown.expect(len(cases))
         runner = CaseRunner(segmenter, reading, results, transfer, connection, anonymizer, shown)
         for case, source in cases.items():
@@ -92,7 +93,7 @@ def segment(
     if as_json:
         print_json(rows)
     if results.statistics:
-        results.write_statistics(row["case"] for row in rows if row["status"] != "failed")
+        results.write_statistics()
     failed = [row for row in rows if row["status"] == "failed"]
     if failed:
         unusable = len(failed) == len(rows) and all(row["unusable_input"] for row in failed)

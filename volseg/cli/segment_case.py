@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +86,11 @@ class CaseRunner:
         stated = self._stated(source, stated_settings(self.segmenter, self.reading))
         places = [(record.image, stated["image"])]
         if record.channels and stated["channels"]:
-            # By name: another bundle may have them in another order, or only some of them.
+            # By name: another bundle may have them in another order, or only some of them. Where
+            # they have none in common, the first ones tell.
             channels = stated["channels"]
-            places = [(old, channels.get(name, old)) for name, old in record.channels.items()]
+            common = [name for name in record.channels if name in channels]
+            places = [(record.channels[name], channels[name]) for name in common] or places
         others = [(old, new) for old, new in places if not _is_same_place(old, new)]
         series = record.settings.get("series"), stated["settings"].get("series")
         if not others and series[0] == series[1]:
@@ -159,14 +162,12 @@ class CaseRunner:
                 self.anonymizer,
                 as_dicom="dicom-preview" in files,
             )
-        path = self.results.record(case)
-
-        def remove_old_record() -> None:
-            """It must not lie beside new results; where there are none it stays."""
-            with writing_to(path):
-                path.unlink(missing_ok=True)
-
-        with self.progress.stage(case, "segmenting") as tiles:
+        maps = self.results.maps(case, self.segmenter.passes)
+        written = [*files.values(), *maps.values()]
+        with (
+            _old_record(self.results.record(case), written) as set_aside,
+            self.progress.stage(case, "segmenting") as tiles,
+        ):
             record = segment_to_files(
                 self.segmenter,
                 image,
@@ -176,9 +177,9 @@ class CaseRunner:
                 anonymizer=self.anonymizer,
                 reading=self.reading,
                 planned=_show_plan if self.segmenter.memory_budget is not None else None,
-                before_writing=remove_old_record,
+                before_writing=set_aside,
                 progress=tiles,
-                **self.results.maps(case, self.segmenter.passes),
+                **maps,
             )
         self._write_previews(image, files)
         return replace(record, files={**record.files, **files})
@@ -190,12 +191,14 @@ class CaseRunner:
             return
         import numpy as np
 
-        from volseg.io import read_image
+        from volseg.io import grid_of, meta_tensor, read_image
         from volseg.report import preview_picture, write_preview
         from volseg.segmenter import write_dicom_picture
 
         names = {value: name for name, value in self.segmenter.labels.items()}
         values, labels = read_image(image, **self.reading), read_image(files["nifti"])
+        if self.segmenter.bundle.spatial_dims == 2:  # a picture does not say where its pixels lie
+            labels = meta_tensor(labels.as_tensor(), grid_of(values).affine)
         if png is not None:
             write_preview(values, labels, png, names=names)
         if capture is not None:
@@ -230,6 +233,48 @@ class CaseRunner:
 def _place(source: Path | RemoteSeries) -> str:
     """Return what names an image wherever one looks from; links stay as they were given."""
     return os.path.abspath(source) if isinstance(source, Path) else str(source)  # noqa: PTH100
+
+
+@contextmanager
+def _old_record(record: Path, results: Sequence[Path]) -> Iterator[Callable[[], None]]:
+    """Give what sets an old record aside, which must not lie beside new results.
+
+    It is called before the first result is replaced. Where the block fails and none was, as on a
+    full disk, the record comes back: it is still of what lies beside it.
+
+    Args:
+        record: its file, which may not be there.
+        results: all files that the block may write.
+
+    Yields:
+        What is to be called.
+    """
+    aside = record.with_name(f".volseg-{secrets.token_hex(8)}{record.suffix}")
+    before = [*map(_state, results)]
+
+    def set_aside() -> None:
+        with writing_to(record), suppress(FileNotFoundError):
+            record.replace(aside)
+
+    try:
+        yield set_aside
+    except BaseException:
+        if [*map(_state, results)] == before:
+            with suppress(FileNotFoundError):  # there was none, or it is where it was
+                aside.replace(record)
+        raise
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _state(result: Path) -> tuple[int, int] | None:
+    """Return what is another once a file or folder is replaced; None where there is none."""
+    try:
+        found = result.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _is_same_place(first: str, second: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,9 @@ from volseg.errors import InputError
 
 if TYPE_CHECKING:
     from volseg.bundle import Bundle
+    from volseg.cli.result_options import Results
     from volseg.pacs import Connection
-
-# What is written of a case; its record, which says so, lies beside it.
-_RESULT = re.compile(r"(.+)_(seg|probabilities|entropy|disagreement|preview)")
+    from volseg.segmenter import Segmenter
 
 Source = Path | RemoteSeries | Channels
 """Where the image of a case is."""
@@ -58,7 +57,35 @@ def find_cases(
 
 def described(source: Source) -> Path | RemoteSeries:
     """Return the image that results refer to: of channels the first one."""
-    return next(iter(source.images.values())) if isinstance(source, Channels) else source
+    return _images(source)[0]
+
+
+def require_images_kept(
+    cases: Mapping[str, Source], results: Results, segmenter: Segmenter
+) -> None:
+    """Refuse, before any work, results that would take the place of an image that was given.
+
+    Raises:
+        InputError: if some would.
+    """
+    given = {
+        os.path.realpath(image): image  # a file is replaced where links to it lead
+        for source in cases.values()
+        for image in _images(source)
+        if isinstance(image, Path)
+    }
+    for case in cases:
+        files = results.files(case, segmenter.bundle.spatial_dims)
+        for file in (*files.values(), *results.maps(case, segmenter.passes).values()):
+            if image := given.get(os.path.realpath(file)):
+                raise InputError(
+                    f"the results of {case} would replace {image}, which is an image to segment: "
+                    "write them into another folder (-o), or leave that image out."
+                )
+
+
+def _images(source: Source) -> list[Path | RemoteSeries]:
+    return [*source.images.values()] if isinstance(source, Channels) else [source]
 
 
 def _of_channels(named: NamedCase, bundle: Bundle, connection: Connection) -> tuple[str, Channels]:
@@ -79,8 +106,8 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
     What an earlier run wrote into the folder is no image to segment.
     """
     from volseg.data import list_images
-    from volseg.io import image_files
-    from volseg.segmenter import RECORD_SUFFIX
+    from volseg.io import dicom_folders, image_files
+    from volseg.segmenter import is_result
 
     path = Path(text)
     channels = bundle.channel_files
@@ -92,18 +119,31 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
     if not by_channel and not (entries and image_files(path)):
         yield _one_image(text, connection)
         return
-    for item in list_images(path, channels):
-        result = _RESULT.fullmatch(item["case"])
-        if result is not None and (path / f"{result[1]}{RECORD_SUFFIX}").is_file():
-            continue
+    items = [item for item in list_images(path, channels) if not is_result(path, item["case"])]
+    if not items and dicom_folders(path):  # which is one image, as before results lay beside it
+        yield _one_image(text, connection)
+        return
+    for item in items:
         image = item["image"]
         if isinstance(image, Mapping):
             yield item["case"], Channels({name: Path(one) for name, one in image.items()})
         else:
             yield _one_image(image, connection)
     for folder in [] if by_channel else folders:
+        if _holds_results_only(path / folder):
+            continue
         note = f"{path / folder} is not looked into: give it as an input too"
         errors.print(note, soft_wrap=True, markup=False)
+
+
+def _holds_results_only(folder: Path) -> bool:
+    """Return whether a folder holds what earlier runs wrote there, and no other image."""
+    from volseg.io import image_files, image_name
+    from volseg.segmenter import RECORD_SUFFIX, is_result
+
+    return any(folder.glob(f"*{RECORD_SUFFIX}")) and all(
+        is_result(folder, image_name(image)) for image in image_files(folder)
+    )
 
 
 def _one_image(text: str, connection: Connection) -> tuple[str, Path | RemoteSeries]:

@@ -59,7 +59,7 @@ def serve(
         typer.Option(metavar="URL", help="Web page that may call from a browser; repeatable."),
     ] = None,
     upload_limit: Annotated[str, typer.Option(help="Largest request.")] = "4GB",
-    disk_limit: Annotated[str, typer.Option(help="For all jobs together.")] = "64GB",
+    disk_limit: Annotated[str, typer.Option(help="For all jobs and sessions together.")] = "64GB",
     queue_limit: Annotated[int, typer.Option(help="Most jobs that wait.", min=1)] = 256,
     keep_hours: Annotated[
         float, typer.Option(help="How long a job is kept after its end.", min=0)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from volseg.cli.console import output, progress_bar
+from volseg.cli.lists import words
 from volseg.errors import InputError
 
 app = typer.Typer(no_args_is_help=True, help="Fit how intensities are standardised.")
@@ -44,7 +45,7 @@ def fit(
     from volseg.data import hash_files
     from volseg.transforms import fit_standardization, write_standardization
 
-    names = None if channels is None else [name.strip() for name in channels.split(",")]
+    names = None if channels is None else words(channels)
     listed = _listed(images, names)
     sources = [source for _, source in listed]
     with progress_bar() as bar:
@@ -87,6 +88,7 @@ def _listed(
 
 def _labels_of(cases: list[str], folder: Path) -> list[Path]:
     from volseg.data import list_images
+    from volseg.data.channel_files import by_name
 
     twice = next((case for number, case in enumerate(cases) if case in cases[:number]), None)
     if twice is not None:
@@ -94,7 +96,7 @@ def _labels_of(cases: list[str], folder: Path) -> list[Path]:
             f"two images are named {twice}, and {folder} has one label map of that name: give each "
             "a name of its own."
         )
-    label_of = {item["case"]: Path(item["image"]) for item in list_images(folder)}
+    label_of = by_name((item["case"], Path(item["image"])) for item in list_images(folder))
     lonely = [case for case in cases if case not in label_of]
     if lonely:
         raise InputError(

@@ -74,7 +74,8 @@ def train(
         def show(state: TrainingState) -> None:
             done = round(1000 * state.part_done)
             bar.update(steps, description=state.describe(), completed=done, total=1000)
-            if state.epoch_has_ended and not errors.is_terminal:
+            # Above the bar, which says something else a moment later, what was validated stays.
+            if state.epoch_has_ended and (state.metrics or not errors.is_terminal):
                 errors.print(state.describe(), soft_wrap=True, markup=False)
 
         def has_begun() -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from volseg.errors import InputError
+from volseg.io import files_of_image
+from volseg.io.folders import files_below
 
 
 def stamp_of(inputs: Mapping[str, Path], series: str | Mapping[str, str] | None = None) -> str:
@@ -66,14 +68,12 @@ def files_of(source: Path) -> list[Path]:
     """Return the files that an image consists of, those its header names among them, sorted.
 
     Raises:
-        InputError: There is none, or the header cannot be read.
+        InputError: There is none, or a folder or the header cannot be read.
     """
-    from volseg.io import files_of_image  # noqa: PLC0415 - loads torch
-
     if source.name.upper() == "DICOMDIR":  # stands for the folder it lies in
         source = source.parent
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.is_file())
+        files = sorted(path for path in files_below(source) if path.is_file())
     else:
         files = sorted(files_of_image(source)) if source.is_file() else []
     if not files:
@@ -85,7 +85,7 @@ def _files_of_series(source: Path, uid: str | None) -> list[Path]:
     """Return the files of a series, its damaged ones and copies as well; all if none is meant."""
     if uid is None or source.is_file():
         return files_of(source)
-    from volseg.io.dicom import find_series  # noqa: PLC0415 - loads torch
+    from volseg.io.dicom import find_series  # noqa: PLC0415 - loads numpy and scipy
 
     for series in find_series(source):
         if series.uid == uid:

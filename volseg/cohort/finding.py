@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,14 @@ from pathlib import Path
 from volseg.cohort.case import CohortCase, require_usable_names
 from volseg.errors import InputError
 from volseg.io import SUFFIXES, image_name
-from volseg.io.dicom import find_series
-from volseg.io.formats import ImageFormat, format_of_input
+from volseg.io.dicom import survey
+from volseg.io.folders import walked
+from volseg.io.formats import ImageFormat, format_of_input, format_of_name
+from volseg.segmenter import is_result
 
 # The second file of a NIfTI pair is found through its .hdr.
 _IMAGES = tuple(suffix for suffix in SUFFIXES if suffix != ".img")
+_PICTURES = (ImageFormat.PNG, ImageFormat.TIFF, ImageFormat.JPEG)
 
 
 def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list[CohortCase]:
@@ -22,14 +24,17 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
 
     A case is called after its path in the folder: ``sub-01/ct.nii.gz`` gives ``sub-01_ct``, the
     only series in ``sub-02/ct`` gives ``sub-02_ct``, one of several ends in its UID. Hidden files
-    and folders are left out.
+    and folders are left out, and so are results, which a record beside them tells, and pictures
+    beside DICOM files, which came with them. Links are followed. Of a folder whose DICOM images are
+    all damaged there is a case, too, which will fail.
 
     Args:
         folder: Searched at any depth.
         without: A folder that is not looked into, such as that of the results.
 
     Raises:
-        InputError: There is no such folder, nothing in it, or a series lies in several folders.
+        InputError: There is no such folder, nothing in it, one in it cannot be listed, or a series
+            lies in several folders.
         MissingPackageError: There are DICOM files, and pydicom is not installed.
     """
     folder = Path(folder).absolute()
@@ -39,10 +44,25 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
     folders_of: defaultdict[str, set[Path]] = defaultdict(set)
     for inner, files in _folders(folder, None if without is None else Path(without).resolve()):
         images = [name for name in files if name.lower().endswith(_IMAGES)]
-        cases += [_image_case(folder, inner / name) for name in images]
-        if not any(_is_dicom(inner / name) for name in files if name not in images):
+        holds_dicom = any(_is_dicom(inner / name) for name in set(files).difference(images))
+        cases += [
+            _image_case(folder, inner / name)
+            for name in images
+            if not is_result(inner, image_name(name))
+            and not (holds_dicom and format_of_name(name) in _PICTURES)
+        ]
+        if not holds_dicom:
             continue
-        uids = _series_in(inner)
+        found = survey(inner)
+        scans = [series for series in found.series if not series.kind]
+        if not scans and any(file.path.parent == inner for file in found.damaged):
+            cases.append(CohortCase(_name(folder, inner), str(inner)))  # reading it says why
+        # Others come with the folders that they lie in.
+        uids = [
+            series.uid
+            for series in scans
+            if any(frame.path.parent == inner for frame in series.frames)
+        ]
         for uid in uids:
             # Series without UID are told apart by their folders, unless one lies in the other.
             others = folders_of[uid] if uid else folders_of[uid].intersection(inner.parents)
@@ -65,14 +85,13 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
 
 
 def _folders(folder: Path, left_out: Path | None) -> Iterator[tuple[Path, list[str]]]:
-    for place, folders, files in os.walk(folder):
-        inner = Path(place)
-        folders[:] = sorted(
+    for inner, folders, files in walked(folder):
+        folders[:] = [
             name
             for name in folders
             if not name.startswith(".") and (inner / name).resolve() != left_out
-        )
-        yield inner, sorted(name for name in files if not name.startswith("."))
+        ]
+        yield inner, [name for name in files if not name.startswith(".")]
 
 
 def _image_case(folder: Path, image: Path) -> CohortCase:
@@ -84,15 +103,6 @@ def _series_cases(folder: Path, inner: Path, uids: list[str]) -> list[CohortCase
     if len(uids) == 1:
         return [CohortCase(name, str(inner), series=uids[0] or None)]
     return [CohortCase(f"{name}_{uid}", str(inner), series=uid) for uid in uids]
-
-
-def _series_in(folder: Path) -> list[str]:
-    """Return the series of images with files in a folder itself; others come with theirs."""
-    return [
-        series.uid
-        for series in find_series(folder)
-        if not series.kind and any(frame.path.parent == folder for frame in series.frames)
-    ]
 
 
 def _is_dicom(path: Path) -> bool:

@@ -76,7 +76,7 @@ def _csv_rows(path: Path, *, delimiter: str) -> list[dict[str, Any]]:
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    rows = json.loads(path.read_text(encoding="utf-8-sig"))
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError(
             f'{path} is not a manifest: expected a list such as [{{"case": "a", "image": '
@@ -124,7 +124,7 @@ def _case(row: Mapping[str, Any], images: Sequence[str], path: Path, number: int
             raise InputError(f"{where} has no value in the column {name!r}.")
     single = images == ["image"]
     series_column = {name: "series" if single else f"{name}_series" for name in images}
-    paths = {name: str((path.resolve().parent / str(row[name])).absolute()) for name in images}
+    paths = {name: str(path.parent.resolve() / str(row[name])) for name in images}
     series = {name: str(row[of]) for name, of in series_column.items() if row.get(of)}
     return CohortCase(
         case=str(row["case"]),

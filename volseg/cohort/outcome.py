@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.cohort.case import CohortCase
 from volseg.cohort.content import stamp_of
 from volseg.cohort.folder import CohortFolder
@@ -35,6 +35,7 @@ class Outcome:
         seconds: How long the last attempt took.
         worker: Who did it.
         finished: When, in UTC (ISO 8601).
+        to_redo: Whether it is to be done again, whatever became of it.
     """
 
     case: str
@@ -49,6 +50,7 @@ class Outcome:
     seconds: float = 0.0
     worker: str = ""
     finished: str = ""
+    to_redo: bool = False
 
 
 def write_outcome(cohort: CohortFolder, outcome: Outcome) -> None:
@@ -58,8 +60,11 @@ def write_outcome(cohort: CohortFolder, outcome: Outcome) -> None:
         OutputError: It cannot be written.
     """
     # One that a power cut empties is not known, so that its case is done again.
-    with replacing(_file(cohort, outcome.case, outcome.state), flush=False) as temporary:
-        temporary.write_text(json.dumps(asdict(outcome), ensure_ascii=False), encoding="utf-8")
+    write_text(
+        _file(cohort, outcome.case, outcome.state),
+        json.dumps(asdict(outcome), ensure_ascii=False),
+        flush=False,
+    )
     other = STATES[1 - STATES.index(outcome.state)]
     _file(cohort, outcome.case, other).unlink(missing_ok=True)
 
@@ -77,10 +82,15 @@ def read_outcome(cohort: CohortFolder, case: str) -> Outcome | None:
     return None
 
 
-def forget_outcome(cohort: CohortFolder, case: str) -> None:
-    """Have a case done again; its results stay until it is."""
-    for state in STATES:
-        _file(cohort, case, state).unlink(missing_ok=True)
+def redo_case(cohort: CohortFolder, case: str) -> None:
+    """Have a case done again; its results stay until it is, and until then it is known whose.
+
+    Raises:
+        OutputError: That cannot be written.
+    """
+    outcome = read_outcome(cohort, case)
+    if outcome is not None:
+        write_outcome(cohort, replace(outcome, to_redo=True))
 
 
 def cases_in_state(cohort: CohortFolder, state: State) -> set[str]:
@@ -100,7 +110,7 @@ def is_current(cohort: CohortFolder, case: CohortCase, outcome: Outcome | None) 
 
     No image is read: see `volseg.cohort.content`.
     """
-    if outcome is None or outcome.settings != cohort.settings.key:
+    if outcome is None or outcome.to_redo or outcome.settings != cohort.settings.key:
         return False
     if outcome.state == "done" and not results_are_there(cohort, outcome):
         return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from volseg.cohort.case import CohortCase
 from volseg.cohort.engine import Engine, do_all
 from volseg.cohort.folder import CohortFolder
-from volseg.cohort.outcome import cases_in_state, forget_outcome, is_current, read_outcome
+from volseg.cohort.outcome import cases_in_state, is_current, read_outcome, redo_case
 from volseg.cohort.queue import TicketQueue
 from volseg.cohort.settings import CohortSettings
 from volseg.errors import InputError, UnknownNameError
@@ -74,7 +74,7 @@ def requeue(cohort: CohortFolder, cases: Iterable[str] = ()) -> int:
     queued = {ticket.case for ticket in queue.unfinished()}
     for name in names:
         if name not in queued:
-            forget_outcome(cohort, name)
+            redo_case(cohort, name)
     queue.put(name for name in names if name not in queued)
     return len(names)
 

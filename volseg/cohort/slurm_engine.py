@@ -56,7 +56,7 @@ class SlurmEngine:
         interval: Seconds between looks at the queue of SLURM.
 
     Raises:
-        InputError: There is no SLURM here, or the time cannot be read.
+        InputError: There is no SLURM here, the time cannot be read, or the jobs are given a name.
         MissingPackageError: submitit is not installed.
     """
 
@@ -79,7 +79,8 @@ class SlurmEngine:
         self.interval = interval
         self._name = f"volseg-{options.run}"
         self._logs = out / "queue" / "slurm"
-        parameters, others = slurm_parameters(requested, SlurmExecutor._valid_parameters())
+        known = SlurmExecutor._valid_parameters() - {"additional_parameters"}
+        parameters, others = slurm_parameters(requested, known)
         cores = parameters.get("cpus_per_task", 1)  # so many SLURM gives unasked
         self._job = _Job(str(out), replace(options, threads=options.threads or cores))
         # Nothing of the folder that this is called in.
@@ -140,12 +141,17 @@ def slurm_parameters(
     """Return what submitit has a name for, and all else, which goes to `sbatch` as it is.
 
     Raises:
-        InputError: A time or a number cannot be read.
+        InputError: A time cannot be read, or the jobs are given a name.
     """
     parameters: dict[str, Any] = {"time": _DEFAULT_MINUTES}
     others: dict[str, str] = {}
     for option, value in requested.items():
         name = option.replace("-", "_")
+        if name == "job_name":
+            raise InputError(
+                f"--slurm {option} cannot be chosen, as a run finds its jobs by their name: leave "
+                "it out."
+            )
         if name == "time":
             parameters[name] = _minutes(value)
         elif name not in known:

@@ -83,9 +83,11 @@ def _row(cohort: CohortFolder, case: CohortCase) -> tuple[Mapping[str, Any], dic
     """Return the columns of the manifest and ours."""
     outcome = read_outcome(cohort, case.case)
     row: dict[str, Any] = {"case": case.case, "state": "open"}
-    if outcome is not None and outcome.state == "failed":
+    if outcome is None or outcome.to_redo:
+        return case.columns, row
+    if outcome.state == "failed":
         row |= {"state": "failed", "error": outcome.error} | _circumstances(outcome)
-    elif outcome is not None:
+    else:
         folder = cohort.results(case.case)
         try:
             record = json.loads((folder / outcome.record).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.data.channel_files import by_name, channel_files
 from volseg.errors import InputError
 from volseg.io import IMAGE_SUFFIXES, dicom_folders, image_files, image_name
@@ -108,8 +108,7 @@ def write_datalist(cases: Iterable[Case], path: str | Path, *, about: Mapping[st
     Raises:
         OutputError: The file could not be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_text(datalist_text(cases, about=about), encoding="utf-8")
+    write_text(path, datalist_text(cases, about=about))
 
 
 def datalist_text(cases: Iterable[Case], *, about: Mapping[str, object]) -> str:
@@ -128,7 +127,7 @@ def read_datalist(path: str | Path) -> list[Case]:
     """
     path = Path(path)
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["training"]
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))["training"]
         cases = [Case(**{key: entry[key] for key in Case.__annotations__}) for entry in entries]
         if not all(isinstance(name, str) for case in cases for name in case.files):
             raise TypeError("a path is no text")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from volseg.errors import InputError
 from volseg.io import files_of_image
+from volseg.io.folders import files_below
 
 # Files change unseen within a tick of the clock that stamps them: what is younger is read again.
 _SETTLED_SECONDS = 2.0
@@ -44,7 +45,10 @@ def file_stamps(path: str | Path) -> list[tuple[str, int, int]]:
 
 
 def _files_of(path: Path) -> list[Path]:
-    files = files_of_image(path) if path.is_file() else sorted(path.rglob("*"))
+    if path.is_dir():
+        files = sorted(files_below(path))
+    else:
+        files = files_of_image(path) if path.is_file() else []
     return [file for file in files if file.is_file()]
 
 

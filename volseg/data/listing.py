@@ -54,8 +54,8 @@ def list_cases(
 
     Raises:
         InputError: Images and labels do not pair, a case in ``only`` does not exist, there are
-            fewer patients than folds, the CSV file lacks a case or a column, or ``blocks`` goes
-            with neither ``stratify`` nor the patients.
+            fewer patients than folds, the CSV file lacks a case or a column or gives a case two
+            values, or ``blocks`` goes with neither ``stratify`` nor the patients.
     """
     data = Path(data)
     pairs = paired_cases(data / images, data / labels, channels)
@@ -131,12 +131,21 @@ def _column(table: Path, cases: list[str], column: str) -> dict[str, str]:
     """Return what a table has in a column, by case."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
-            value_of = {row["case"]: row[column] for row in csv.DictReader(stream)}
+            reader = csv.DictReader(stream)
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            rows = [((row["case"] or "").strip(), (row[column] or "").strip()) for row in reader]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{table} cannot be read as a list of patients ({type(error).__name__}: {error}): "
             f"expected a CSV file with the columns case and {column}."
         ) from error
+    value_of: dict[str, str] = {}
+    for case, value in rows:
+        if value_of.setdefault(case, value) != value:
+            raise InputError(
+                f"{table} has two rows of the case {case}, with the {column} {value_of[case]!r} "
+                f"and {value!r}: leave one."
+            )
     missing = [case for case in cases if not value_of.get(case)]
     if missing:
         raise InputError(

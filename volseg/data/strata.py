@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from volseg.errors import InputError
 from volseg.io import read_image
 
 # More labels than this are rather numbers of objects than classes: their sum is what counts.
@@ -18,9 +19,14 @@ def label_sizes(path: str | Path) -> dict[int, int]:
     """Return the number of voxels of each value in a label file, but of 0.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, or a value in it is no number.
     """
     values, numbers = np.unique(np.rint(np.asarray(read_image(path)[0])), return_counts=True)
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"the label {path} holds values that are NaN or infinite, expected whole numbers: "
+            "write them as 0, the background."
+        )
     return {
         int(value): int(number) for value, number in zip(values, numbers, strict=True) if value != 0
     }

@@ -47,6 +47,11 @@ class Decision:
             )
 
     @property
+    def exclusive(self) -> bool:
+        """Whether the channels are classes, of which a voxel has one; else they are regions."""
+        return self.regions is None
+
+    @property
     def odds(self) -> float:
         """What the probability of yes divided by that of no must exceed."""
         return self.threshold / (1 - self.threshold)

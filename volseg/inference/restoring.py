@@ -23,18 +23,20 @@ from torch import Tensor
 
 from volseg.errors import InputError, ShapeError
 from volseg.geometry import AxisSampling, Grid, relate_grids
-from volseg.inference.decision import MOST_PROBABLE, Decision
-from volseg.inference.restoring_kernels import (
+from volseg.inference.compiled_logits import (
     MOST_WINNERS,
-    Axis,
     Floats,
+    probability_rows,
+    winner_rows,
+)
+from volseg.inference.compiled_restoring import (
+    Axis,
     entropy_rows,
     interpolated_rows,
     label_rows,
-    probability_rows,
     tempered_rows,
-    winner_rows,
 )
+from volseg.inference.decision import MOST_PROBABLE, Decision
 from volseg.inference.streaming import Slab
 
 # Of probabilities held at once, and of results on the way to a target; enough for all threads.

@@ -82,7 +82,7 @@ def segment_volume(
         tile_batch=tile_batch,
         device=device,
         accumulate_on=accumulate_on,
-        kind="classes" if decision.regions is None else "regions",
+        kind="classes" if decision.exclusive else "regions",
         disagreement=targets.disagreement is not None,
         progress=progress,
         cancelled=cancelled,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -173,6 +174,7 @@ class SlidingWindowInferer(Inferer):
         self._predictors = {key: made for key, made in self._predictors.items() if key in wanted}
         for member in networks:
             predicts = (
+                weakref.ref(member),  # a network that is gone may have had its address
                 channels,
                 device,
                 exclusive,

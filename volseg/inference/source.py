@@ -72,7 +72,7 @@ class ArraySource:
 
 
 def as_source(volume: SlabSource | Tensor | npt.NDArray[Any]) -> SlabSource:
-    """Return a tensor or array as a source; a source is returned as it is."""
+    """Return a tensor or array ``(channels, x, y[, z])`` as a source; a source as it is."""
     if isinstance(volume, Tensor):
         return TensorSource(volume)
     if isinstance(volume, np.ndarray):

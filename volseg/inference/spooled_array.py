@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from volseg.atomic import reserve
 from volseg.errors import OutputError
 
 
@@ -50,11 +50,12 @@ class SpooledArray:
         self.order = tuple(range(len(self.shape))) if order is None else tuple(order)
         self._sides = [self.shape[axis] for axis in self.order]
         try:
-            self._file = tempfile.TemporaryFile(buffering=0, dir=folder)  # noqa: SIM115
-            if hasattr(os, "posix_fallocate") and self.nbytes:
-                os.posix_fallocate(self._file.fileno(), 0, self.nbytes)  # or a full disk shows late
-            else:
-                self._file.truncate(self.nbytes)
+            with ExitStack() as unfinished:
+                self._file = unfinished.enter_context(
+                    tempfile.TemporaryFile(buffering=0, dir=folder)
+                )
+                reserve(self._file, self.nbytes)
+                unfinished.pop_all()
         except OSError as error:
             raise _no_room(self, folder, error) from error
 
@@ -121,12 +122,7 @@ class SpooledArray:
         """Return the array."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the file."""
         self.close()
 

@@ -9,9 +9,7 @@ turned at the end: on the spot, or on the way to another file.
 
 from __future__ import annotations
 
-import errno
 import math
-import os
 from collections.abc import Iterator, Sequence
 from io import BufferedRandom
 from pathlib import Path
@@ -20,12 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.atomic import writing_to
+from volseg.atomic import reserve, writing_to
 from volseg.errors import OutputError, ShapeError
 from volseg.io.memory_order import copy_in_tiles, first_axis_fastest
 
 _GROUP_BYTES = 1 << 24
-_CANNOT_RESERVE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of some file systems
 
 
 class BlockSpool:
@@ -181,13 +178,7 @@ def _reserve(stream: BufferedRandom, size: int, target: Path) -> None:
     """Bring a file to its size in zeros, so that a full disk shows now and not hours later."""
     try:
         stream.flush()
-        if hasattr(os, "posix_fallocate"):
-            try:
-                os.posix_fallocate(stream.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in _CANNOT_RESERVE:
-                    raise
-        stream.truncate(size)
+        reserve(stream, size)
     except OSError as error:
         raise OutputError(
             f"cannot write {target}: no room for {size / 2**20:.0f} MiB in {target.parent} "

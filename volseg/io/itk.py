@@ -152,7 +152,10 @@ def from_itk(image: Any, source: str) -> tuple[npt.NDArray[Any], Affine]:
 
 
 def to_itk(values: npt.NDArray[Any], affine: Affine) -> Any:
-    """Return the SimpleITK image of channel-first values; several channels become components."""
+    """Return the SimpleITK image, in LPS+ mm, of (channels, x, y, z) or (channels, x, y) values.
+
+    Several channels become components.
+    """
     reversed_axes = values.transpose(*range(values.ndim - 1, 0, -1), 0)
     is_vector = values.shape[0] > 1
     image = sitk.GetImageFromArray(

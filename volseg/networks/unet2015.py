@@ -64,7 +64,10 @@ def require_valid_sides(network: str, sides: Sequence[int], poolings: int) -> No
 
 
 def centre_crop(x: Tensor, like: Tensor) -> Tensor:
-    """Return the centre of ``x`` with the spatial size of ``like``."""
+    """Return the centre of ``x`` ``(batch, channels, ...)`` with the spatial size of ``like``.
+
+    Where the voxels to leave out are odd in number, one more is left out at the end.
+    """
     for axis in range(2, x.dim()):
         size = like.size(axis)
         x = x.narrow(axis, (x.size(axis) - size) // 2, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from volseg.atomic import replacing
 from volseg.errors import InputError, MissingPackageError, VolsegError
+from volseg.io.folders import walked
 from volseg.pacs.server import Instance
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ def is_part10(path: Path) -> bool:
 def files_of(inputs: list[Path], *, without: Path | None = None) -> Iterator[Path]:
     """Yield the DICOM files among files and in folders, at any depth, in order of their names.
 
-    Other files in folders are passed over, and so are directories of media (DICOMDIR).
+    Other files in folders are passed over, and so are directories of media (DICOMDIR). Links to
+    folders are followed after all others.
 
     Args:
         inputs: files and folders.
         without: a folder within them that is not looked into, such as that of the results.
 
     Raises:
-        InputError: if an input is missing, or is a file and not a DICOM file.
+        InputError: if an input is missing, cannot be read, or is a file and not a DICOM file.
     """
     for path in inputs:
         if path.is_dir():
@@ -64,10 +65,9 @@ def files_of(inputs: list[Path], *, without: Path | None = None) -> Iterator[Pat
 
 
 def _inner_files(folder: Path, left_out: Path | None) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        inner = Path(root)
-        folders[:] = sorted(name for name in folders if (inner / name).resolve() != left_out)
-        yield from (inner / name for name in sorted(names))
+    for inner, folders, names in walked(folder):
+        folders[:] = [name for name in folders if (inner / name).resolve() != left_out]
+        yield from map(inner.joinpath, names)
 
 
 def read_dataset(path: Path, *, header_only: bool = False) -> Dataset:

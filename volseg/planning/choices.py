@@ -27,6 +27,9 @@ _LONG_PICTURE = 1.5
 _SMALL_ANGLE = 0.2618  # 15 degrees, of pictures that have an up
 _SOME_ANGLE = 0.4
 _ANY_ANGLE = 3.1416
+# Of pictures and of volumes.
+_SCALES = {2: (0.75, 1.33), 3: (0.8, 1.25)}
+_ELASTIC = {2: 0.5, 3: 0.4}
 # Labels lie beside their pictures if they do so by more pixels than this (neighbours of another
 # brightness on one side look like a tenth), along axes where it is more standard errors than that,
 # in at least so many pictures.
@@ -168,12 +171,13 @@ def choose_sampling(choices: Choices, classes: int) -> None:
 def choose_augmentation(
     choices: Choices, patch: Sequence[int], spacing: Sequence[float], names: Collection[str]
 ) -> None:
-    """Choose mirroring and the largest rotation.
+    """Choose mirroring, the largest rotation, scaling and elastic deformation.
 
     nnU-Net mirrors along every axis; here not along one whose ends classes are called by, such as
     left and right, as a mirrored patch would show one of them under the name of the other; a half
     turn would do the same. It rotates by up to 30 degrees, in a fifth of the patches; here nearly
     every patch is, by less. Thick slices are rotated in their plane alone, by any angle, as there.
+    Likewise it scales by more, but a fifth of the patches. It deforms none.
     """
     axes = range(len(patch))
     words = {word.lower() for name in names for word in _WORD.findall(name)}
@@ -184,6 +188,13 @@ def choose_augmentation(
     why = f"but {named}, by whose ends classes are called" if kept else "as nnU-Net"
     mirrored = [axis for axis in axes if axis not in kept]
     choices.choose("mirror_axes", mirrored, f"along every axis, {why}")
+    scales = list(_SCALES[len(patch)])
+    choices.choose("scale", scales, "factors; nnU-Net's are 0.7 to 1.4, in a fifth of the patches")
+    choices.choose(
+        "elastic",
+        _ELASTIC[len(patch)],
+        "how often a patch is deformed; never in nnU-Net, but in the original U-Net",
+    )
 
 
 def _largest_rotation(

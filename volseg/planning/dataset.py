@@ -173,7 +173,7 @@ def _named_files(cases: Sequence[Case]) -> tuple[str, ...]:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): repair it, or take it away.") from error
     if not isinstance(content, dict):

@@ -22,7 +22,7 @@ from volseg.planning.case_fingerprint import CaseFaultError, CaseFingerprint, fi
 from volseg.planning.dataset import CaseFiles
 
 # Entries of journals that other versions of this wrote are measured again.
-_VERSION = 3
+_VERSION = 4
 # Bytes that reading and measuring takes for a voxel of each channel, and of the label.
 _BYTES_OF_A_VOXEL = 8
 _USABLE_SHARE = 0.5
@@ -91,15 +91,6 @@ class Fingerprint:
         cases = lines([case.as_json() for case in self.cases])
         faults = lines([asdict(fault) for fault in self.faults])
         return f'{{\n  "cases": [{cases}\n  ],\n  "faults": [{faults}\n  ]\n}}\n'
-
-    @classmethod
-    def from_text(cls, text: str) -> Fingerprint:
-        """Return what `text` gave."""
-        content = json.loads(text)
-        return cls(
-            tuple(CaseFingerprint.from_json(entry) for entry in content["cases"]),
-            tuple(Fault(**entry) for entry in content["faults"]),
-        )
 
 
 def fingerprint_cases(

@@ -33,6 +33,15 @@ class LabelScheme:
 
     def __post_init__(self) -> None:
         """Refuse a value that stands for two things."""
+        names_of: dict[int, list[str]] = {}
+        for name, value in self.labels.items():
+            names_of.setdefault(value, []).append(name)
+        for value, names in names_of.items():
+            if len(names) > 1:
+                raise InputError(
+                    f"the value {value} stands for the labels {' and '.join(names)}: give each a "
+                    "value of its own."
+                )
         if self.ignore is not None and (self.ignore in self.labels.values() or self.ignore < 1):
             raise InputError(
                 f"the value to ignore is {self.ignore}, which is "

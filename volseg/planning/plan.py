@@ -69,7 +69,7 @@ class Plan:
     """What the bundle of a data set is composed of.
 
     Attributes:
-        composition: With a reason for each value.
+        composition: With a reason for the recipe and for each value.
         memory: What a training step takes.
         remarks: What somebody should know before training, a sentence each.
     """
@@ -122,7 +122,8 @@ def make_plan(fingerprint: Fingerprint, wishes: Wishes) -> Plan:
         choose_augmentation(choices, network.topology.patch, spacing, wishes.scheme.labels)
         choose_label_offset(choices, fingerprint)
         choose_patches(choices, network, len(fingerprint.cases), wishes.folds)
-        composition = replace(base, values=choices.values, reasons=choices.reasons)
+        reasons = {**base.reasons, **choices.reasons}
+        composition = replace(base, values=choices.values, reasons=reasons)
         memory = composed_step_memory(composition)
         if memory.total <= wishes.memory:
             remarks = tuple(_remarks(fingerprint, network, image, gigabytes, wishes))
@@ -142,17 +143,9 @@ def _stated_labels(scheme: LabelScheme) -> int:
 
 
 def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
-    """Return the pieces: by modality and, but for CT, by whether the surroundings were set to 0."""
-    masked = median(case.content_share for case in fingerprint.cases) < _MASKED
+    """Return the pieces."""
+    recipe, reason = _recipe(fingerprint, wishes.modality)
     consecutive = all(value == place for value, place in wishes.scheme.classes.items())
-    if fingerprint.spatial_dims == 2:
-        recipe = "pictures"
-    elif wishes.modality.upper() == "CT":
-        recipe = FITTED_RECIPE
-    elif wishes.modality.upper().startswith("MR"):
-        recipe = "mr_masked" if masked else "mr"
-    else:
-        recipe = "volumes_masked" if masked else "volumes"
     mapped = fingerprint.spatial_dims == 2 or not consecutive
     classes = wishes.scheme.of_classes()
     return Composition(
@@ -163,7 +156,27 @@ def _composition(fingerprint: Fingerprint, wishes: Wishes) -> Composition:
         ignore=classes.ignore,
         channels=wishes.channels,
         label_reading="transforms/map_labels" if mapped else None,
+        reasons={"recipe": reason},
     )
+
+
+def _recipe(fingerprint: Fingerprint, modality: str) -> tuple[str, str]:
+    """Return the recipe and why it is chosen.
+
+    It follows from the modality and, but for CT, from whether the surroundings were set to 0.
+    """
+    if fingerprint.spatial_dims == 2:
+        return "pictures", "two axes; each picture is standardised by itself"
+    if modality.upper() == "CT":
+        return FITTED_RECIPE, "CT has one scale: standardised by the foreground of all cases"
+    kind, recipe = ("MR", "mr") if modality.upper().startswith("MR") else (modality, "volumes")
+    share = median(case.content_share for case in fingerprint.cases)
+    masked = share < _MASKED
+    reason = (
+        f"{kind or 'not known to be CT or MR'}; what is not 0 lies in {share:.0%} of a volume: "
+        f"each is standardised by {'what is not 0' if masked else 'all of it'}"
+    )
+    return f"{recipe}_masked" if masked else recipe, reason
 
 
 def _beside(choices: Choices) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import jsonschema
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import InputError
 from volseg.postprocess.rule import Rule
 from volseg.postprocess.rules import as_rules, rule_from_json
@@ -141,8 +141,7 @@ class DecisionTable:
             OutputError: The file cannot be written.
         """
         text = json.dumps(self.to_json(), indent=2, allow_nan=False)
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
 
 def read_decision_table(path: str | os.PathLike[str]) -> DecisionTable:

@@ -107,7 +107,11 @@ def along_axes(
 
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> Place | None:
-    """Return the smallest part of a block that holds the mask, None where it is empty."""
+    """Return the smallest part of a block that holds a mask, None where that is empty.
+
+    Args:
+        mask: ``(planes, rows, columns)``.
+    """
     bounds = np.zeros((3, 2), dtype=np.int64)
     if not _find_bounds(np.ascontiguousarray(mask), bounds):
         return None

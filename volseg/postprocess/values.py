@@ -19,7 +19,8 @@ def count_values(values: npt.NDArray[Any]) -> dict[int, int]:
         return dict(zip(found.tolist(), counts.tolist(), strict=True))
     table = np.zeros(1 << 8 * values.dtype.itemsize, dtype=np.int64)
     # One order of memory is one compiled loop; a block is a copy of no more than a slab.
-    _count_into(np.ascontiguousarray(values).reshape(-1), table)
+    native = values.dtype.newbyteorder("=")  # compiled code knows no other order of bytes
+    _count_into(np.ascontiguousarray(values, native).reshape(-1), table)
     found = np.flatnonzero(table)
     return dict(zip(found.tolist(), table[found].tolist(), strict=True))
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import platformdirs
 
-from volseg.atomic import replacing, writing_to
+from volseg.atomic import write_text, writing_to
 from volseg.errors import OutputError
 from volseg.predictors.contract import first_line
 
@@ -216,8 +216,7 @@ def _entry(folder: Path, digests: dict[str, str]) -> Entry:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ of additions is longer than a side of the tile, and the difference is about torc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,13 +18,9 @@ from torch.export import ExportedProgram
 
 def with_exact_normalisation(program: ExportedProgram) -> ExportedProgram:
     """Return a program whose instance and group normalisations add in short chains."""
-    rewritten = {
-        torch.ops.aten.instance_norm.default: _instance_norm,
-        torch.ops.aten.group_norm.default: _group_norm,
-    }
-    if not any(node.target in rewritten for node in program.graph.nodes):
+    if not any(node.target in EXACT_NORMALISATIONS for node in program.graph.nodes):
         return program  # tracing it once more would take as long as exporting it did
-    exact: ExportedProgram = program.run_decompositions(rewritten)
+    exact: ExportedProgram = program.run_decompositions(EXACT_NORMALISATIONS)
     return exact
 
 
@@ -126,3 +123,10 @@ def _scaled(
 
 def _along(image: Tensor, per_channel: Tensor) -> Tensor:
     return per_channel.reshape(1, -1, *([1] * (image.ndim - 2)))
+
+
+EXACT_NORMALISATIONS: dict[Any, Callable[..., Any]] = {
+    torch.ops.aten.instance_norm.default: _instance_norm,
+    torch.ops.aten.group_norm.default: _group_norm,
+}
+"""What is written in the place of an operator, as torch takes decompositions."""

@@ -168,6 +168,8 @@ class _Description:
                     source = inspect.getsourcefile(part)
                 except TypeError:  # of no file
                     source = None
+                except OSError:  # typed in, as in a notebook: it may be another the next time
+                    return f"{_name(kind)} {secrets.token_hex()}"
                 if source and Path(source).is_file():
                     self.sources.add(source)
         return _name(kind)

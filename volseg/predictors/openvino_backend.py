@@ -15,13 +15,13 @@ from torch.export import ExportedProgram
 
 from volseg.errors import InputError, MissingPackageError
 from volseg.predictors.contract import Precision, TileShapes, closed_error
-from volseg.predictors.exact_normalisation import with_exact_normalisation
+from volseg.predictors.exact_normalisation import EXACT_NORMALISATIONS, with_exact_normalisation
 from volseg.predictors.folded_upsampling import fold_upsampling
 from volseg.predictors.idle_padding import without_idle_padding
 
 TITLE = "OpenVINO"
 FILES: tuple[str, ...] = ("network.xml", "network.bin")
-REVISION = 3
+REVISION = 4
 
 _CAPABILITIES: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 _TELEMETRY = "openvino_telemetry"
@@ -98,7 +98,7 @@ def require(precision: Precision) -> None:
 def convert(program: ExportedProgram, shapes: TileShapes) -> Callable[[Sequence[Path]], None]:
     """Convert a program; the callable returned writes the `FILES`."""
     openvino = runtime()
-    model = openvino.convert_model(with_exact_normalisation(without_idle_padding(program)))
+    model = openvino.convert_model(_as_read(without_idle_padding(program)))
     # As converted it takes any size, which OpenVINO pays for at each layer: up to two fifths of
     # the time in bf16.
     model.reshape([1, *shapes.image])
@@ -109,6 +109,26 @@ def convert(program: ExportedProgram, shapes: TileShapes) -> Callable[[Sequence[
         openvino.serialize(model, str(graph), str(weights))
 
     return write
+
+
+def _as_read(program: ExportedProgram) -> Any:
+    """Return what OpenVINO reads of a program, with exact normalisations.
+
+    It would decompose the program itself. Each decomposition traces the whole program once more,
+    which takes as long as exporting it did: so both are one.
+    """
+    try:
+        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # noqa: PLC0415
+        from openvino.frontend.pytorch.torchdynamo.export_decompositions import (  # noqa: PLC0415
+            ops_to_not_decompose,
+        )
+    except ImportError:  # another version keeps them elsewhere: converting takes longer then
+        return with_exact_normalisation(program)
+    table = torch.export.default_decompositions()
+    for operator in ops_to_not_decompose():
+        table.pop(operator, None)
+    table.update(EXACT_NORMALISATIONS)
+    return TorchFXPythonDecoder(program.run_decompositions(table).module(), dynamic_shapes=True)
 
 
 class OpenVINOPredictor:

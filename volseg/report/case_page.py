@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import volseg
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.geometry import Grid
 from volseg.io import StoredVolume
 from volseg.label_colors import html_color, label_color
@@ -78,8 +78,7 @@ def write_case_page(
         script=template_text("case.js"),
         data=_data(shown, rows) if script else None,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _data(shown: ShownVolume, rows: Sequence[LabelStatistics]) -> dict[str, Any]:

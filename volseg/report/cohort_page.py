@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.label_colors import html_color
 from volseg.metrics import LabelStatistics
 from volseg.quality import SEVERITIES
@@ -87,8 +87,7 @@ def write_cohort_page(cases: Sequence[CohortCase], path: str | Path, *, volseg: 
         script=template_text("table.js"),
         volseg=volseg,
     )
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _size(row: LabelStatistics) -> float:

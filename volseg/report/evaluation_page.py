@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import volseg
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import Cancelled, VolsegError
 from volseg.evaluation import (
     CasesCalibration,
@@ -123,8 +123,7 @@ def write_evaluation_page(
         volseg=volseg.__version__,
         script=template_text("table.js") + template_text("evaluation.js"),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def mean_dice(rows: Sequence[ClassScore]) -> float:

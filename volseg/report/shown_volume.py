@@ -84,7 +84,7 @@ def shown_volume(
 
 
 def as_base64(values: npt.NDArray[Any], grid: Grid) -> str:
-    """Return a volume as the base64 text of a packed NIfTI file."""
+    """Return a volume ``(x, y, z)`` as the base64 text of a NIfTI file packed with gzip."""
     file = nib.Nifti1Image(values, grid.affine.matrix)
     # Without a time of packing: the same volume gives the same page.
     packed = gzip.compress(file.to_bytes(), _COMPRESSION, mtime=0)

@@ -31,14 +31,6 @@ from volseg.metrics import VolumeStatistics
 from volseg.pacs import Anonymizer
 from volseg.segmenter.segmenter import Segmenter
 
-DICOM_FORMATS: dict[str, str] = {
-    "dicom-seg": "_seg.dcm",
-    "dicom-labelmap": "_labelmap.dcm",
-    "dicom-probabilities": "_probabilities.dcm",
-    "rtstruct": "_rtstruct.dcm",
-    "sr": "_sr.dcm",
-}
-"""What each format adds to the name of its case."""
 _RESAMPLING = ("orthogonal", "irregular")
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from volseg.errors import InputError, MemoryLimitError
+from volseg.errors import MemoryLimitError
 from volseg.geometry import Grid, relate_grids
-from volseg.inference import Tiling, restoring_bytes, stream_footprint
+from volseg.inference import Footprint, Tiling, restoring_bytes, stream_footprint
 from volseg.postprocess.slabs import parts_at_once
 
 _FLOAT = 4
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BINARY = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<binary>I?)B?", re.IGNORECASE)
 
 # Sizes of what is taken at a time, from the most comfortable to the smallest.
 _BLOCK_VOXELS = tuple(1 << power for power in range(22, 15, -1))
@@ -241,14 +237,7 @@ def _plan(
     cleaning_planes = max(1, block_voxels * slowest // voxels // shared_by)
     cleaned = min(slowest, at_once * cleaning_planes) * (voxels // slowest)
     where = "memory" if work.device == "cpu" else work.device
-    blended, copied, pinned = where, 0, 0
-    if work.device_free is not None:
-        pinned = _FLOAT * work.tile_batch * work.channels * math.prod(work.tiling.tile)
-        if footprint.accumulator > _LOGITS_OF_FREE * work.device_free:
-            blended = "memory"  # tile by tile
-            copied = _FLOAT * (work.classes + work.disagrees) * math.prod(work.tiling.result)
-        else:  # they are copied to the memory in parts, on their way to the file's grid
-            copied = min(max(block_bytes, _logits(work, footprint.axis)), footprint.accumulator)
+    blended, copied, pinned = _blending(work, footprint, where, block_bytes)
     return MemoryPlan(
         resident=resident,
         stages={
@@ -286,6 +275,21 @@ def _plan(
         accumulate_on="cpu" if blended != where else None,
         budget=budget,
     )
+
+
+def _blending(
+    work: Work, footprint: Footprint, where: str, block_bytes: int
+) -> tuple[str, int, int]:
+    """Return where logits are blended, and the bytes copied to the memory and pinned for tiles."""
+    if work.device_free is None:
+        return where, 0, 0
+    pinned = _FLOAT * work.tile_batch * work.channels * math.prod(work.tiling.tile)
+    if footprint.accumulator > _LOGITS_OF_FREE * work.device_free:  # tile by tile
+        copied = _FLOAT * (work.classes + work.disagrees) * math.prod(work.tiling.result)
+        return "memory", copied, pinned
+    # They are copied to the memory in parts, on their way to the file's grid.
+    copied = min(max(block_bytes, _logits(work, footprint.axis)), footprint.accumulator)
+    return where, copied, pinned
 
 
 def _afterwards(work: Work, block_voxels: int) -> dict[str, tuple[Share, ...]]:
@@ -326,18 +330,3 @@ def _in_memory(shares: Sequence[Share]) -> int:
 
 def _shown(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
-def bytes_of(amount: int | str) -> int:
-    """Return an amount of memory such as ``4GB``, ``512MiB`` or a number of bytes.
-
-    Raises:
-        InputError: It is no amount of memory.
-    """
-    found = _AMOUNT.fullmatch(str(amount).strip())
-    if found is None or float(found["number"]) <= 0:
-        raise InputError(
-            f"{amount!r} is no amount of memory: expected a number with a unit, such as 4GB."
-        )
-    units = _BINARY if found["binary"] else _UNITS
-    return int(float(found["number"]) * units[found["unit"].upper()])

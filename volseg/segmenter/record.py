@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import jsonschema
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import Bundle
 from volseg.errors import InputError
 from volseg.geometry import Affine, Grid
@@ -21,6 +22,8 @@ from volseg.quality import QualityReport
 
 RECORD_SUFFIX = "_record.json"
 """What a record adds to the name of its case."""
+# What is written of a case, beside its record.
+_RESULT = re.compile(r"(.+)_(seg|probabilities|entropy|disagreement|preview)")
 _FORMAT = 1
 _SCHEMA = Path(__file__).with_name("record_schema.json")
 
@@ -119,8 +122,7 @@ class CaseRecord:
             OutputError: It cannot be written.
         """
         text = json.dumps(self.as_json(), indent=2, allow_nan=False) + "\n"
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
 
 def read_record(path: str | Path) -> CaseRecord:
@@ -160,6 +162,17 @@ def read_record(path: str | Path) -> CaseRecord:
         peak_memory_bytes=entry["peak_memory_bytes"],
         volseg=entry["volseg"],
     )
+
+
+def is_result(folder: Path, name: str) -> bool:
+    """Return whether an image was written of a case, as a record beside it tells.
+
+    Args:
+        folder: That it lies in.
+        name: Of the image, without its suffix.
+    """
+    found = _RESULT.fullmatch(name)
+    return found is not None and (folder / f"{found[1]}{RECORD_SUFFIX}").is_file()
 
 
 def are_results_of(

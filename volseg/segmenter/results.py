@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -21,56 +21,20 @@ from volseg.io import (
     meta_tensor,
     open_volume,
     read_image,
-    segmentation_suffix,
 )
 from volseg.io.block_spool import BlockSpool
 from volseg.io.folders import with_a_name
 from volseg.pacs import Anonymizer
 from volseg.quality import BLOCK_VOXELS, CaseMeasurements, check_case, measure_case
-from volseg.segmenter.dicom_results import DICOM_FORMATS, DicomResults, series_slices
+from volseg.segmenter.dicom_results import DicomResults, series_slices
 from volseg.segmenter.memory_plan import Afterwards, MemoryPlan
 from volseg.segmenter.process_memory import measured_peak
 from volseg.segmenter.record import CaseRecord, UsedBundle
+from volseg.segmenter.result_formats import DICOM_FORMATS
 from volseg.segmenter.segmenter import Planned, Segmenter
 
-RESULT_FORMATS: dict[str, str] = {
-    "nifti": "",  # as `segmentation_suffix` says
-    **DICOM_FORMATS,
-}
-"""What each format of a result adds to the name of its case."""
 _UNCERTAINTY = ("entropy", "disagreement")
 _MAPS = ("probabilities", *_UNCERTAINTY)
-
-
-def result_files(
-    folder: Path, case: str, formats: Sequence[str], *, spatial_dims: int
-) -> dict[str, Path]:
-    """Return the file of each result of a case, by format.
-
-    Args:
-        folder: where results are written.
-        case: name of the case.
-        formats: names in `RESULT_FORMATS`.
-        spatial_dims: 2 or 3; pictures have label maps only.
-
-    Raises:
-        InputError: if a format is not known, or cannot be had.
-    """
-    unknown = [name for name in formats if name not in RESULT_FORMATS]
-    if unknown or not formats:
-        raise InputError(
-            f"the format {', '.join(unknown) or 'none'!r} is not known; expected some of "
-            f"{', '.join(RESULT_FORMATS)}."
-        )
-    if "sr" in formats and not {"dicom-seg", "dicom-labelmap"} & set(formats):
-        raise InputError(
-            "the measurements of the format sr refer to a DICOM SEG: ask for dicom-seg or "
-            "dicom-labelmap, too."
-        )
-    if spatial_dims == 2 and set(formats) != {"nifti"}:
-        raise InputError("results in 2D have no place in a patient: DICOM formats need volumes.")
-    endings = RESULT_FORMATS | {"nifti": f"_seg{segmentation_suffix(spatial_dims)}"}
-    return {name: folder / f"{case}{endings[name]}" for name in RESULT_FORMATS if name in formats}
 
 
 def segment_to_files(

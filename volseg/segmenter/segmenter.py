@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 
@@ -23,17 +24,17 @@ from volseg.io import (
     StoredVolume,
     as_image,
     in_channel_order,
-    map_target,
     meta_tensor,
     open_volume,
-    probabilities_target,
     read_image,
     require_segmentation_target,
     write_segmentation,
 )
+from volseg.segmenter.amounts import bytes_of
 from volseg.segmenter.device import choose_device
 from volseg.segmenter.in_memory import run_in_memory
-from volseg.segmenter.memory_plan import NOTHING, Afterwards, MemoryPlan, bytes_of
+from volseg.segmenter.map_files import open_maps
+from volseg.segmenter.memory_plan import NOTHING, Afterwards, MemoryPlan
 from volseg.segmenter.streamed import Cancelling, Maps, Progress, Stream
 
 T = TypeVar("T")
@@ -68,7 +69,8 @@ class Segmenter:
         body_above: Run only the box of the voxels above this value, as in the file (in CT -500
             HU, say), and a centimetre around it; the rest is background.
         settings: Options of `volseg.inference.SlidingWindowInferer` that replace the bundle's:
-            ``overlap``, ``tile``, ``mirror_axes``, ``tile_batch``, ``backend``, ``precision``.
+            ``overlap``, ``tile``, ``mirror_axes``, ``tile_batch``, ``backend``, ``precision``,
+            ``require_precision``.
 
     Raises:
         InputError: The bundle does not exist, is damaged or unsafe, the device is not there, a
@@ -307,18 +309,13 @@ class Segmenter:
             require_segmentation_target(output, volume)
             labels: Any
             # Closed before the label map is written: that is there only if all the others are.
-            with ExitStack() as files:
-                maps = Maps()
-                if probabilities is not None:
-                    classes = self.bundle.out_channels
-                    written = _probabilities_target(probabilities, volume, classes)
-                    maps = replace(maps, probabilities=files.enter_context(written))
-                if entropy is not None:
-                    written = map_target(entropy, like=volume)
-                    maps = replace(maps, entropy=files.enter_context(written))
-                if disagreement is not None:
-                    written = map_target(disagreement, like=volume)
-                    maps = replace(maps, disagreement=files.enter_context(written))
+            with open_maps(
+                volume,
+                classes=self.bundle.out_channels,
+                probabilities=probabilities,
+                entropy=entropy,
+                disagreement=disagreement,
+            ) as maps:
                 hooks = _Hooks(planned, progress, cancelled)
                 if self._stream is None:
                     labels = self._in_memory(image, maps, hooks)
@@ -329,12 +326,7 @@ class Segmenter:
                     def room(plan: MemoryPlan) -> Any:
                         if not by_planes:
                             return np.zeros(shape, stream.label_type)
-                        # It comes along one axis, and leaves along the last as NIfTI has it.
-                        order = dict.fromkeys(
-                            [len(shape) - 1, plan.source_axis, *range(len(shape))]
-                        )
-                        file = SpooledArray(shape, stream.label_type, order=list(order))
-                        return cleanup.enter_context(file)
+                        return cleanup.enter_context(_spooled(shape, stream.label_type, plan))
 
                     labels = self._streamed(
                         stream,
@@ -409,9 +401,8 @@ class Segmenter:
             )
 
 
-def _probabilities_target(
-    where: str | Path | Target, volume: StoredVolume, classes: int
-) -> AbstractContextManager[Target]:
-    if isinstance(where, str | Path):
-        return probabilities_target(where, like=volume, classes=classes)
-    return nullcontext(where)
+def _spooled(shape: tuple[int, ...], label_type: npt.DTypeLike, plan: MemoryPlan) -> SpooledArray:
+    """Return room for a label map on the disk."""
+    # It comes along one axis, and leaves along the last as NIfTI has it.
+    order = dict.fromkeys([len(shape) - 1, plan.source_axis, *range(len(shape))])
+    return SpooledArray(shape, label_type, order=list(order))

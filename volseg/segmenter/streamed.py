@@ -105,6 +105,7 @@ class Stream:
                 )
         self._steps = steps[0] if clean else replace(steps[0], rules=())
         self._members = [(s.inferer, p.network) for s, p in zip(steps, parts, strict=True)]
+        self._temperatures = sorted({one.decision.temperature for one in steps})
         self._device = device
         self._channels = bundles[0].in_channels
         self.classes = bundles[0].out_channels
@@ -149,10 +150,19 @@ class Stream:
         """Return what a run over a volume will hold, and what is done with its label map then.
 
         Raises:
+            InputError: The members of the ensemble do not agree on probabilities that are wanted.
             MemoryLimitError: It cannot keep to the budget.
         """
         activation = 0 if budget is None else self._activation
         wanted = [target for target in vars(maps).values() if target is not None]
+        interpolates = maps.probabilities is not None or maps.entropy is not None
+        if interpolates and len(self._temperatures) > 1:
+            stated = ", ".join(f"{one:g}" for one in self._temperatures)
+            raise InputError(
+                f"the members of the ensemble have different temperatures ({stated}), so only its "
+                "labels can be had, no probabilities or entropy: make one bundle of them with "
+                "`volseg bundle ensemble` and say there which holds (--set temperature=1.0)."
+            )
         work = Work(
             source=volume.grid,
             network=self._steps.preparation.grid(volume.grid),
@@ -164,7 +174,7 @@ class Stream:
             tile_batch=self._steps.inferer.tile_batch,
             labels_in_memory=labels_in_memory,
             label_bytes=self.label_type.itemsize,
-            interpolates=maps.probabilities is not None or maps.entropy is not None,
+            interpolates=interpolates,
             disagrees=maps.disagreement is not None,
             maps_in_memory=_size([one for one in wanted if isinstance(one, np.ndarray)]),
             maps_on_disk=_size([one for one in wanted if not isinstance(one, np.ndarray)]),
@@ -218,7 +228,7 @@ class Stream:
                 part = box_on_source(prepared.body, network_grid, source_grid)
                 source = CroppedSource(prepared, prepared.body)
                 network_grid, source_grid = prepared.body.grid(network_grid), part.grid(source_grid)
-                targets = targets_in_box(targets, part, exclusive=steps.decision.regions is None)
+                targets = targets_in_box(targets, part, exclusive=steps.decision.exclusive)
             segment_volume(
                 source,
                 networks,
@@ -253,12 +263,11 @@ class Stream:
 
     def predictors(self) -> list[Callable[..., Any]]:
         """Return what computes the logits of tiles, one a network; made at the first call."""
-        exclusive = self._steps.decision.regions is None
         return [
             predictor
             for inferer, network in self._members
             for predictor in inferer.predictors(
-                network, self._channels, self._device, exclusive=exclusive
+                network, self._channels, self._device, exclusive=self.decision.exclusive
             )
         ]
 
@@ -317,16 +326,23 @@ def _steps_of_all(bundles: Sequence[Bundle], parts: Sequence[BundleParts]) -> li
             == steps.inferer.tiling(part.network, bundle.in_channels),
             "mirroring": first.inferer.mirror_axes == steps.inferer.mirror_axes,
             "labels": bundles[0].labels == bundle.labels,
-            "how labels are decided": first.decision == steps.decision,
+            "threshold or regions": _decides(first) == _decides(steps),
             "the rules for the label map": first.rules == steps.rules,
         }
         for what, equal in same.items():
             if not equal:
                 raise InputError(
                     f"the bundles {bundles[0].name} and {bundle.name} differ in {what}, so their "
-                    "probabilities cannot be averaged: make ensembles of bundles composed alike."
+                    "probabilities cannot be averaged: make ensembles of bundles composed alike, "
+                    "or one bundle of them with `volseg bundle ensemble`, whose --set says what "
+                    "holds for all."
                 )
     return found
+
+
+def _decides(steps: _Steps) -> Decision:
+    """Return how labels are decided, in which the temperature has no part."""
+    return replace(steps.decision, temperature=1.0)
 
 
 def _steps(parts: BundleParts) -> _Steps | None:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from volseg import __version__
+from volseg.atomic import writing_to
 from volseg.errors import InputError, OutputError, UnknownNameError, VolsegError
 from volseg.server import monai_label, monai_label_data, page, v1
 from volseg.server.catalogue import Catalogue
@@ -41,9 +42,12 @@ def create_app(settings: ServerSettings, devices: list[str]) -> FastAPI:
 
     Raises:
         InputError: a bundle cannot be used, or the folder holds something else.
-        OutputError: the folder cannot be written.
+        OutputError: the folder or that of the datastore cannot be written.
     """
     claim_folder(settings.folder)
+    # What is raised once the application starts is no sentence any more.
+    with writing_to(settings.datastore_folder):
+        settings.datastore_folder.mkdir(parents=True, exist_ok=True)
     catalogue = Catalogue(settings.bundles, settings.folder / "trained")
 
     @contextlib.asynccontextmanager

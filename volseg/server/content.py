@@ -15,7 +15,7 @@ from pathlib import Path
 from volseg.errors import InputError
 
 ZIP = ".zip"
-_HEADER_BYTES = 65_536
+_HEADER_BYTES = 1 << 20  # of a segmentation of a hundred structures it is more than 64 KiB
 _PICTURES = {
     b"\x89PNG\r\n\x1a\n": ".png",
     b"\xff\xd8\xff": ".jpg",
@@ -27,6 +27,9 @@ _PICTURES = {
 _IS_DIRECTORY = b"\x02\x00\x02\x00UI\x14\x001.2.840.10008.1.3.10"  # Media Storage SOP Class UID
 # A field of a MetaImage on a line of its own; names are printable, as "0008|0005" of DICOM.
 _META_FIELD = re.compile(rb"\s*([!-9;<>-~](?:[\t -9;<>-~]*[!-9;<>-~])?)[ \t]*=([^\r]*)\r?")
+# White space of one line: \s would take all lines that follow, at each of them anew.
+_NAMES_VOXELS = re.compile(rb"^[ \t\r\f\v]*ElementDataFile\s*[=:]", re.MULTILINE)
+_NAMES_A_FILE = re.compile(rb"^[ \t\r\f\v]*data ?file\s*:", re.MULTILINE)
 _SIZES = re.compile(rb"\d{1,18}(?:[ \t]+\d{1,18}){0,16}")  # NRRD has 16 axes at most
 _KNOWN = "NIfTI, NRRD, MetaImage, DICOM, PNG, TIFF or JPEG, or a zip of DICOM files"
 
@@ -58,7 +61,7 @@ def suffix_of_content(path: Path, *, most_bytes: int) -> str:
             return suffix
     if start.startswith(b"NRRD000"):
         return _nrrd(start, most_bytes)
-    if re.search(rb"^\s*ElementDataFile\s*[=:]", start, re.MULTILINE):
+    if _NAMES_VOXELS.search(start):
         return _metaimage(start, most_bytes)
     return _nifti(start, ".nii")
 
@@ -88,8 +91,10 @@ def _nrrd(start: bytes, most_bytes: int) -> str:
     text = re.sub(rb"\r\n?", b"\n", start).lower()  # its reader ends lines at each of the three
     header, end, _ = text.partition(b"\n\n")
     # It puts long lines together from pieces, which a zero byte would end.
-    if not end or b"\0" in header or re.search(rb"^\s*data ?file\s*:", header, re.MULTILINE):
+    if b"\0" in header or _NAMES_A_FILE.search(header):
         raise InputError("the uploaded NRRD refers to another file: send it with its voxels.")
+    if not end:
+        raise InputError("the header of the uploaded NRRD has no end: export it again.")
     sizes = re.search(rb"^sizes\s*:(.*)", header, re.MULTILINE)
     _require_moderate(sizes[1].strip() if sizes else b"", most_bytes)
     return ".nrrd"

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from volseg.io import read_image, write_segmentation
-
 
 def contiguous_labels(labels: Mapping[str, int]) -> dict[str, int]:
     """Return the classes in the order of their values, numbered from 1."""
@@ -26,6 +24,8 @@ def make_contiguous(path: Path, labels: Mapping[str, int]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    from volseg.io import read_image, write_segmentation  # noqa: PLC0415 - MONAI, seconds
+
     wanted = contiguous_labels(labels)
     if wanted == dict(labels):
         return

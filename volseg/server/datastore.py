@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from volseg.atomic import replacing
+from volseg.atomic import replacing, write_text
 from volseg.errors import InputError, VolsegError
 from volseg.io import image_name
 from volseg.server.content import ZIP, suffix_of_content
@@ -146,8 +146,7 @@ def write_info(path: Path, info: Mapping[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(_info_of(path)) as temporary:
-        temporary.write_text(json.dumps(info), encoding="utf-8")
+    write_text(_info_of(path), json.dumps(info))
 
 
 def _images_in(folder: Path) -> dict[str, Path]:

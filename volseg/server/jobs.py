@@ -16,7 +16,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from volseg.atomic import flush_folder, replacing, writing_to
+from volseg.atomic import flush_folder, write_text, writing_to
 from volseg.server.models import ENDED, JobOptions, JobStatus, Progress, ResultFormat, State
 from volseg.server.own_folder import new_identifier, own_entries
 
@@ -132,8 +132,7 @@ class JobFolder:
         Raises:
             OutputError: it cannot be written.
         """
-        with replacing(self.path(job) / _STATE) as temporary:
-            temporary.write_text(job.model_dump_json(), encoding="utf-8")
+        write_text(self.path(job) / _STATE, job.model_dump_json())
 
     def load(self) -> list[Job]:
         """Return all jobs, in the order they came in; one that cannot be read is left alone.

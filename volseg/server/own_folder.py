@@ -7,7 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
-from volseg.atomic import replacing, writing_to
+from volseg.atomic import write_text, writing_to
 from volseg.errors import InputError
 
 _MARK = "volseg-server.json"
@@ -39,8 +39,7 @@ def claim_folder(folder: Path) -> None:
             f"{folder} is not the folder of a server: it holds {min(strange)} and no {_MARK}; give "
             "an empty or a new one with --folder, as a server removes what it finds in its own."
         )
-    with replacing(folder / _MARK) as temporary:
-        temporary.write_text(json.dumps({"format": _FORMAT}) + "\n", encoding="utf-8")
+    write_text(folder / _MARK, json.dumps({"format": _FORMAT}) + "\n")
 
 
 def new_identifier() -> str:

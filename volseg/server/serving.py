@@ -31,7 +31,7 @@ def serve(settings: ServerSettings, ready: Callable[[str], None]) -> None:
     Raises:
         InputError: the folder is another server's or none of a server, the address cannot be
             listened at, or a bundle or a device is not there.
-        OutputError: the folder cannot be written.
+        OutputError: the folder or that of the datastore cannot be written.
     """
     claim_folder(settings.folder)  # before anything is laid into it
     with _alone_in(settings.folder), _listening(settings) as listener:

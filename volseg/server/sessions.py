@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import InputError
 from volseg.server.content import suffix_of_content
 from volseg.server.datastore import NotThereError
@@ -110,8 +110,7 @@ class Sessions:
         """
         session = self.find(identifier)
         session.last_access_ts = int(time.time())
-        with replacing(self._folder / identifier / _RECORD) as temporary:
-            temporary.write_text(session.model_dump_json(), encoding="utf-8")
+        write_text(self._folder / identifier / _RECORD, session.model_dump_json())
         return self._folder / identifier / session.image
 
     async def remove(self, identifier: str) -> Session:

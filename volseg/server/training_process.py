@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from volseg.training import TrainingState
 
 _MOST_FOLDS = 5
+_MOST_LISTED = 12
 
 
 def main() -> None:
@@ -61,13 +62,10 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
         InputError: the data cannot be trained on.
         OutputError: something cannot be written.
     """
-    from volseg.choosing import learn_quality, measure_bundle, record_measurement, write_quality  # noqa: PLC0415 - after the labels are found to be fit
-    from volseg.training import train_bundle  # noqa: PLC0415 - after the labels are found to be fit
-
     folder, device = Path(order["folder"]), order["device"]
     bundle = open_bundle(order["bundle"])
     data = folder / "data"
-    labelled = [_prepare(name, case, bundle, data) for name, case in order["cases"].items()]
+    labelled = [prepare_case(name, case, bundle, data) for name, case in order["cases"].items()]
     if not any(labelled):
         raise InputError(
             f"no finished label has anything of {', '.join(bundle.labels)}: submit some that have."
@@ -77,6 +75,9 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     source = folder / "bundle"
     shutil.copytree(bundle.folder, source, ignore=shutil.ignore_patterns("runs", "models"))
     write_datalist(cases, source / "configs" / "datalist.json", about=about)
+
+    from volseg.choosing import learn_quality, measure_bundle, record_measurement, write_quality  # noqa: PLC0415 - slow to import: after the data are found to be fit
+    from volseg.training import train_bundle  # noqa: PLC0415 - slow to import: after the data are found to be fit
 
     def report(state: TrainingState) -> None:
         tell({"epoch": state.epoch, "epochs": state.epochs, "metric": state.key_metric})
@@ -91,14 +92,14 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     trained.rename(result)
 
 
-def _prepare(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> bool:
+def prepare_case(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> bool:
     """Lay down an image, and its label with the values of the bundle, on the image's grid.
 
     Returns:
         Whether anything is labelled: an image may have none of the structures.
 
     Raises:
-        InputError: the label has several layers, negative values, or none of a known name.
+        InputError: the label has several layers, negative values, or any of no known name.
     """
     source = Path(case["image"])
     image = data / "images" / f"{name}{source.name[len(image_name(source)) :]}"
@@ -119,9 +120,13 @@ def _prepare(name: str, case: Mapping[str, Any], bundle: Bundle, data: Path) -> 
         if label in bundle.labels:
             table[value] = bundle.labels[label]
     renumbered = table[values]
-    if values.any() and not renumbered.any():
+    strange = np.unique(values[(values > 0) & (renumbered == 0)])[:_MOST_LISTED].tolist()
+    if strange:
+        names = {value: label for label, value in called.items()}
+        listed = ", ".join(names.get(value, f"the value {value}") for value in strange)
         raise InputError(
-            f"the label of {name} has none of {', '.join(bundle.labels)}: name its segments so."
+            f"the label of {name} has {listed}, which would be trained as background: name its "
+            f"segments {', '.join(bundle.labels)}, and remove those that are something else."
         )
     suffix = ".nii.gz" if bundle.spatial_dims == 3 else ".png"
     target = data / "labels" / f"{name}{suffix}"

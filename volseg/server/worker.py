@@ -58,7 +58,7 @@ def main() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     setup = jobs.get()
-    work = _Work(setup, tell, stopped.is_set)
+    work = Work(setup, tell, stopped.is_set)
     while True:
         tell(work.outcome(jobs.get()))
 
@@ -71,7 +71,7 @@ def _prepare() -> None:
         Path("/proc/self/oom_score_adj").write_text("800", encoding="ascii")
 
 
-class _Work:
+class Work:
     """What is needed for every job.
 
     Args:
@@ -120,7 +120,7 @@ class _Work:
         formats, stable = options.pop("formats"), options.pop("stable_uids")
         image = self._image(job, folder)
         paths = image.values() if isinstance(image, dict) else [image]
-        _require_moderate(paths, self._setup["most_bytes"])
+        require_moderate(paths, self._setup["most_bytes"])
         files = result_files(
             folder / "results",
             "image",
@@ -211,7 +211,7 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_moderate(paths: Iterable[Path], most_bytes: int) -> None:
+def require_moderate(paths: Iterable[Path], most_bytes: int) -> None:
     """Refuse what becomes larger than what is taken, however small its file is.
 
     Of the other formats the size was known when they were received.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
-from volseg.atomic import replacing, writing_to
-from volseg.bundle import Bundle, open_bundle, write_metadata
+from volseg.atomic import write_text, writing_to
+from volseg.bundle import Bundle, open_bundle, require_own_name, write_metadata
 from volseg.data import hash_files
 from volseg.errors import InputError, OutputError
 
@@ -34,11 +35,13 @@ def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
 
     Raises:
         InputError: The folder is the bundle itself.
-        OutputError: Something else is there, such as the copy of another bundle or of this one
-            before it was changed, or it cannot be written.
+        OutputError: It has the name of a bundle that comes with volseg; something else is there,
+            such as the copy of another bundle or of this one before it was changed; or it cannot
+            be written.
     """
     if output.resolve() == bundle.folder:
         raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
+    require_own_name(output)
     known = begun_from(bundle)
     now = {"bundle": str(bundle.folder), "sha256": known[0], "whole": True}
     found = _note_in(output)
@@ -71,15 +74,25 @@ def forget_measurements(bundle: Bundle) -> None:
 def _copy(bundle: Bundle, output: Path) -> None:
     left_out = {output.resolve(), *(bundle.folder / name for name in _LEFT_OUT)}
     try:
+        _let_owner_write(output)  # what a copying that was stopped has left
         shutil.copytree(
             bundle.folder,
             output,
             ignore=lambda folder, names: {name for name in names if Path(folder, name) in left_out},
             dirs_exist_ok=True,
         )
+        _let_owner_write(output)
     except (OSError, shutil.Error) as error:
         raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
     forget_measurements(open_bundle(output.resolve()))
+
+
+def _let_owner_write(folder: Path) -> None:
+    """Give a copy the permission that its bundle may lack, such as one that many share."""
+    for path in (folder, *folder.rglob("*")):
+        mode = path.stat().st_mode
+        if not mode & stat.S_IWUSR:
+            path.chmod(mode | stat.S_IWUSR)
 
 
 def begun_from(bundle: Bundle) -> tuple[str, str]:
@@ -103,8 +116,7 @@ def _note_in(output: Path) -> dict[str, Any] | None:
 
 
 def _write(output: Path, note: dict[str, Any]) -> None:
-    with replacing(output / _NOTE) as temporary:
-        temporary.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    write_text(output / _NOTE, json.dumps(note, indent=2) + "\n")
 
 
 def _is_without_note(bundle: Bundle, output: Path) -> bool:

@@ -60,7 +60,7 @@ def leave_out_damaged(
             f"none of the {len(files)} cases can be used: {next(iter(faults.values()))}"
         )
     if faults and process_rank() == 0:
-        about = json.loads(datalist.read_text(encoding="utf-8"))
+        about = json.loads(datalist.read_text(encoding="utf-8-sig"))
         about.pop("training")
         left = [case for case in cases if case.case not in faults]
         missing = {**about.get(_LEFT_OUT, {}), **faults}

@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.training.clock import TrainingClock
 from volseg.training.epoch_tally import EpochTally
 from volseg.training.progress import TrainingState
@@ -123,8 +123,7 @@ class TrainingHistory:
         )
         if idist.get_rank() != 0:
             return
-        with replacing(self.folder / self.TABLE, flush=False) as temporary:
-            temporary.write_text(_as_csv(self.rows), encoding="utf-8")
+        write_text(self.folder / self.TABLE, _as_csv(self.rows), flush=False)
         state = self._state(engine, loss=loss, epoch_has_ended=True, metrics=self._metrics)
         _log.info(state.describe())
         for listener in self._listeners:

@@ -19,7 +19,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.bundle import is_setting, open_bundle
 from volseg.data import hash_files, read_datalist
 from volseg.segmenter import peak_bytes
@@ -37,10 +37,11 @@ class RecordRun:
     """MONAI handler: writes ``run.json`` beside the checkpoint when a training starts and ends.
 
     It has the bundle (name, version, state in git), the SHA-256 of the data, settings, machine,
-    versions, the command, times, peak memory, and how it ended. What is learned at the start stays
-    where the training goes on later; ``starts`` has a time for each, and ``changes`` what was
-    another from then on, with the epoch after which: settings, and the SHA-256 of the data. A
-    training that was finished before leaves it as it is.
+    versions, the state of volseg's own code in git, the command, times, peak memory (of the first
+    process, since its last start), and how it ended. What is learned at the start stays where the
+    training goes on later; ``starts`` has a time for each, and ``changes`` what was another from
+    then on, with the epoch after which: settings, and the SHA-256 of the data. A training that was
+    finished before leaves it as it is.
 
     Args:
         bundle_root: The bundle.
@@ -96,6 +97,7 @@ class RecordRun:
             "settings": {key: one for key, one in self._settings.items() if is_setting(one)},
             "machine": describe_machine(torch.device(engine.state.device)),
             "versions": {name: version(name) for name in _PACKAGES},
+            "code": git_state(Path(__file__).parents[1]),
             "processes": idist.get_world_size(),
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "starts": [*before.get("starts", ()), _now()],
@@ -163,9 +165,8 @@ class RecordRun:
         self._write()
 
     def _write(self) -> None:
-        with replacing(self._history.folder / self.FILE) as temporary:
-            text = json.dumps(self._record, indent=2, allow_nan=False)
-            temporary.write_text(f"{text}\n", encoding="utf-8")
+        text = json.dumps(self._record, indent=2, allow_nan=False)
+        write_text(self._history.folder / self.FILE, f"{text}\n")
 
 
 def read_run_record(folder: str | Path) -> dict[str, Any]:
@@ -178,7 +179,10 @@ def read_run_record(folder: str | Path) -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Return commit of a folder, and whether it differs from that; None outside of git."""
+    """Return commit of a folder, and whether it differs from that.
+
+    None outside of git, or where nothing of it is kept there, as of an environment in a repository.
+    """
     git = shutil.which("git")
     if git is None:
         return None
@@ -190,6 +194,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return found.stdout.strip()
 
     try:
+        ask("ls-files", "--error-unmatch", "--", ".")
         return {
             "commit": ask("rev-parse", "HEAD"),
             "changed": bool(ask("status", "--porcelain", "--", ".")),

@@ -64,13 +64,14 @@ def train_bundle(
     Raises:
         UnknownNameError: There is no such setting; the message has the nearest ones.
         InputError: The bundle, the data or a path are unusable, or a setting is out of its range.
-        OutputError: ``output`` cannot be written, or is no copy of the bundle as it is now.
+        OutputError: ``output`` cannot be written, has the name of a bundle that comes with volseg,
+            or is no copy of the bundle as it is now.
     """
     source = open_bundle(bundle)
-    data = Path(data)
+    data, output = Path(data), Path(output).resolve()
     if not data.is_dir():
         raise InputError(f"there is no data folder {data}.")
-    for path in (data.resolve(), Path(output).resolve()):
+    for path in (data.resolve(), output):
         if "#" in str(path):
             raise InputError(
                 f"{path} has a '#', which MONAI reads as a sign of its own: rename that folder."
@@ -81,11 +82,11 @@ def train_bundle(
     running = require_run_settings(source, chosen)
     datalist = Path("configs", "datalist.json")
     # What is gone on with has a list of its own, which lacks the cases that were left out.
-    if not (Path(output) / datalist).is_file():
+    if not (output / datalist).is_file():
         require_cases(source.folder / datalist, data, fold=fold, number=running.get("cases"))
     with processes_together(device) as where:
         with first_process_first() as is_first:
-            target = copy_to_train(source, Path(output)) if is_first else open_bundle(output)
+            target = copy_to_train(source, output) if is_first else open_bundle(output)
         require_cases(target.folder / datalist, data, fold=fold, number=running.get("cases"))
         # A run that is gone on with stays one of the cases that it was begun with.
         checkpoint = target.folder / "runs" / f"fold{fold}" / CheckpointEveryEpoch.CHECKPOINT

@@ -15,12 +15,6 @@ from volseg.io import grid_of
 from volseg.transforms.displacement import Matrix
 
 
-def plain_tensor(image: Any) -> torch.Tensor:
-    """Return an image as a tensor without metadata and history of gradients."""
-    tensor = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
-    return tensor.detach()
-
-
 def entry_grid(key: Hashable, image: torch.Tensor) -> Grid:
     """Return the grid of an entry; one of voxels of 1 mm where it has none.
 

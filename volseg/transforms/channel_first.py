@@ -52,9 +52,9 @@ def as_mask(key: Hashable, mask: Any, like: Tensor) -> Tensor:
     return (tensor[0] != 0).to(like.device)
 
 
-def plain(image: Tensor) -> Tensor:
-    """Return the tensor without metadata, for numeric work."""
-    return image.as_tensor() if isinstance(image, MetaTensor) else image
+def plain(image: Any) -> Tensor:
+    """Return an image ``(channels, ...)`` as a tensor without metadata, for numeric work."""
+    return image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
 
 
 def with_metadata_of(image: Tensor, values: Tensor) -> Tensor:

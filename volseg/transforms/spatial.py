@@ -24,7 +24,8 @@ from monai.utils import TraceKeys, ensure_tuple_rep
 from volseg.errors import InputError, ShapeError, UnknownNameError
 from volseg.geometry import Grid
 from volseg.transforms import patch_position
-from volseg.transforms.case_grids import entry_grid, entry_grids, from_reference, plain_tensor
+from volseg.transforms.case_grids import entry_grid, entry_grids, from_reference
+from volseg.transforms.channel_first import plain
 from volseg.transforms.control_points import PerAxis
 from volseg.transforms.displacement import Matrix
 from volseg.transforms.mapping import Inverse, Pull
@@ -223,7 +224,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             own = to_key[self.label_key]
             to_key[self.label_key] = kept if own is None else own @ kept
         volumes = [
-            Volume(plain_tensor(data[key]), mode, padding, float(fill), to_key[key])
+            Volume(plain(data[key]).detach(), mode, padding, float(fill), to_key[key])
             for key, mode, padding, fill in present
         ]
         moved = resample(volumes, pull)
@@ -260,7 +261,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
                 displacement_in_voxels(recorded["parameters"], recorded["spacing"]),
             )
             mode = MONAI_MODES.get(recorded["mode"], recorded["mode"])
-            volume = Volume(plain_tensor(moved), mode, "zeros", float(fill))
+            volume = Volume(plain(moved).detach(), mode, "zeros", float(fill))
             [values] = resample([volume], Inverse(forward, size))
             restored = MetaTensor(values).copy_meta_from(moved)
             restored.affine = moved.affine @ matrix_like(np.linalg.inv(matrix), moved.affine)
@@ -294,7 +295,7 @@ class RandSpatiald(RandomizableTransform, MapTransform, InvertibleTransform):
             )
         grids = entry_grids(data, [first, self.label_key])
         from_reference(first, self.label_key, grids, different=False)
-        return plain_tensor(labels)
+        return plain(labels).detach()
 
     def _size(self, grid: Grid) -> tuple[int, ...]:
         if self.patch_size is None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from volseg.atomic import replacing
+from volseg.atomic import write_text
 from volseg.errors import InputError, UnknownNameError
 from volseg.transforms.intensity_statistics import require_finite
 from volseg.transforms.standardization_methods import METHODS, Method, VoxelMap
@@ -162,8 +162,7 @@ def write_standardization(fitted: Standardization, path: str | Path) -> None:
     Raises:
         OutputError: The file could not be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_text(standardization_text(fitted), encoding="utf-8")
+    write_text(path, standardization_text(fitted))
 
 
 def standardization_text(fitted: Standardization) -> str:

@@ -11,6 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from volseg.transforms.channel_first import plain
+
 
 def structure_masks(labels: Tensor, structures: Sequence[Sequence[int]]) -> Tensor:
     """Return masks ``(1 + structures, ...)`` of a label map ``(1, ...)``: 0 and 1, uint8.
@@ -62,16 +64,12 @@ class StructureMasksd(MapTransform):
         result = dict(data)
         counted = None
         if self.ignore is not None:
-            counted = (_plain(data[self.reference]) != self.ignore).to(torch.uint8)
+            counted = (plain(data[self.reference]) != self.ignore).to(torch.uint8)
         for key in self.key_iterator(result):
-            masks = structure_masks(_plain(result[key]), self.structures)
+            masks = structure_masks(plain(result[key]), self.structures)
             if counted is not None:
                 masks *= counted.to(masks.device)
             if isinstance(found := result[key], MetaTensor):
                 masks = MetaTensor(masks, meta=found.meta)
             result[key] = masks
         return result
-
-
-def _plain(values: Any) -> Tensor:
-    return torch.as_tensor(values).as_subclass(Tensor)

@@ -316,3 +316,20 @@ def test_volumes_in_parts_are_those_in_memory(
             assert block.values.size <= max(voxels, 20)
             whole[block.place] = block.values
     np.testing.assert_array_equal(whole, image.numpy())
+
+
+@pytest.mark.parametrize("syntax", ["RLE", "JPEG-LS"])
+def test_a_block_of_a_compressed_file_takes_its_own_frames_only(
+    synthetic: Any, tmp_path: Path, syntax: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = synthetic(is_multi_frame=True, times=2, syntax=syntax).write(tmp_path)
+
+    def no_pixels(*_: object, **__: object) -> None:
+        pytest.fail("a data set was made of the pixels of all frames")
+
+    with open_volume(tmp_path) as volume:
+        monkeypatch.setattr(pydicom, "dcmread", no_pixels)
+        whole = np.full(truth.values.shape, -1.0)
+        for block in volume.blocks(20):
+            whole[block.place] = block.values
+    np.testing.assert_array_equal(whole, truth.values)

@@ -58,6 +58,14 @@ def test_frames_of_one_file_share_its_data_set(synthetic: Any, tmp_path: Path) -
         assert list(frame.position) == [float(value) for value in stated]
 
 
+def test_linked_folders_are_searched(synthetic: Any, tmp_path: Path) -> None:
+    synthetic().write(tmp_path / "archive")
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "series").symlink_to(tmp_path / "archive")
+    (series,) = find_series(tmp_path / "patient")
+    assert series.file_count == 6
+
+
 def test_every_file_that_is_not_used_is_named(synthetic: Any, tmp_path: Path) -> None:
     truth = synthetic().write(tmp_path / "a" / "b")
     (tmp_path / "notes.txt").write_text("hello")

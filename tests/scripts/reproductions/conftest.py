@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 import reproduce
 from reproductions.parts import PartStore
-from volseg.bundle import Composition, composition_of, new_bundle, open_bundle, recompose
+from volseg.bundle import Composition, new_bundle
 from volseg.data import Case, write_datalist
 
 
@@ -52,16 +51,6 @@ class Reproduction:
 def reproduction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reproduction:
     """The script in a folder of its own."""
     return Reproduction(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def unconverted_bundle(tiny_bundle: Path) -> Path:
-    """`tiny_bundle`, whose networks are not converted, which takes longer than to train them."""
-    bundle = open_bundle(tiny_bundle)
-    before = composition_of(bundle.metadata, bundle.name)
-    composition = replace(before, values={**before.values, "backend": "torch"})
-    recompose(bundle, composition, "not converted")
-    return tiny_bundle
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from PIL import Image
 
 from reproductions.data_efficiency import draw, with_fewer_cases
+from reproductions.parts import Part
 from volseg.bundle import open_bundle
 from volseg.data import read_datalist
-from volseg.errors import InputError
+from volseg.errors import InputError, MissingPackageError
 from volseg.networks import read_weights
 
 
@@ -42,6 +45,12 @@ def test_both_arms_see_as_many_patches_and_are_compared(unconverted_bundle, repr
 def test_no_part_draws_nothing(tmp_path):
     draw([], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_drawing_needs_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match=r"matplotlib.*volseg\[research\]"):
+        draw([Part("one", {})], tmp_path)
 
 
 def test_more_cases_contain_fewer_and_the_fold_is_kept(unconverted_bundle, tmp_path):

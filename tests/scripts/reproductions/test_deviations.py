@@ -15,8 +15,9 @@ from volseg.training import read_run_record
 def test_a_rule_is_all_that_differs(unconverted_bundle, reproduction, tmp_path):
     data, output = unconverted_bundle.parent / "data", tmp_path / "runs"
     words = ["--bundle", unconverted_bundle, "--data", data, "--output", output, "--epochs", 1]
-    reproduction.run("deviations", *words, "--rules", "ours", "movement", "--seeds", 0)
-    theirs, ours = reproduction.parts("deviations").read()
+    rules = ["ours", "movement", "prediction"]
+    reproduction.run("deviations", *words, "--rules", *rules, "--seeds", 0)
+    theirs, ours, mirrored = reproduction.parts("deviations").read()
     assert (ours.settings["rule"], theirs.settings["rule"]) == ("ours", "movement")
     settings = [
         read_run_record(output / "deviations" / part.part / "runs" / "fold0")["settings"]
@@ -24,6 +25,10 @@ def test_a_rule_is_all_that_differs(unconverted_bundle, reproduction, tmp_path):
     ]
     other = {name for name in settings[0] if settings[0][name] != settings[1][name]}
     assert other == {"rotation", "scale", "moved"}
+    # Mirrored tiles are seen by the network that is there.
+    assert not (output / "deviations" / mirrored.part).exists()
+    assert mirrored.figures["scores"] != ours.figures["scores"]
+    assert mirrored.figures["steps"] == ours.figures["steps"]
 
     rows = {cells[0]: cells for cells in reproduction.table("deviations")}
     cells = rows[THEIRS["movement"].about]
@@ -52,9 +57,10 @@ def test_a_case_to_which_the_metric_does_not_apply_is_left_out():
     assert "case by case of fold 2" in "\n".join(lines)
 
 
-def test_every_rule_changes_what_is_planned():
+def test_every_rule_of_training_changes_what_is_planned():
     for rule in THEIRS.values():
-        assert any(PLANNED.get(name) != value for name, value in rule.values.items())
+        changed = any(PLANNED.get(name) != value for name, value in rule.values.items())
+        assert changed != bool(rule.inference)
 
 
 @pytest.mark.data
@@ -68,3 +74,11 @@ def test_ours_is_what_is_planned_for_the_data(data_root, tmp_path):
     assert {name: values[name] for name in PLANNED.keys() - of_network} == {
         name: value for name, value in PLANNED.items() if name not in of_network
     }
+
+
+def test_the_readme_says_of_each_difference_what_measures_it(repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    rows = text.partition("| | nnU-Net 2 |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [row.strip("|").split("|")[-1].strip() for row in rows]
+    measured = {cell.strip("`") for cell in cells if not cell.startswith("not: ")}
+    assert measured == {*THEIRS, "label_offset"}  # which is a row of its own

@@ -46,7 +46,7 @@ def is_plain(frame: Frame) -> bool:
 
 
 def is_random_access(frame: Frame) -> bool:
-    """Return whether a frame is decoded without its file being read as a whole."""
+    """Return whether a frame is found in its file without a look at the others."""
     return is_plain(frame) or frame.frame_count == 1
 
 
@@ -110,12 +110,17 @@ def _by_gdcm(frame: Frame) -> Iterator[Plane]:
 
 def _by_pydicom(frames: Sequence[Frame]) -> Iterator[Plane]:
     import pydicom  # noqa: PLC0415 - an optional package
-    from pydicom.pixels import apply_color_lut, pixel_array  # noqa: PLC0415
+    from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array  # noqa: PLC0415
 
-    palette = frames[0].format.photometric == "PALETTE COLOR"
+    first = frames[0]
+    palette = first.format.photometric == "PALETTE COLOR"
     with without_pydicom_warnings():
         try:
-            dataset = pydicom.dcmread(frames[0].path, force=True)
+            if _in_fragments(first) and not palette:
+                # A data set would hold the pixels of all the frames of the file.
+                yield from iter_pixels(first.path, indices=[frame.number for frame in frames])
+                return
+            dataset = pydicom.dcmread(first.path, force=True)
             for frame in frames:
                 index = frame.number if frame.frame_count > 1 else None
                 plane = pixel_array(dataset, index=index)
@@ -126,9 +131,15 @@ def _by_pydicom(frames: Sequence[Frame]) -> Iterator[Plane]:
             # pydicom and its plugins raise many types.
             sentence = " ".join(str(error).split())
             raise InputError(
-                f"cannot read {frames[0].path}: its pixels are damaged or compressed in an unknown "
+                f"cannot read {first.path}: its pixels are damaged or compressed in an unknown "
                 f"way ({sentence.rstrip('.')}); copy the series again."
             ) from error
+
+
+def _in_fragments(frame: Frame) -> bool:
+    """Return whether it is one of several frames that are found by the fragments they lie in."""
+    pixels = frame.pixels
+    return frame.frame_count > 1 and pixels.length < 0 and pixels.offset > 0
 
 
 def _checked(plane: Plane, frame: Frame) -> Plane:

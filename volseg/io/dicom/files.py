@@ -7,7 +7,6 @@ nothing else.
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -24,7 +23,7 @@ from volseg.io.dicom.header_reading import (
     is_marked,
     read_header,
 )
-from volseg.io.folders import holds_dicom
+from volseg.io.folders import files_below, holds_dicom
 from volseg.io.formats import format_of_name
 
 # Called with how many files are read, and of how many.
@@ -80,7 +79,7 @@ class HeaderFile:
 
 
 def read_headers(path: Path, progress: Progress | None = None) -> Iterator[HeaderFile | UnusedFile]:
-    """Yield every file below a folder, sorted by path, or the given one.
+    """Yield every file below a folder, in the order of `files_below`, or the given one.
 
     Args:
         path: a folder, searched at any depth; a DICOM file; or a DICOMDIR, which stands for the
@@ -97,7 +96,7 @@ def read_headers(path: Path, progress: Progress | None = None) -> Iterator[Heade
         # Nothing is to be installed for images of other formats.
         advice = ""
         if path.is_dir() and not holds_dicom(path, at_any_depth=True):
-            advice = where_images_lie(_files_below(path))
+            advice = where_images_lie(files_below(path))
         if advice:
             raise InputError(f"cannot read {path}: it holds no DICOM image; {advice}.") from None
         raise
@@ -105,7 +104,7 @@ def read_headers(path: Path, progress: Progress | None = None) -> Iterator[Heade
     if path.is_file() and path.name.upper() != "DICOMDIR":
         yield _read_file(path, known)
         return
-    files = list(_files_below(path if path.is_dir() else path.parent))
+    files = list(files_below(path if path.is_dir() else path.parent))
     for number, file in enumerate(files, start=1):
         yield _read_file(file, known)
         if progress is not None:
@@ -225,16 +224,6 @@ def class_name(uid: str) -> str:
     from pydicom.uid import UID  # noqa: PLC0415 - an optional package
 
     return str(UID(uid).name).removesuffix(" Storage")
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    def refuse(error: OSError) -> None:
-        raise InputError(f"cannot read {error.filename}: {error.strerror}.") from error
-
-    for root, folders, names in os.walk(folder, onerror=refuse):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(root) / name
 
 
 def _files_named_by(directory: Path) -> Iterator[Path]:

@@ -154,7 +154,7 @@ def _type_in_memory(frames: Sequence[Frame]) -> tuple[np.dtype[Any], bool]:
 
 
 def _parts(points: Sequence[Sequence[Frame]]) -> Iterator[list[_Place]]:
-    """Yield the frames in parts for one thread each: some slices, or a file read as a whole."""
+    """Yield the frames in parts for one thread each: some slices, or those of one file."""
     whole_files: dict[Path, list[_Place]] = {}
     for channel, point in enumerate(points):
         places = [_Place(channel, number, frame) for number, frame in enumerate(point)]

@@ -34,6 +34,8 @@ def test_entries_of_dcmqi_are_taken_as_they_are(tmp_path: Path) -> None:
     code = Code("10200004", "SCT", "Liver")
     assert first == Segment(1, "liver", TISSUE, code, color=(221, 130, 101))
     assert second == Segment(2, "lesion", TISSUE, TISSUE, regions=(code,))
+    path.write_text(path.read_text(), encoding="utf-8-sig")  # as Windows writes it
+    assert read_segments(path) == [first, second]
 
 
 @pytest.mark.parametrize(

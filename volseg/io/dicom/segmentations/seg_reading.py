@@ -7,7 +7,7 @@ position and orientation.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,9 @@ class _Frame:
     thickness: float | None
 
 
+_PlacedPlane = tuple[_Frame, int, npt.NDArray[Any]]  # with the slice of the grid it lies on
+
+
 def read_dicom_seg(
     path: str | os.PathLike[str], *, source: Grid | None = None, overlap: str = "refuse"
 ) -> StoredSegmentation:
@@ -93,26 +96,13 @@ def read_dicom_seg(
         grid, places = _own_grid(frames, size, where)
     else:
         grid, places = source, [_slice_of(frame, source, size, where) for frame in frames]
-    names = {segment.number: segment.name for segment in segments}
     with within_memory(where):
         planes = zip(frames, places, _planes(dataset, size, len(frames), where), strict=True)
         if kind == "FRACTIONAL":
-            values = np.zeros((len(segments), *grid.shape), np.float32)
-            channels = {segment.number: channel for channel, segment in enumerate(segments)}
             most = np.float32(dataset.MaximumFractionalValue)
-            for frame, place, plane in planes:
-                values[channels[frame.number or 0], :, :, place] = plane / most
+            values = _fractions(planes, segments, grid, most)
         else:
-            maker = LabelMapMaker(grid.shape, list(names), overlap)
-            for frame, place, plane in planes:
-                if frame.number is not None:
-                    maker.add(frame.number, place, plane > 0)
-                    continue
-                found = np.unique(plane[plane > 0])
-                require_described(found.tolist(), segments)
-                for number in found:
-                    maker.add(int(number), place, plane == number)
-            values = maker.finish(where, names)
+            values = _label_map(planes, segments, grid, overlap, where)
     image = StoredImage(
         values=values,
         affine=grid.affine,
@@ -124,6 +114,34 @@ def read_dicom_seg(
     )
     space = str(dataset.get("FrameOfReferenceUID") or "")
     return StoredSegmentation(image, tuple(segments), frozenset({space} - {""}))
+
+
+def _fractions(
+    planes: Iterable[_PlacedPlane], segments: list[Segment], grid: Grid, most: np.float32
+) -> npt.NDArray[np.float32]:
+    """Return the fractions of each segment, a channel each; ``most`` is what stands for one."""
+    values = np.zeros((len(segments), *grid.shape), np.float32)
+    channels = {segment.number: channel for channel, segment in enumerate(segments)}
+    for frame, place, plane in planes:
+        values[channels[frame.number or 0], :, :, place] = plane / most
+    return values
+
+
+def _label_map(
+    planes: Iterable[_PlacedPlane], segments: list[Segment], grid: Grid, overlap: str, where: str
+) -> npt.NDArray[Any]:
+    """Return the label map, or a mask of each segment, as ``overlap`` says."""
+    names = {segment.number: segment.name for segment in segments}
+    maker = LabelMapMaker(grid.shape, list(names), overlap)
+    for frame, place, plane in planes:
+        if frame.number is not None:
+            maker.add(frame.number, place, plane > 0)
+            continue
+        found = np.unique(plane[plane > 0])
+        require_described(found.tolist(), segments)
+        for number in found:
+            maker.add(int(number), place, plane == number)
+    return maker.finish(where, names)
 
 
 def _segments(dataset: Any) -> list[Segment]:
@@ -170,13 +188,7 @@ def _frames(dataset: Any, where: str) -> list[_Frame]:
     frames = []
     for frame in range(1, len(dataset.PerFrameFunctionalGroupsSequence) + 1):
         place, turn, measures, segment = (
-            functional_group(dataset, frame, f"{name}Sequence")
-            for name in (
-                "PlanePosition",
-                "PlaneOrientation",
-                "PixelMeasures",
-                "SegmentIdentification",
-            )
+            functional_group(dataset, frame, f"{name}Sequence") for name in _OF_A_FRAME
         )
         if place is None or turn is None or measures is None:
             raise InputError(

@@ -127,7 +127,7 @@ def read_segments(path: str | os.PathLike[str]) -> list[Segment]:
         InputError: if it is missing or damaged, or a value appears twice.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         groups = content["segmentAttributes"]
         entries = [entry for group in groups for entry in group]
         segments = [
