@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from volseg.io.formats import SUFFIXES, image_name, segmentation_suffix
     from volseg.io.label_check import CheckLabelsd
     from volseg.io.label_map import on_source_grid, original_grid_of
-    from volseg.io.meta_tensor import affine_of, grid_of, meta_tensor
+    from volseg.io.meta_tensors import affine_of, grid_of, meta_tensor
     from volseg.io.monai_reader import VolsegReader
     from volseg.io.read import read_image
     from volseg.io.reading_options import (

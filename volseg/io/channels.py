@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from volseg.errors import GeometryError, InputError, ShapeError, UnknownNameError
 from volseg.geometry import Grid, reorientation_onto, require_same_grid
-from volseg.io.meta_tensor import further_meta, grid_of, meta_tensor, numpy_values
+from volseg.io.meta_tensors import further_meta, grid_of, meta_tensor, numpy_values
 from volseg.io.reading_options import ReadingOptions
 from volseg.io.resampling import resampled
 from volseg.io.stored_volume import StoredVolume, volume_in_memory

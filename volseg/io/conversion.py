@@ -27,7 +27,7 @@ from volseg.io.dicom.segmentations import (
     write_rtstruct,
 )
 from volseg.io.formats import format_of_name
-from volseg.io.meta_tensor import meta_tensor
+from volseg.io.meta_tensors import meta_tensor
 from volseg.io.read import read_stored
 from volseg.io.stored_image import StoredImage
 from volseg.io.write import write_image, write_segmentation

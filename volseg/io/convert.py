@@ -17,7 +17,7 @@ from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine
 from volseg.io.channels import joined_images
 from volseg.io.itk import from_itk
-from volseg.io.meta_tensor import affine_of, further_meta, meta_tensor
+from volseg.io.meta_tensors import affine_of, further_meta, meta_tensor
 from volseg.io.read import read_image
 from volseg.io.stored_image import exact_values
 

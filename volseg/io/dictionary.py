@@ -21,7 +21,7 @@ from volseg.io.channels import in_channel_order, joined_images, require_options_
 from volseg.io.convert import as_image
 from volseg.io.formats import image_name, segmentation_suffix
 from volseg.io.label_map import original_grid_of
-from volseg.io.meta_tensor import meta_tensor
+from volseg.io.meta_tensors import meta_tensor
 from volseg.io.read import read_image
 from volseg.io.reading_options import ReadingOptions, reading_of_channel
 from volseg.io.write import write_segmentation

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from volseg.errors import GeometryError, InputError, ShapeError
 from volseg.geometry import Affine, Grid, require_same_grid
 from volseg.io.array_on_disk import ReadableArray, slabs
-from volseg.io.meta_tensor import grid_of, meta_tensor, require_ras
+from volseg.io.meta_tensors import grid_of, meta_tensor, require_ras
 
 _MOST_LABELS = 65535
 

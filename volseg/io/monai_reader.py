@@ -15,7 +15,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from volseg.errors import InputError, UnknownNameError
 from volseg.geometry import require_same_grid
 from volseg.io.formats import format_of_input
-from volseg.io.meta_tensor import further_meta, grid_of, numpy_values
+from volseg.io.meta_tensors import further_meta, grid_of, numpy_values
 from volseg.io.read import read_image
 from volseg.io.reading_options import ReadingOptions
 

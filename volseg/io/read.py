@@ -12,7 +12,7 @@ from volseg.io.dicom import DicomOptions, read_dicom
 from volseg.io.dicom.segmentations import kind_of_segmentation, read_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
 from volseg.io.itk import read_itk
-from volseg.io.meta_tensor import meta_tensor
+from volseg.io.meta_tensors import meta_tensor
 from volseg.io.nifti import read_nifti
 from volseg.io.picture import read_picture
 from volseg.io.reading_options import (

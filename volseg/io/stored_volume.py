@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from volseg.geometry import Grid
-from volseg.io.meta_tensor import further_meta, grid_of, numpy_values
+from volseg.io.meta_tensors import further_meta, grid_of, numpy_values
 from volseg.io.volume_block import BLOCK_VOXELS, VolumeBlock, array_blocks
 
 

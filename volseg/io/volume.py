@@ -22,7 +22,7 @@ from volseg.io.dicom import (
 )
 from volseg.io.dicom.segmentations import kind_of_segmentation
 from volseg.io.formats import ImageFormat, format_of_input
-from volseg.io.meta_tensor import meta_tensor
+from volseg.io.meta_tensors import meta_tensor
 from volseg.io.nifti_blocks import nifti_blocks, true_type
 from volseg.io.nifti_geometry import nifti_geometry
 from volseg.io.nifti_header import NiftiFile, open_nifti

@@ -17,7 +17,7 @@ from volseg.io.convert import as_image
 from volseg.io.formats import ImageFormat, format_of_name
 from volseg.io.itk_saving import require_picture, save_itk, save_picture
 from volseg.io.label_map import LabelsOnDisk, label_values
-from volseg.io.meta_tensor import grid_of, numpy_values
+from volseg.io.meta_tensors import grid_of, numpy_values
 from volseg.io.nifti_saving import nifti_header_of, save_nifti
 from volseg.io.stored_volume import StoredVolume
 from volseg.io.volume import open_volume

@@ -25,7 +25,7 @@ from volseg.io.dicom.segmentations.seg_object import segmentation_object
 from volseg.io.dicom.segmentations.segments import Segment, described_segments
 from volseg.io.dicom.segmentations.source import SourceSlices, functional_group
 from volseg.io.label_map import array_values
-from volseg.io.meta_tensor import grid_of
+from volseg.io.meta_tensors import grid_of
 
 _MOST = 255  # Maximum Fractional Value
 _LEAST_KEPT = 0.5  # what rounds to 0 is not
