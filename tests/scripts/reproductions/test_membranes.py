@@ -24,6 +24,10 @@ def test_two_folds_and_the_final_network(tiny_pictures, reproduction, tmp_path, 
     # Stripes are 3 of 8 pixels; all white has the others right.
     assert cells[5] == "0.6250"
     assert cells[-2:] == ["not yet known", "not yet trained"]
+    reproduction.run("membranes", *words, "--folds", 0)  # and judge that fold alone
+    (cells,) = [cells for cells in reproduction.table("membranes") if cells[0] == "`tiny_em`"]
+    assert cells[1:4] == ["2 of 2", "4", "-"]
+    assert cells[-2:] == ["not yet known", "not yet trained"]
 
     reproduction.run("membranes", *words, "--final")
     parts = {part.part: part for part in reproduction.parts("membranes").read()}
