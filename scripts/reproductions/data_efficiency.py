@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from reproductions.members import (
 )
 from reproductions.parts import Part, PartStore, finished
 from volseg.atomic import replacing
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, copy_bundle, open_bundle
 from volseg.data import Case, read_datalist, write_datalist
 from volseg.errors import InputError, MissingPackageError
 
@@ -220,8 +219,7 @@ def with_fewer_cases(bundle: Bundle, folder: Path, number: int, *, fold: int, se
     about = json.loads(datalist.read_text(encoding="utf-8"))
     about = {name: value for name, value in about.items() if name not in ("training", "sha256")}
     about["chosen"] = f"{number} of {len(outside)} cases outside fold {fold}, by seed {seed}"
-    left_out = shutil.ignore_patterns("runs", "models", "predictions", "evaluation")
-    shutil.copytree(bundle.folder, folder, ignore=left_out, dirs_exist_ok=True)
+    copy_bundle(bundle, folder, without=("runs", "models", "predictions", "evaluation"))
     write_datalist(chosen, folder / "configs" / "datalist.json", about=about)
     return folder
 

@@ -84,6 +84,10 @@ def test_real_scans_from_manifest_to_table(data_root, tmp_path, capfd):
         (("run", "m.csv", "-o", "out", "-b", "phantom_unet"), "(is it 'img'?)"),
         (("run", ".", "-o", "out", "-b", "phantom_unet", "--slurm", "x"), "cannot be read at 'x'"),
         (
+            ("run", ".", "-o", "out", "-b", "phantom_unet", "--slurm", "mem=8G,exclusive"),
+            "cannot be read at 'mem=8G,exclusive'",
+        ),
+        (
             ("run", ".", "-o", "out", "-b", "phantom_unet", "--slurm", "time=5", "--dask", "x"),
             "--slurm and --dask cannot go together",
         ),

@@ -71,6 +71,8 @@ def test_a_folder_of_results_beside_images_is_not_asked_for(tmp_path, tiny_bundl
     note = f"{scans / 'out'} is not looked into"
     assert list(find_cases([str(scans)], NamedCase(None, {}), bundle, None)) == ["a"]
     assert note not in capfd.readouterr().err
-    (scans / "out" / "b.nii.gz").write_bytes(b"x")  # an image, among the results of another
-    assert list(find_cases([str(scans)], NamedCase(None, {}), bundle, None)) == ["a"]
-    assert note in capfd.readouterr().err
+    for image in ("b.nii.gz", "IM0001"):  # among the results of another
+        (scans / "out" / image).write_bytes(bytes(128) + b"DICM")
+        assert list(find_cases([str(scans)], NamedCase(None, {}), bundle, None)) == ["a"]
+        assert note in capfd.readouterr().err
+        (scans / "out" / image).unlink()

@@ -138,3 +138,18 @@ def test_series_without_uid_are_told_apart_by_their_folders(
     shutil.move(tmp_path / "in" / "p2", tmp_path / "in" / "p1" / "p2")
     with pytest.raises(InputError, match="files of a series without UID lie in .*p1 and in .*p2"):
         find_cases(tmp_path / "in")
+
+
+def test_pictures_beside_what_is_made_of_images_are_cases(tmp_path: Path) -> None:
+    """As slides with a report; pictures beside DICOM images came with those."""
+    report = pydicom.Dataset()
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.33"
+    report.SOPInstanceUID = report.SeriesInstanceUID = report.StudyInstanceUID = "1.2.3"
+    report.Modality = "SR"
+    report.file_meta = pydicom.dataset.FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    put(tmp_path, "a.png")
+    assert [case.case for case in find_cases(tmp_path)] == ["a"]
+    shutil.copy(str(get_testdata_file("CT_small.dcm")), tmp_path / "IM0001")
+    assert "a" not in [case.case for case in find_cases(tmp_path)]

@@ -183,6 +183,8 @@ def test_members_of_different_temperatures_agree_on_labels_alone(tiny_bundle):
     entropy = np.zeros(nib.load(image).shape, np.float32)
     with pytest.raises(InputError, match=r"different temperatures \(1, 1\.3\)"):
         segmenter.segment(image, maps=Maps(entropy=entropy))
+    with pytest.raises(InputError, match=r"different temperatures \(1, 1\.3\)"):
+        segmenter.require_probabilities()
     path.write_text(config.replace("threshold: 0.5", "threshold: 0.6"))
     with pytest.raises(InputError, match="second_fold differ in threshold or regions"):
         Segmenter(members)

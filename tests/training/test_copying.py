@@ -139,7 +139,7 @@ def test_a_copy_that_was_not_made_to_its_end_is_made_again(tiny_bundle, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("volseg.training.copying.shutil.copytree", copy_some)
+        patch.setattr("volseg.bundle.copying.shutil.copytree", copy_some)
         with pytest.raises(KeyboardInterrupt):
             copy_to_train(bundle, out)
     copied = copy_to_train(bundle, out)
@@ -187,3 +187,6 @@ def test_a_name_that_opens_another_bundle_is_refused(tiny_bundle, tmp_path):
     with pytest.raises(OutputError, match="is the name of a bundle that comes with volseg"):
         copy_to_train(open_bundle(tiny_bundle), out)
     assert not out.exists()
+    # What an earlier version made under such a name is gone on with.
+    copy_to_train(open_bundle(tiny_bundle), tmp_path / "made").folder.rename(out)
+    assert copy_to_train(open_bundle(tiny_bundle), out).folder == out

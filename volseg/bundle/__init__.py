@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         network_data_format,
         with_cleaning,
     )
+    from volseg.bundle.copying import copy_bundle
     from volseg.bundle.creation import new_bundle, require_free, require_own_name
     from volseg.bundle.description import describe_bundle
     from volseg.bundle.ensembling import make_ensemble
@@ -50,6 +51,7 @@ __all__ = [
     "build_parts",
     "compose",
     "composition_of",
+    "copy_bundle",
     "describe_bundle",
     "find_bundle",
     "find_recipe",

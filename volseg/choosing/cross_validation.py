@@ -393,9 +393,11 @@ def predict_case(
     """Write what a bundle says of a case, and return its label map."""
     if probabilities is not None:
         segmenter.segment_file(case.image, labels, probabilities=probabilities)
-        # A picture does not say where its pixels lie.
-        with open_volume(case.image) as image:
-            return meta_tensor(read_image(labels).as_tensor(), image.grid.affine)
+        written = read_image(labels)
+        if written.ndim > 3:
+            return written
+        with open_volume(case.image) as image:  # a picture does not say where its pixels lie
+            return meta_tensor(written.as_tensor(), image.grid.affine)
     prediction = segmenter.segment(case.image)
     write_segmentation(prediction, labels, like=prediction)
     return prediction

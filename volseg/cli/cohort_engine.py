@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from volseg.cohort import Engine
 
 _option = options_under("Workers")
+# Options of sbatch whose values have commas in them.
+_LISTS = {
+    *("clusters", "constraint", "dependency", "exclude", "export", "gres", "licenses"),
+    *("mail-type", "mail-user", "nodelist", "partition", "profile", "qos", "signal"),
+}
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,16 @@ def engine_choice(
 
 
 def _pairs(text: str) -> dict[str, str]:
-    """Return options by name; what has no name of its own goes on with the value before it."""
+    """Return options by name; of those that take lists, a word without a name goes on with them."""
     pairs = {}
     parts = re.split(r",(?=[^,=]+=)", text)
     for part in filter(None, (word.strip(", ") for word in parts)):
         name, sign, value = part.partition("=")
-        if not sign or not name or not value:
+        option = name.strip().removeprefix("--")
+        if not sign or not name or not value or ("," in value and option not in _LISTS):
             raise InputError(
                 f"--slurm {text!r} cannot be read at {part!r}: expected NAME=VALUE, such as "
                 "partition=long,time=4:00:00."
             )
-        pairs[name.strip().removeprefix("--")] = value.strip()
+        pairs[option] = value.strip()
     return pairs

@@ -162,7 +162,8 @@ def anonymizer_if_wanted(
     anonymize: Annotated[
         bool,
         typer.Option(
-            "--anonymize", help="Take out who the patient is (PS3.15, basic profile; see README)."
+            "--anonymize",
+            help="Take out who the patient is (PS3.15, basic profile; see docs/pacs.md).",
         ),
     ] = False,
     key: _Key = None,

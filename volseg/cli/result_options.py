@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from volseg.atomic import require_writable_folder
+from volseg.cli.console import errors
 from volseg.cli.lists import words
 from volseg.cli.option_groups import options_under
 from volseg.errors import InputError
@@ -49,7 +50,8 @@ class Results:
         """Refuse what cannot be written for any case, before one is run.
 
         Raises:
-            InputError: if a format is not known or does not hold what it is to hold.
+            InputError: if a format is not known or does not hold what it is to hold, or there are
+                no probabilities.
             OutputError: if no file can be made in the folder.
         """
         dims = segmenter.bundle.spatial_dims
@@ -59,6 +61,8 @@ class Results:
             if wanted and "nifti" not in self.formats:
                 raise InputError(f"{word} shows the label map: add nifti to --format.")
         files = self.files("case", dims)
+        if self.probabilities or self.uncertainty or "dicom-probabilities" in files:
+            segmenter.require_probabilities()
         if self.probabilities is not None and "dicom-probabilities" in files:
             raise InputError(
                 "--probabilities and the format dicom-probabilities are the same values: ask for "
@@ -102,17 +106,20 @@ class Results:
     def write_statistics(self) -> None:
         """Write the tables of all cases that have a record in the folder, of whichever run.
 
+        What cannot be read as a record is said and left out.
+
         Raises:
-            InputError: if a record is damaged.
             OutputError: if a table cannot be written.
         """
         from volseg.report import write_statistics
         from volseg.segmenter import RECORD_SUFFIX, read_record
 
-        found = {
-            path.name.removesuffix(RECORD_SUFFIX): read_record(path).statistics.labels
-            for path in sorted(self.folder.glob(f"[!.]*{RECORD_SUFFIX}"))
-        }
+        found = {}
+        for path in sorted(self.folder.glob(f"[!.]*{RECORD_SUFFIX}")):
+            try:
+                found[path.name.removesuffix(RECORD_SUFFIX)] = read_record(path).statistics.labels
+            except InputError as error:
+                errors.print(f"not in the statistics: {error}", soft_wrap=True, markup=False)
         if not found:  # every case failed: a table without a row would look like a result
             return
         for suffix in (".csv", ".json"):

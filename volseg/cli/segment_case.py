@@ -260,12 +260,18 @@ def _old_record(record: Path, results: Sequence[Path]) -> Iterator[Callable[[], 
         yield set_aside
     except BaseException:
         if [*map(_state, results)] == before:
-            with suppress(FileNotFoundError):  # there was none, or it is where it was
+            with suppress(OSError):  # there was none, it is where it was, or it stays aside
                 aside.replace(record)
+        else:
+            _remove(aside)
         raise
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
+    else:
+        _remove(aside)
+
+
+def _remove(file: Path) -> None:
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def _state(result: Path) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from volseg.cli.result_options import Results
     from volseg.pacs import Connection
     from volseg.segmenter import Segmenter
+
+# What is written of a case, and of all of them.
+_WRITTEN = re.compile(
+    r"(.+)_(record|seg|labelmap|probabilities|rtstruct|sr|entropy|disagreement|preview)"
+    r"\.(json|nii|nii\.gz|zarr|dcm|png)"
+)
+_TABLES = {"statistics.csv", "statistics.json"}
 
 Source = Path | RemoteSeries | Channels
 """Where the image of a case is."""
@@ -80,7 +88,8 @@ def require_images_kept(
             if image := given.get(os.path.realpath(file)):
                 raise InputError(
                     f"the results of {case} would replace {image}, which is an image to segment: "
-                    "write them into another folder (-o), or leave that image out."
+                    "write them into another folder (-o), or, if a run that was stopped left it "
+                    "there, remove it."
                 )
 
 
@@ -137,12 +146,16 @@ def _cases(text: str, bundle: Bundle, connection: Connection) -> Iterator[tuple[
 
 
 def _holds_results_only(folder: Path) -> bool:
-    """Return whether a folder holds what earlier runs wrote there, and no other image."""
-    from volseg.io import image_files, image_name
-    from volseg.segmenter import RECORD_SUFFIX, is_result
+    """Return whether a folder holds what earlier runs wrote and nothing else, by its names."""
+    from volseg.segmenter import RECORD_SUFFIX
 
-    return any(folder.glob(f"*{RECORD_SUFFIX}")) and all(
-        is_result(folder, image_name(image)) for image in image_files(folder)
+    try:
+        names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(".")}
+    except OSError:  # which a note will say
+        return False
+    written = [_WRITTEN.fullmatch(name) for name in names - _TABLES]
+    return bool(written) and all(
+        found is not None and f"{found[1]}{RECORD_SUFFIX}" in names for found in written
     )
 
 

@@ -25,8 +25,8 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
     A case is called after its path in the folder: ``sub-01/ct.nii.gz`` gives ``sub-01_ct``, the
     only series in ``sub-02/ct`` gives ``sub-02_ct``, one of several ends in its UID. Hidden files
     and folders are left out, and so are results, which a record beside them tells, and pictures
-    beside DICOM files, which came with them. Links are followed. Of a folder whose DICOM images are
-    all damaged there is a case, too, which will fail.
+    beside DICOM images, which came with them. Links are followed. Of a folder whose DICOM images
+    are all damaged there is a case, too, which will fail.
 
     Args:
         folder: Searched at any depth.
@@ -45,24 +45,15 @@ def find_cases(folder: str | Path, *, without: str | Path | None = None) -> list
     for inner, files in _folders(folder, None if without is None else Path(without).resolve()):
         images = [name for name in files if name.lower().endswith(_IMAGES)]
         holds_dicom = any(_is_dicom(inner / name) for name in set(files).difference(images))
+        uids, is_damaged = _scans_in(inner) if holds_dicom else ([], False)
         cases += [
             _image_case(folder, inner / name)
             for name in images
             if not is_result(inner, image_name(name))
-            and not (holds_dicom and format_of_name(name) in _PICTURES)
+            and not ((uids or is_damaged) and format_of_name(name) in _PICTURES)
         ]
-        if not holds_dicom:
-            continue
-        found = survey(inner)
-        scans = [series for series in found.series if not series.kind]
-        if not scans and any(file.path.parent == inner for file in found.damaged):
+        if is_damaged:
             cases.append(CohortCase(_name(folder, inner), str(inner)))  # reading it says why
-        # Others come with the folders that they lie in.
-        uids = [
-            series.uid
-            for series in scans
-            if any(frame.path.parent == inner for frame in series.frames)
-        ]
         for uid in uids:
             # Series without UID are told apart by their folders, unless one lies in the other.
             others = folders_of[uid] if uid else folders_of[uid].intersection(inner.parents)
@@ -103,6 +94,20 @@ def _series_cases(folder: Path, inner: Path, uids: list[str]) -> list[CohortCase
     if len(uids) == 1:
         return [CohortCase(name, str(inner), series=uids[0] or None)]
     return [CohortCase(f"{name}_{uid}", str(inner), series=uid) for uid in uids]
+
+
+def _scans_in(folder: Path) -> tuple[list[str], bool]:
+    """Return the series of images with files in a folder itself, and whether all are damaged."""
+    found = survey(folder)
+    scans = [series for series in found.series if not series.kind]
+    is_damaged = not scans and any(file.path.parent == folder for file in found.damaged)
+    # Others come with the folders that they lie in.
+    uids = [
+        series.uid
+        for series in scans
+        if any(frame.path.parent == folder for frame in series.frames)
+    ]
+    return uids, is_damaged
 
 
 def _is_dicom(path: Path) -> bool:

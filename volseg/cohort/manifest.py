@@ -21,7 +21,8 @@ def read_manifest(path: str | Path, *, channels: Sequence[str] = ()) -> list[Coh
 
     Columns: ``case``; ``image``, or one for each channel of the bundle; ``series``, or such as
     ``t1_series``, where a DICOM folder holds several. All others, such as ``patient`` and
-    ``group``, are carried through. Paths are relative to the manifest.
+    ``group``, are carried through. Paths are relative to the folder that
+    the manifest lies in, or the link to it.
 
     Args:
         path: CSV (or TSV) with a line of names, JSON with a list of objects, or Parquet.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from volseg.atomic import write_text
+from volseg.atomic import write_text, writing_to
 from volseg.cohort.case import CohortCase
 from volseg.cohort.content import stamp_of
 from volseg.cohort.folder import CohortFolder
@@ -90,7 +91,11 @@ def redo_case(cohort: CohortFolder, case: str) -> None:
     """
     outcome = read_outcome(cohort, case)
     if outcome is not None:
+        path = _file(cohort, case, outcome.state)
+        finished = path.stat().st_mtime_ns  # which tells how many are finished an hour
         write_outcome(cohort, replace(outcome, to_redo=True))
+        with writing_to(path):
+            os.utime(path, ns=(finished, finished))
 
 
 def cases_in_state(cohort: CohortFolder, state: State) -> set[str]:

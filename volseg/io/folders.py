@@ -20,6 +20,8 @@ _MADE_OF_IMAGES = tuple(
 # Media Storage SOP Class UID, its tag and type; it is among the first elements (PS3.10 7.1).
 _MEDIA_CLASS = b"\x02\x00\x02\x00UI"
 _START = 1024  # bytes
+# Folders at the root of a disk that are the system's, which nobody may list.
+_OF_THE_SYSTEM = {"lost+found", "system volume information", "$recycle.bin"}
 
 
 def walked(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -30,10 +32,12 @@ def walked(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     looked into.
 
     Raises:
-        InputError: if a folder cannot be listed.
+        InputError: if a folder cannot be listed, but for those that the system keeps on a disk.
     """
 
     def refuse(error: OSError) -> None:
+        if Path(str(error.filename)).name.lower() in _OF_THE_SYSTEM:
+            return
         raise InputError(f"cannot read {error.filename}: {error.strerror}.") from error
 
     met: set[Path] = set()

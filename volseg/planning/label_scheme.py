@@ -153,7 +153,10 @@ def stated_scheme(content: Mapping[str, Any], where: str) -> LabelScheme:
     ignore = ignored[0] if ignored else None
     found = {name: values for name, values in stated.items() if set(values) != {0}}
     if all(len(values) == 1 for values in found.values()):
-        return LabelScheme({name: values[0] for name, values in found.items()}, (), ignore)
+        try:
+            return LabelScheme({name: values[0] for name, values in found.items()}, (), ignore)
+        except InputError as error:
+            raise InputError(f"the labels of {where} cannot be used: {error}") from error
     order = content.get(_ORDER)
     if not isinstance(order, list) or not all(isinstance(label, int) for label in order):
         raise InputError(

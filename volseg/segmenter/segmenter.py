@@ -199,6 +199,15 @@ class Segmenter:
         """How often each tile is seen: networks x mirrored passes."""
         return 1 if self._stream is None else self._stream.passes
 
+    def require_probabilities(self) -> None:
+        """Refuse, before an image is read, probabilities that members do not agree on.
+
+        Raises:
+            InputError: They have different temperatures.
+        """
+        if self._stream is not None:
+            self._stream.require_probabilities()
+
     def in_order(self, image: T) -> T:
         """Return an image with its channels in the order of the bundle's, if they are named.
 

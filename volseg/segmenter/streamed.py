@@ -138,6 +138,20 @@ class Stream:
         highest = self._steps.decision.highest_label(self.classes)
         return np.dtype(np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16)
 
+    def require_probabilities(self) -> None:
+        """Refuse probabilities that the members do not agree on.
+
+        Raises:
+            InputError: They have different temperatures.
+        """
+        if len(self._temperatures) > 1:
+            stated = ", ".join(f"{one:g}" for one in self._temperatures)
+            raise InputError(
+                f"the members of the ensemble have different temperatures ({stated}), so only its "
+                "labels can be had, no probabilities or entropy: make one bundle of them with "
+                "`volseg bundle ensemble` and say there which holds (--set temperature=1.0)."
+            )
+
     def plan(
         self,
         volume: StoredVolume,
@@ -153,16 +167,11 @@ class Stream:
             InputError: The members of the ensemble do not agree on probabilities that are wanted.
             MemoryLimitError: It cannot keep to the budget.
         """
-        activation = 0 if budget is None else self._activation
         wanted = [target for target in vars(maps).values() if target is not None]
         interpolates = maps.probabilities is not None or maps.entropy is not None
-        if interpolates and len(self._temperatures) > 1:
-            stated = ", ".join(f"{one:g}" for one in self._temperatures)
-            raise InputError(
-                f"the members of the ensemble have different temperatures ({stated}), so only its "
-                "labels can be had, no probabilities or entropy: make one bundle of them with "
-                "`volseg bundle ensemble` and say there which holds (--set temperature=1.0)."
-            )
+        if interpolates:
+            self.require_probabilities()
+        activation = 0 if budget is None else self._activation
         work = Work(
             source=volume.grid,
             network=self._steps.preparation.grid(volume.grid),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from volseg.bundle import Bundle, open_bundle
+from volseg.bundle import Bundle, copy_bundle, open_bundle
 from volseg.data import list_cases, write_datalist
 from volseg.errors import InputError, VolsegError
 from volseg.io import affine_of, image_name, meta_tensor, read_image, write_segmentation
@@ -73,7 +73,7 @@ def train(order: Mapping[str, Any], tell: Tell) -> None:
     folds = min(_MOST_FOLDS, len(order["cases"]))
     cases, about = list_cases(data, folds=folds)
     source = folder / "bundle"
-    shutil.copytree(bundle.folder, source, ignore=shutil.ignore_patterns("runs", "models"))
+    copy_bundle(bundle, source, without=("runs", "models"))
     write_datalist(cases, source / "configs" / "datalist.json", about=about)
 
     from volseg.choosing import learn_quality, measure_bundle, record_measurement, write_quality  # noqa: PLC0415 - slow to import: after the data are found to be fit

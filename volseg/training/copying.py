@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
 from volseg.atomic import write_text, writing_to
-from volseg.bundle import Bundle, open_bundle, require_own_name, write_metadata
+from volseg.bundle import Bundle, copy_bundle, open_bundle, require_own_name, write_metadata
 from volseg.data import hash_files
 from volseg.errors import InputError, OutputError
 
@@ -35,13 +33,12 @@ def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
 
     Raises:
         InputError: The folder is the bundle itself.
-        OutputError: It has the name of a bundle that comes with volseg; something else is there,
-            such as the copy of another bundle or of this one before it was changed; or it cannot
-            be written.
+        OutputError: It would get the name of a bundle that comes with volseg; something else is
+            there, such as the copy of another bundle or of this one before it was changed; or it
+            cannot be written.
     """
     if output.resolve() == bundle.folder:
         raise InputError(f"{output} is the bundle itself: choose another folder for the result.")
-    require_own_name(output)
     known = begun_from(bundle)
     now = {"bundle": str(bundle.folder), "sha256": known[0], "whole": True}
     found = _note_in(output)
@@ -50,6 +47,7 @@ def copy_to_train(bundle: Bundle, output: Path) -> Bundle:
     if found["sha256"] not in known:
         raise OutputError(_other(output, found["bundle"], str(bundle.folder)))
     if not found["whole"]:
+        require_own_name(output)  # what is there goes on under its name
         _write(output, found)
         _copy(bundle, output)
     _write(output, now)
@@ -72,27 +70,11 @@ def forget_measurements(bundle: Bundle) -> None:
 
 
 def _copy(bundle: Bundle, output: Path) -> None:
-    left_out = {output.resolve(), *(bundle.folder / name for name in _LEFT_OUT)}
     try:
-        _let_owner_write(output)  # what a copying that was stopped has left
-        shutil.copytree(
-            bundle.folder,
-            output,
-            ignore=lambda folder, names: {name for name in names if Path(folder, name) in left_out},
-            dirs_exist_ok=True,
-        )
-        _let_owner_write(output)
-    except (OSError, shutil.Error) as error:
+        copy_bundle(bundle, output, without=_LEFT_OUT)
+    except OSError as error:
         raise OutputError(f"the bundle could not be copied to {output}: {error}.") from error
     forget_measurements(open_bundle(output.resolve()))
-
-
-def _let_owner_write(folder: Path) -> None:
-    """Give a copy the permission that its bundle may lack, such as one that many share."""
-    for path in (folder, *folder.rglob("*")):
-        mode = path.stat().st_mode
-        if not mode & stat.S_IWUSR:
-            path.chmod(mode | stat.S_IWUSR)
 
 
 def begun_from(bundle: Bundle) -> tuple[str, str]:

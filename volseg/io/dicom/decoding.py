@@ -116,8 +116,9 @@ def _by_pydicom(frames: Sequence[Frame]) -> Iterator[Plane]:
     palette = first.format.photometric == "PALETTE COLOR"
     with without_pydicom_warnings():
         try:
-            if _in_fragments(first) and not palette:
-                # A data set would hold the pixels of all the frames of the file.
+            if len(frames) < first.frame_count and _in_fragments(first) and not palette:
+                # A data set would hold the pixels of all the frames of the file. For all of them
+                # it is the faster: without a table each frame is looked for from the start.
                 yield from iter_pixels(first.path, indices=[frame.number for frame in frames])
                 return
             dataset = pydicom.dcmread(first.path, force=True)
