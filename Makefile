@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST_OPTIONS ?=
-IN_PARALLEL := --numprocesses auto --dist worksteal
+# One process more than cores: some tests wait for servers, clusters and children.
+PROCESSES = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+IN_PARALLEL = --numprocesses $(PROCESSES) --dist worksteal
 
 .PHONY: demo test coverage check clean
 
