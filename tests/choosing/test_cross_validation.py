@@ -19,11 +19,11 @@ import pytest
 from volseg import Segmenter
 from volseg.bundle import open_bundle, verify_bundle
 from volseg.choosing import CrossValidationState, cross_validate, cross_validation_status
-from volseg.choosing.cross_validation import predict_case
 from volseg.choosing.cross_validation_folder import CrossValidationFolder
 from volseg.choosing.cross_validation_plan import plan_cross_validation
 from volseg.choosing.held_out import LabelledCase
 from volseg.choosing.origin import labels_origin, probabilities_origin, uncleaned_origin
+from volseg.choosing.prediction import predict_case
 from volseg.cli.main import main
 from volseg.data import hash_files
 from volseg.errors import BundleError, InputError, OutputError

@@ -14,8 +14,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from monai.data import MetaTensor
-
 from volseg.bundle import Bundle, open_bundle
 from volseg.choosing.cleaning import choose_pooled_cleaning, record_cleaning
 from volseg.choosing.combining import combine_folds
@@ -37,6 +35,7 @@ from volseg.choosing.evidence import CaseEvidence, gather_evidence
 from volseg.choosing.held_out import LabelledCase, held_out_cases, reads_labels_as_they_are
 from volseg.choosing.measurement import record_measurement
 from volseg.choosing.origin import case_origin, labels_origin, uncleaned_origin
+from volseg.choosing.prediction import predict_case
 from volseg.choosing.withdrawing import withdraw_choices
 from volseg.data import read_datalist
 from volseg.evaluation import (
@@ -48,14 +47,7 @@ from volseg.evaluation import (
     length_unit,
     write_evaluation,
 )
-from volseg.io import (
-    grid_of,
-    meta_tensor,
-    open_volume,
-    read_image,
-    segmentation_suffix,
-    write_segmentation,
-)
+from volseg.io import grid_of, segmentation_suffix
 from volseg.segmenter import Segmenter, choose_device
 from volseg.training.progress import TrainingState
 from volseg.training.runner import train_bundle
@@ -385,19 +377,3 @@ class _Run:
         members = {fold: self._place.fold(fold) for fold in self._plan.folds}
         figures = summary_of(pooled, of_fold)
         return combine_folds(self._place.ensemble, members, figures, threshold, temperature)
-
-
-def predict_case(
-    segmenter: Segmenter, case: LabelledCase, labels: Path, probabilities: Path | None = None
-) -> MetaTensor:
-    """Write what a bundle says of a case, and return its label map."""
-    if probabilities is not None:
-        segmenter.segment_file(case.image, labels, probabilities=probabilities)
-        written = read_image(labels)
-        if written.ndim > 3:
-            return written
-        with open_volume(case.image) as image:  # a picture does not say where its pixels lie
-            return meta_tensor(written.as_tensor(), image.grid.affine)
-    prediction = segmenter.segment(case.image)
-    write_segmentation(prediction, labels, like=prediction)
-    return prediction
