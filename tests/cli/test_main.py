@@ -97,8 +97,9 @@ def test_the_tables_are_of_all_cases_in_the_folder(capfd, tmp_path, tiny_bundle,
     assert run(capfd, "segment", *balls[:2], *words, out, *fails)[0] == 1
     assert [(out / name).read_bytes() for name in names] == before
     (out / "other_record.json").write_text("{}")
-    code, _, told = run(capfd, "segment", balls[2], *words, out)
+    code, _, told = run(capfd, "segment", *balls[1:], "--skip-existing", *words, out)
     assert code == 0
+    assert "1 of 2 cases were done before." in told
     assert "not in the statistics: " in told
     rows = json.loads((out / "statistics.json").read_text())
     assert [row["case"] for row in rows] == [f"ball{n // 2}" for n in range(6)]

@@ -9,7 +9,7 @@ import typer
 from volseg.cli import pacs_options
 from volseg.cli.case_progress import ProgressKind, case_progress
 from volseg.cli.channel_options import NamedCase, named_case
-from volseg.cli.console import output, print_json
+from volseg.cli.console import errors, output, print_json
 from volseg.cli.inference_options import Inference, inference
 from volseg.cli.option_groups import given
 from volseg.cli.reading_options import reading
@@ -92,6 +92,8 @@ def segment(
                 output.print(f"{case}: {row['output']}", soft_wrap=True, markup=False)
     if as_json:
         print_json(rows)
+    elif skipped := sum(row["status"] == "skipped" for row in rows):
+        errors.print(f"{skipped} of {len(rows)} cases were done before.")
     if results.statistics:
         results.write_statistics()
     failed = [row for row in rows if row["status"] == "failed"]
