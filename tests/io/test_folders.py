@@ -127,3 +127,7 @@ def test_a_folder_within_that_cannot_be_listed_is_named(
     ):
         with pytest.raises(InputError, match="cannot read .*closed: Permission denied"):
             attempt()
+    # Nobody's images are in what the system keeps at the root of a disk.
+    closed = closed.rename(tmp_path / "lost+found")
+    (tmp_path / "p1" / "a.nii.gz").touch()
+    assert list(files_below(tmp_path)) == [tmp_path / "p1" / "a.nii.gz"]
